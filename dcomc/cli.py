@@ -1,0 +1,82 @@
+"""The `dcomc` command. Each subcommand is a module of `dcomc.commands`, imported only when it is called."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from dcomc import __version__
+from dcomc.diagnostics import DcomError, did_you_mean
+
+COMMANDS = {
+    "trace": "lift a model into Level 0 IR",
+    "compile": "decompose layers of a traced model and make a program",
+    "opt": "run passes over IR, as mlir-opt does",
+    "sim": "simulate a program's decompositions",
+    "run": "run the whole model with decomposed layers, against the dense one",
+    "asm": "assemble text to a program",
+    "disasm": "disassemble a program to text",
+    "inspect": "show what a program holds",
+}
+
+
+class Command(Protocol):
+    """What a module of `dcomc.commands` has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors as one line and exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DcomError(message, hint=f"see {self.prog} --help")
+
+
+def _overview() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dcomc",
+        description="Compile a Llama onto low-rank factors of its activations, and simulate the accelerator.",
+        epilog="\n".join(["commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())])
+        + "\n\n`dcomc COMMAND --help` describes a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="dcomc [--version] COMMAND …",
+    )
+    parser.add_argument("--version", action="version", version=f"dcomc {__version__}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run one command line; raises `DcomError` for a user's mistake."""
+    if not arguments or arguments[0].startswith("-"):
+        _overview().parse_args(arguments)
+        _overview().print_help()
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        raise DcomError(f"unknown command '{name}'", hint=did_you_mean(name, COMMANDS))
+    module = cast(Command, importlib.import_module(f"dcomc.commands.{name}"))
+    parser = _Parser(prog=f"dcomc {name}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(arguments[1:]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point: 0 on success, 1 with one line on stderr for a mistake, 130 when interrupted."""
+    try:
+        return dispatch(sys.argv[1:] if arguments is None else arguments)
+    except DcomError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of stdout has gone (`dcomc disasm … | head`): stop quietly, as other tools do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

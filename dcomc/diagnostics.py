@@ -1,0 +1,72 @@
+"""What a user sees when something is wrong, and files that are written whole or not at all."""
+
+import difflib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class DcomError(Exception):
+    """A mistake in what the user gave: one line `place: error: what; hint`, exit code 1, no traceback.
+
+    Args:
+        what: what is wrong, in one clause.
+        hint: what to do about it.
+        place: `file:line[:column]` of the mistake where it has one.
+    """
+
+    def __init__(self, what: str, *, hint: str | None = None, place: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.place = place
+
+    def __str__(self) -> str:
+        text = f"{self.place}: error: {self.what}" if self.place else f"error: {self.what}"
+        if self.hint:
+            text += f"; {self.hint}"
+        return " ".join(text.split())
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that names the close match of `name` in `known`, and all of `known`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    suggestion = f"did you mean '{close[0]}'? " if close else ""
+    return f"{suggestion}known: {', '.join(names)}"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary binary file beside `path` and rename it to `path` only when the block ends without an exception.
+
+    Raises:
+        DcomError: the folder does not exist or cannot be written.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise DcomError(
+            f"cannot write {path}: {error.strerror}", hint="give a file in a folder that exists and is writable"
+        ) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        if path.is_dir():
+            raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,194 @@
+"""Reading, printing and locating IR: the one place that knows which dialects there are."""
+
+import sys
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    CallSiteLoc,
+    FileLineColLoc,
+    FusedLoc,
+    IntAttr,
+    LocationAttr,
+    ModuleOp,
+    NameLoc,
+    StringAttr,
+    UnknownLoc,
+)
+from xdsl.ir import Dialect, Operation
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from dcomc.diagnostics import DcomError
+
+
+def make_context() -> Context:
+    """A context with the upstream dialects of Level 0 and the dialects of dcomc, each loaded when first met."""
+
+    def arith() -> Dialect:
+        from xdsl.dialects.arith import Arith
+
+        return Arith
+
+    def cluster() -> Dialect:
+        from dialects.cluster import Cluster
+
+        return Cluster
+
+    def dcom() -> Dialect:
+        from dialects.dcom import Dcom
+
+        return Dcom
+
+    def func() -> Dialect:
+        from xdsl.dialects.func import Func
+
+        return Func
+
+    def isa() -> Dialect:
+        from dialects.isa import Isa
+
+        return Isa
+
+    def linalg() -> Dialect:
+        from xdsl.dialects.linalg import Linalg
+
+        return Linalg
+
+    def math() -> Dialect:
+        from xdsl.dialects.math import Math
+
+        return Math
+
+    def ml_program() -> Dialect:
+        from xdsl.dialects.ml_program import MLProgram
+
+        return MLProgram
+
+    def scf() -> Dialect:
+        from xdsl.dialects.scf import Scf
+
+        return Scf
+
+    def tensor() -> Dialect:
+        from xdsl.dialects.tensor import Tensor
+
+        return Tensor
+
+    def builtin() -> Dialect:
+        from xdsl.dialects.builtin import Builtin
+
+        return Builtin
+
+    context = Context()
+    for factory in (arith, builtin, cluster, dcom, func, isa, linalg, math, ml_program, scf, tensor):
+        context.register_dialect(factory.__name__, factory)
+    return context
+
+
+def parse_module(text: str, name: str, context: Context | None = None) -> ModuleOp:
+    """Parse and verify a module.
+
+    Args:
+        text: MLIR text.
+        name: what to call the text in errors, commonly its file.
+
+    Raises:
+        DcomError: the text does not parse or does not verify; the place is that of the first error.
+    """
+    try:
+        module = Parser(context or make_context(), text, name).parse_module()
+    except ParseError as error:
+        span = error.span
+        before = span.input.content[: span.start]
+        line = before.count("\n") + 1
+        column = span.start - (before.rfind("\n") + 1) + 1
+        raise DcomError(error.msg, place=f"{name}:{line}:{column}") from error
+    except VerifyException as error:
+        raise DcomError(_first_line(error), place=name) from error
+    verify_module(module, name)
+    return module
+
+
+def verify_module(module: ModuleOp, name: str) -> None:
+    """Verify `module`; raises `DcomError` with the message of the first rule that does not hold."""
+    try:
+        module.verify()
+    except VerifyException as error:
+        raise DcomError(_first_line(error), place=name) from error
+
+
+def _first_line(error: Exception) -> str:
+    """The message of a verifier: xDSL appends or prepends the printed operation, which is no help on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    messages = [line for line in lines if "verification failed:" in line.lower()]
+    if messages:
+        return messages[-1].rsplit("verification failed:", 1)[1].strip() or lines[0]
+    return lines[-1] if lines else type(error).__name__
+
+
+def read_module(path: str, context: Context | None = None) -> ModuleOp:
+    """Parse and verify the module in a file; `-` is standard input.
+
+    Raises:
+        DcomError: no such file, not text, or not a valid module.
+    """
+    if path == "-":
+        return parse_module(sys.stdin.read(), "<stdin>", context)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a file made by `dcomc trace`") from error
+    except UnicodeDecodeError as error:
+        raise DcomError(f"{path} is not MLIR text", hint="give a file made by `dcomc trace`") from error
+    return parse_module(text, path, context)
+
+
+def print_module(module: Operation, *, locations: bool = True) -> str:
+    """The text of a module, ending in a newline, with locations unless told otherwise."""
+    stream = StringIO()
+    Printer(stream, print_debuginfo=locations).print_op(module)
+    stream.write("\n")
+    return stream.getvalue()
+
+
+def source_location(module_path: str, file: str, line: int) -> LocationAttr:
+    """The location of something that comes from line `line` of `file` in the model's module `module_path`."""
+    return NameLoc(StringAttr(module_path), FileLineColLoc(StringAttr(file), IntAttr(line), IntAttr(1)))
+
+
+def describe_location(location: LocationAttr) -> str:
+    """A location for people: `model.layers.10.mlp (modeling_llama.py:182)`, or `?` where it is unknown."""
+    match location:
+        case NameLoc():
+            inner = location.location
+            rest = describe_location(inner) if isinstance(inner, LocationAttr) else "?"
+            return location.desc.data if rest == "?" else f"{location.desc.data} ({rest})"
+        case FileLineColLoc():
+            return f"{location.filename.data}:{location.line.data}"
+        case CallSiteLoc() if isinstance(location.callee, LocationAttr):
+            return describe_location(location.callee)
+        case FusedLoc():
+            parts = location.locations.data if isinstance(location.locations, ArrayAttr) else ()
+            texts = [describe_location(part) for part in parts if isinstance(part, LocationAttr)]
+            return ", ".join(dict.fromkeys(text for text in texts if text != "?")) or "?"
+        case _:
+            return "?"
+
+
+def locate(operations: Sequence[Operation], location: LocationAttr) -> Sequence[Operation]:
+    """Give `location` to each of `operations` (and all inside them) that has none; returns them."""
+    for root in operations:
+        for op in root.walk():
+            if isinstance(op.location, UnknownLoc):
+                op.location = location
+            for region in op.regions:
+                for block in region.blocks:
+                    for argument in block.args:
+                        if isinstance(argument.location, UnknownLoc):
+                            argument.location = location
+    return operations

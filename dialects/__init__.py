@@ -1,0 +1,1 @@
+"""The dialects of dcomc: tensors and factors, mapped vector kernels, instructions."""

@@ -1,0 +1,1 @@
+"""The machine: instruction table, engines, timing; and the host executor."""
