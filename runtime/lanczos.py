@@ -1,0 +1,175 @@
+"""Lanczos bidiagonalisation in floating point: the definition that the machine's program and the IR lowering follow.
+
+Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by classical Gram-Schmidt. From a start
+vector v_0 it builds orthonormal U = [u_0 … u_{k-1}] and V = [v_0 … v_{k-1}] with U^T A V = B upper bidiagonal:
+
+    v_0 = A^T s / ||A^T s||
+    u_j = (A v_j   - U U^T A v_j)   / alpha_j
+    v_j = (A^T u_{j-1} - V V^T A^T u_{j-1}) / beta_{j-1}
+
+so that A ~ U B V^T. It reads A 2k times. The start is the weighted mean of A's rows: the mean token is what most of an
+activation's energy lies near, and unequal weights keep a matrix whose rows sum to zero from breaking down at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+BREAKDOWN_TOLERANCE = 2.0**-10
+"""A norm at or below this share of the largest norm so far ends the iteration: it is the rounding of binary16."""
+
+
+@dataclass(frozen=True)
+class Bidiagonal:
+    """Factors of one matrix, A ~ u @ b @ v with k columns; k is smaller than asked for after a breakdown."""
+
+    u: Array
+    """[S, k], orthonormal columns."""
+    alpha: Array
+    """[k], the diagonal of b."""
+    beta: Array
+    """[k - 1], its superdiagonal."""
+    v: Array
+    """[k, H], orthonormal rows."""
+
+    @property
+    def core(self) -> Array:
+        """[k, k] upper bidiagonal b, float64."""
+        core = np.zeros((len(self.alpha), len(self.alpha)))
+        np.fill_diagonal(core, self.alpha)
+        if len(self.alpha) > 1:
+            np.fill_diagonal(core[:, 1:], self.beta)
+        return core
+
+
+@dataclass(frozen=True)
+class Factored:
+    """The factors of a batch of activations: prompt b is u[b] @ core[b] @ v[b]."""
+
+    u: Array
+    """[B, S, R]"""
+    core: Array
+    """[B, R, R]"""
+    v: Array
+    """[B, R, H]"""
+
+    def reconstruct(self) -> Array:
+        """[B*S, H], multiplied in the order of the paper's Eq. 4."""
+        dense: Array = self.u @ (self.core @ self.v)
+        return dense.reshape(-1, self.v.shape[-1])
+
+
+def start_weights(rows: int, seed: int) -> NDArray[np.float16]:
+    """The weights s of the rows in the start vector, [rows] in [0.5, 1.5): a Weyl sequence, exact in binary16."""
+    phase = (np.arange(1, rows + 1, dtype=np.int64) * 40503 + seed * 25173) % 65536
+    return (0.5 + (phase >> 6) / 1024).astype(np.float16)
+
+
+def bidiagonalise(
+    a: Array,
+    iterations: int,
+    *,
+    seed: int = 0,
+    reorthogonalisation: int = 2,
+    tolerance: float = BREAKDOWN_TOLERANCE,
+) -> Bidiagonal:
+    """Lanczos bidiagonalisation of `a` in the arithmetic of its own element type.
+
+    Args:
+        a: [S, H], float32 or float64.
+        iterations: k, at least 1 and at most min(S, H).
+        seed: of the start vector.
+        reorthogonalisation: passes of classical Gram-Schmidt for each new vector.
+        tolerance: of the breakdown, relative to the largest alpha or beta so far.
+
+    Returns:
+        At most k steps; none at all for a zero matrix.
+    """
+    rows, cols = a.shape
+    u = np.zeros((rows, iterations), a.dtype)
+    v = np.zeros((iterations, cols), a.dtype)
+    alpha = np.zeros(iterations, a.dtype)
+    beta = np.zeros(iterations, a.dtype)  # beta[j] leads to v[j]; beta[0] is the norm of the start
+    largest = a.dtype.type(0)
+    steps = 0
+    for j in range(iterations):
+        z = a.T @ (u[:, j - 1] if j else start_weights(rows, seed).astype(a.dtype))
+        for _ in range(reorthogonalisation):
+            z = z - (v[:j] @ z) @ v[:j]
+        beta[j] = np.linalg.norm(z)
+        if beta[j] <= tolerance * largest:
+            break
+        v[j] = z / beta[j]
+        y = a @ v[j]
+        for _ in range(reorthogonalisation):
+            y = y - u[:, :j] @ (y @ u[:, :j])
+        alpha[j] = np.linalg.norm(y)
+        largest = max(largest, alpha[j], beta[j] if j else largest)
+        if alpha[j] <= tolerance * largest:
+            break
+        u[:, j] = y / alpha[j]
+        steps = j + 1
+    return Bidiagonal(u[:, :steps], alpha[:steps], beta[1:steps], v[:steps])
+
+
+def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
+    """The best rank-`rank` part of u b v by the SVD of the small b (the last lines of Algorithm 1).
+
+    Where nothing is cut off no SVD is needed, and the core stays bidiagonal. After a breakdown the missing columns
+    are zero.
+
+    Returns:
+        u [S, rank], core [rank, rank], v [rank, H], float32.
+    """
+    steps = len(factors.alpha)
+    u = np.zeros((factors.u.shape[0], rank), np.float32)
+    core = np.zeros((rank, rank), np.float32)
+    v = np.zeros((rank, factors.v.shape[1]), np.float32)
+    if steps <= rank:
+        u[:, :steps], core[:steps, :steps], v[:steps] = factors.u, factors.core, factors.v
+        return u, core, v
+    left, values, right = np.linalg.svd(factors.core)
+    u[:] = factors.u.astype(np.float32) @ left[:, :rank].astype(np.float32)
+    np.fill_diagonal(core, values[:rank])
+    v[:] = right[:rank].astype(np.float32) @ factors.v.astype(np.float32)
+    return u, core, v
+
+
+def decompose(
+    x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+) -> Factored:
+    """Decompose each prompt of a batch, in float32.
+
+    Args:
+        x: [batch * S, H]; prompt b is rows b*S to (b+1)*S.
+    """
+    prompts = x.reshape(batch, -1, x.shape[-1]).astype(np.float32)
+    factors = [
+        truncate(bidiagonalise(a, iterations, seed=seed, reorthogonalisation=reorthogonalisation), rank)
+        for a in prompts
+    ]
+    return Factored(*(np.stack(parts) for parts in zip(*factors, strict=True)))
+
+
+def relative_error(a: Array, u: Array, core: Array, v: Array) -> float:
+    """||a - u core v|| / ||a|| in the Frobenius norm, float64; 0 for a zero matrix."""
+    exact = a.astype(np.float64)
+    norm = float(np.linalg.norm(exact))
+    difference = exact - u.astype(np.float64) @ (core.astype(np.float64) @ v.astype(np.float64))
+    return float(np.linalg.norm(difference)) / norm if norm else 0.0
+
+
+def optimal_error(a: Array, rank: int) -> float:
+    """The least relative error of any rank-`rank` matrix (Eckart-Young): the energy of the cut singular values.
+
+    The singular values come from the smaller Gram matrix in float64, whose rounding is far below binary16's.
+    """
+    exact = a.astype(np.float64)
+    gram = exact @ exact.T if a.shape[0] <= a.shape[1] else exact.T @ exact
+    energies = np.linalg.eigvalsh(gram)[::-1].clip(min=0.0)
+    total = float(energies.sum())
+    return float(np.sqrt(energies[rank:].sum() / total)) if total else 0.0
