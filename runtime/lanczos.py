@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 BREAKDOWN_TOLERANCE = 2.0**-10
-"""A norm at or below this share of the largest norm so far ends the iteration: it is the rounding of binary16."""
+"""A norm at or below this share of the largest alpha so far ends the iteration: it is the rounding of binary16."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def bidiagonalise(
         iterations: k, at least 1 and at most min(S, H).
         seed: of the start vector.
         reorthogonalisation: passes of classical Gram-Schmidt for each new vector.
-        tolerance: of the breakdown, relative to the largest alpha or beta so far.
+        tolerance: of the breakdown, relative to the largest alpha so far.
 
     Returns:
         At most k steps; none at all for a zero matrix.
@@ -108,7 +108,7 @@ def bidiagonalise(
         for _ in range(reorthogonalisation):
             y = y - u[:, :j] @ (y @ u[:, :j])
         alpha[j] = np.linalg.norm(y)
-        largest = max(largest, alpha[j], beta[j] if j else largest)
+        largest = max(largest, alpha[j])
         if alpha[j] <= tolerance * largest:
             break
         u[:, j] = y / alpha[j]
