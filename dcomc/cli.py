@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol, cast
 
 from dcomc import __version__
@@ -30,7 +30,7 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int: ...
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line and exit code 1."""
 
     def error(self, message: str) -> NoReturn:
@@ -38,13 +38,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _overview() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="dcomc",
         description="Compile a Llama onto low-rank factors of its activations, and simulate the accelerator.",
         epilog="\n".join(["commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())])
         + "\n\n`dcomc COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="dcomc [--version] COMMAND …",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"dcomc {__version__}")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
@@ -61,15 +62,18 @@ def dispatch(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise DcomError(f"unknown command '{name}'", hint=did_you_mean(name, COMMANDS))
     module = cast(Command, importlib.import_module(f"dcomc.commands.{name}"))
-    parser = _Parser(prog=f"dcomc {name}", description=module.__doc__, allow_abbrev=False)
+    parser = Parser(prog=f"dcomc {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     return module.run(parser.parse_args(arguments[1:]))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: 0 on success, 1 with one line on stderr for a mistake, 130 when interrupted."""
+def guard(action: Callable[[], int]) -> int:
+    """Run `action`: its own exit code, 1 with one line on stderr for a user's mistake, 130 when interrupted."""
     try:
-        return dispatch(sys.argv[1:] if arguments is None else arguments)
+        try:
+            return action()
+        finally:
+            sys.stdout.flush()
     except DcomError as error:
         print(error, file=sys.stderr)
         return 1
@@ -80,3 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `dcomc` command."""
+    return guard(lambda: dispatch(sys.argv[1:] if arguments is None else arguments))

@@ -3,7 +3,7 @@
 import difflib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -40,14 +40,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Generator[IO[bytes]]:
     """Open a temporary binary file beside `path` and rename it to `path` only when the block ends without an exception.
 
+    A symbolic link keeps pointing where it does; a device or a pipe (`/dev/null`) is written to, never replaced.
+
     Raises:
-        DcomError: the folder does not exist or cannot be written.
+        DcomError: the folder does not exist or cannot be written, or `path` is a folder.
     """
+    if path.is_dir():
+        raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise DcomError(
             f"cannot write {path}: {error.strerror}", hint="give a file in a folder that exists and is writable"
@@ -58,9 +67,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
-        if path.is_dir():
-            raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
-        Path(temporary).replace(path)
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

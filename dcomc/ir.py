@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
@@ -18,7 +19,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     UnknownLoc,
 )
-from xdsl.ir import Dialect, Operation
+from xdsl.ir import Attribute, Dialect, Operation
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ParseError, VerifyException
@@ -103,11 +104,7 @@ def parse_module(text: str, name: str, context: Context | None = None) -> Module
     try:
         module = Parser(context or make_context(), text, name).parse_module()
     except ParseError as error:
-        span = error.span
-        before = span.input.content[: span.start]
-        line = before.count("\n") + 1
-        column = span.start - (before.rfind("\n") + 1) + 1
-        raise DcomError(error.msg, place=f"{name}:{line}:{column}") from error
+        raise DcomError(error.msg, place=str(error.span.get_location())) from error
     except VerifyException as error:
         raise DcomError(_first_line(error), place=name) from error
     verify_module(module, name)
@@ -173,7 +170,7 @@ def describe_location(location: LocationAttr) -> str:
         case CallSiteLoc() if isinstance(location.callee, LocationAttr):
             return describe_location(location.callee)
         case FusedLoc():
-            parts = location.locations.data if isinstance(location.locations, ArrayAttr) else ()
+            parts = cast(ArrayAttr[Attribute], location.locations)
             texts = [describe_location(part) for part in parts if isinstance(part, LocationAttr)]
             return ", ".join(dict.fromkeys(text for text in texts if text != "?")) or "?"
         case _:

@@ -1,0 +1,95 @@
+"""The command line itself: help, version, and one line for every mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dcomc
+from dcomc.cli import COMMANDS, guard, main
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITTEN = [name for name in COMMANDS if (ROOT / "dcomc" / "commands" / f"{name}.py").exists()]
+
+
+def dcomc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "dcomc", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def assert_one_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1 and printed.err.endswith("\n")
+    return printed.err
+
+
+def test_help_names_every_command() -> None:
+    results = [dcomc_process(), dcomc_process("--help"), dcomc_process("-h")]
+    for result in results:
+        assert result.returncode == 0
+        assert result.stderr == ""
+        for name, text in COMMANDS.items():
+            assert f"{name:<10}{text}\n" in result.stdout
+
+
+def test_version() -> None:
+    result = dcomc_process("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"dcomc {dcomc.__version__}\n", "")
+
+
+def test_unknown_command_names_the_close_one(capsys: pytest.CaptureFixture[str]) -> None:
+    error = assert_one_error(["complie", "model.mlir"], capsys)
+    assert error.startswith("error: unknown command 'complie'; did you mean 'compile'? known: asm, compile, ")
+
+
+def test_unknown_command_without_a_close_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean" not in assert_one_error(["zzz"], capsys)
+
+
+@pytest.mark.parametrize("option", ["--verison", "-x", "--vers"])
+def test_unknown_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "see dcomc --help" in assert_one_error([option], capsys)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_unknown_option_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"see dcomc {name} --help" in assert_one_error([name, "--no-such-option"], capsys)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: dcomc {name} ")
+
+
+def test_a_process_exits_with_1_and_no_traceback() -> None:
+    result = dcomc_process("no-such-command")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_a_reader_that_has_gone_ends_quietly(arguments: list[str]) -> None:
+    """The pipe of stdout has no reader, as after `dcomc … | head` has read enough."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dcomc", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), errors) == (0, "")
+
+
+def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert guard(interrupted) == 130
+    assert capsys.readouterr().err == "interrupted\n"

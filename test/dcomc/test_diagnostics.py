@@ -1,0 +1,97 @@
+"""Errors on one line, and files that are written whole or not at all."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from dcomc.diagnostics import DcomError, atomic_write, did_you_mean, write_text
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DcomError("no such layer"), "error: no such layer"),
+        (DcomError("no such layer", hint="there are 30"), "error: no such layer; there are 30"),
+        (DcomError("no such layer", place="a.mlir:3:7"), "a.mlir:3:7: error: no such layer"),
+        (DcomError("two\n  lines", hint="and\tmore\n", place="a:1"), "a:1: error: two lines; and more"),
+    ],
+)
+def test_error_is_one_line(error: DcomError, line: str) -> None:
+    assert str(error) == line
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("qvk", ["qkv", "down", "o"]) == "did you mean 'qkv'? known: down, o, qkv"
+    assert did_you_mean("zzz", iter(["b", "a"])) == "known: a, b"
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "prog.bin"
+    path.write_bytes(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["prog.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing_new(tmp_path: Path, error: type[BaseException]) -> None:
+    old, new = tmp_path / "old.bin", tmp_path / "new.bin"
+    old.write_bytes(b"old")
+    for path in (old, new):
+        with pytest.raises(error), atomic_write(path) as file:
+            file.write(b"half")
+            raise error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["old.bin"]
+    assert old.read_bytes() == b"old"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    previous = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_text_is_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "U·V\n")
+    assert (tmp_path / "a.txt").read_bytes() == "U·V\n".encode()
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(DcomError, match=r"cannot write .*a\.txt: No such file or directory; give a file in a folder"):
+        write_text(tmp_path / "none" / "a.txt", "a")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DcomError, match=r"cannot write .*out: it is a folder"):
+        write_text(tmp_path / "out", "a")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_keeps_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    for text in ("first", "second"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").read_text() == text
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_text(pipe, "through the pipe")
+    reader.join(timeout=10)
+    assert received == ["through the pipe"]
+    assert pipe.is_fifo()
