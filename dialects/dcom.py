@@ -7,6 +7,8 @@ as only linear operations follow, the factors take the tensor's place: (U core V
 `dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition.
 """
 
+from typing import TypeVar, cast
+
 from xdsl.dialects.builtin import (
     I64,
     Float16Type,
@@ -19,8 +21,9 @@ from xdsl.dialects.builtin import (
     f32,
     i64,
 )
-from xdsl.ir import Dialect, Operation, SSAValue
+from xdsl.ir import Attribute, Dialect, Operation, SSAValue
 from xdsl.irdl import (
+    IRDLAttrConstraint,
     IRDLOperation,
     ParsePropInAttrDict,
     base,
@@ -58,6 +61,14 @@ SITES: dict[str, tuple[str, ...]] = {
 """The sites of a decoder layer whose input is decomposed, with the roles of the matmuls that read that input."""
 
 _Dense = TensorType.constr(base(Float16Type) | base(Float32Type))
+
+
+_Type = TypeVar("_Type", bound=Attribute)
+
+
+def _operand(constraint: IRDLAttrConstraint[_Type]) -> SSAValue[_Type]:
+    """`operand_def`, with the type that its constraint implies."""
+    return cast(SSAValue[_Type], operand_def(constraint))
 
 
 def _i64(value: int) -> IntegerAttr[I64]:
@@ -108,7 +119,7 @@ class OutlierSplitOp(IRDLOperation):
 
     name = "dcom.outlier_split"
 
-    input = operand_def(_Dense)
+    input = _operand(_Dense)
     layer = prop_def(IntegerAttr[I64])
     site = prop_def(StringAttr)
     capacity = prop_def(IntegerAttr[I64])
@@ -178,7 +189,7 @@ class DecomposeOp(IRDLOperation):
 
     name = "dcom.decompose"
 
-    input = operand_def(_Dense)
+    input = _operand(_Dense)
     layer = prop_def(IntegerAttr[I64])
     site = prop_def(StringAttr)
     iterations = prop_def(IntegerAttr[I64])
@@ -240,8 +251,8 @@ class MatmulOp(IRDLOperation):
 
     name = "dcom.matmul"
 
-    input = operand_def(FactoredType)
-    weight = operand_def(_Dense)
+    input = _operand(FactoredType)
+    weight = _operand(_Dense)
     result = result_def(FactoredType)
 
     traits = traits_def(Pure())
@@ -269,7 +280,7 @@ class ReconstructOp(IRDLOperation):
 
     name = "dcom.reconstruct"
 
-    input = operand_def(FactoredType)
+    input = _operand(FactoredType)
     result = result_def(_Dense)
 
     traits = traits_def(Pure())
@@ -291,8 +302,8 @@ class OutlierMatmulOp(IRDLOperation):
 
     name = "dcom.outlier_matmul"
 
-    input = operand_def(OutliersType)
-    weight = operand_def(_Dense)
+    input = _operand(OutliersType)
+    weight = _operand(_Dense)
     result = result_def(_Dense)
 
     traits = traits_def(Pure())
