@@ -1,0 +1,166 @@
+"""What instructions cost: cycles that a unit is busy, cycles until the result, and bytes of buffer that are touched.
+
+Every formula takes the values of an instruction's operands and the machine. The instruction table points here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from runtime.machine import Machine
+from runtime.operands import Values
+
+PASSES_ONE_WIDE = ceil(24 / 11)
+PASSES_BOTH_WIDE = PASSES_ONE_WIDE**2
+"""Turns of the binary16 multipliers for a product with one, or two, binary32 factors: 24 bits in pieces of 11."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cycles that the unit is busy, and cycles from then until the result can be used."""
+
+    busy: Callable[[Values, Machine], int]
+    latency: Callable[[Values, Machine], int]
+
+
+def levels(count: int) -> int:
+    """Levels of a binary tree over `count` leaves."""
+    return (count - 1).bit_length()
+
+
+def lanes(m: Machine) -> int:
+    """Multipliers of a cluster."""
+    return m.cluster.mac_rows * m.cluster.mac_cols
+
+
+def chunks(v: Values, m: Machine) -> int:
+    return ceil(v["length"] / lanes(m))
+
+
+def step(m: Machine, passes: int, read: int, written: int) -> int:
+    """Cycles of one step of the array: its multiplications, and its bytes through the buffer's ports."""
+    ports = ceil(read / m.cluster.buffer_read_bytes_per_cycle), ceil(written / m.cluster.buffer_write_bytes_per_cycle)
+    return max(passes, *ports)
+
+
+def tile_step(m: Machine, inputs: int, sums: int) -> int:
+    return step(m, 1, m.tile_bytes + 2 * inputs + 4 * sums, 4 * sums)
+
+
+# An accumulator takes one addition each `add` cycles, so the tiles of different accumulators come one after another.
+
+
+def row_busy(v: Values, m: Machine) -> int:
+    cycles = tile_step(m, m.cluster.mac_cols, m.cluster.mac_rows)
+    return int(v["cols"]) * max(int(v["rows"]) * cycles, m.latency_cycles.add) if v["rows"] else 0
+
+
+def col_busy(v: Values, m: Machine) -> int:
+    cycles = tile_step(m, m.cluster.mac_rows, m.cluster.mac_cols)
+    return int(v["rows"]) * max(int(v["cols"]) * cycles, m.latency_cycles.add) if v["cols"] else 0
+
+
+def tree_latency(m: Machine, leaves: int) -> int:
+    return m.latency_cycles.multiply + levels(leaves) * m.latency_cycles.add + m.latency_cycles.add
+
+
+def dots_busy(v: Values, m: Machine) -> int:
+    cycles = step(m, PASSES_ONE_WIDE, (2 + 4) * lanes(m), 0)
+    return chunks(v, m) * max(int(v["count"]) * cycles, m.latency_cycles.add) if v["count"] else 0
+
+
+def norm_busy(v: Values, m: Machine) -> int:
+    return chunks(v, m) * max(step(m, PASSES_BOTH_WIDE, 4 * lanes(m), 0), m.latency_cycles.add)
+
+
+def subtract_busy(v: Values, m: Machine) -> int:
+    cycles = step(m, PASSES_ONE_WIDE, (2 + 4) * lanes(m), 4 * lanes(m))
+    return int(v["count"]) * max(chunks(v, m) * cycles, m.latency_cycles.add)
+
+
+def scale_busy(v: Values, m: Machine) -> int:
+    return chunks(v, m) * step(m, PASSES_BOTH_WIDE, 4 * lanes(m), 2 * lanes(m))
+
+
+def beats(v: Values, m: Machine) -> int:
+    return ceil(4 * v["length"] / m.links.bytes_per_cycle)
+
+
+def reduce(side: Callable[[Machine], int]) -> Cost:
+    """A tree over clusters in a line. The link beside the root carries the sums of every level, one after another."""
+
+    def latency(v: Values, m: Machine) -> int:
+        crossed = sum(min(1 << level, side(m) - 1) * m.links.hop_cycles for level in range(levels(side(m))))
+        return crossed + levels(side(m)) * m.latency_cycles.add
+
+    return Cost(lambda v, m: levels(side(m)) * beats(v, m), latency)
+
+
+def broadcast(side: Callable[[Machine], int]) -> Cost:
+    return Cost(beats, lambda v, m: (side(m) - 1) * m.links.hop_cycles)
+
+
+def extent(v: Values, m: Machine) -> int:
+    return int(v["rows"]) or m.grid.rows
+
+
+TRANSFER = Cost(
+    lambda v, m: extent(v, m) * ceil(v["bytes"] / m.bank.stream_bytes_per_cycle),
+    lambda v, m: m.bank.latency_cycles + (extent(v, m) - 1) * m.links.hop_cycles,
+)
+
+
+def one(v: Values, m: Machine) -> int:
+    return 1
+
+
+def none(v: Values, m: Machine) -> int:
+    return 0
+
+
+def scalar(latency: Callable[[Machine], int]) -> Cost:
+    return Cost(one, lambda v, m: latency(m))
+
+
+CONTROL = Cost(none, none)
+SCALAR_COPY = scalar(lambda m: 1)
+
+
+def floats(count: str) -> Callable[[Values, Machine], int]:
+    return lambda v, m: 4 * int(v[count])
+
+
+def halves(count: str) -> Callable[[Values, Machine], int]:
+    return lambda v, m: 2 * int(v[count])
+
+
+def word(v: Values, m: Machine) -> int:
+    return 4
+
+
+def bytes(v: Values, m: Machine) -> int:
+    return int(v["bytes"])
+
+
+def tiles(v: Values, m: Machine) -> int:
+    return int(v["rows"]) * int(v["cols"]) * m.tile_bytes
+
+
+def basis(v: Values, m: Machine) -> int:
+    return 2 * int(v["count"]) * int(v["length"])
+
+
+def tile_rows(size: int) -> Callable[[Values, Machine], int]:
+    return lambda v, m: size * int(v["rows"]) * m.cluster.mac_rows
+
+
+def tile_cols(size: int) -> Callable[[Values, Machine], int]:
+    return lambda v, m: size * int(v["cols"]) * m.cluster.mac_cols
+
+
+def rows(m: Machine) -> int:
+    return m.grid.rows
+
+
+def cols(m: Machine) -> int:
+    return m.grid.cols

@@ -1,0 +1,363 @@
+"""The instruction table: each instruction once, with its operands, meaning, resource use and latency.
+
+Encoder, decoder, assembler, disassembler, `isa` dialect, engines, timing and reference page all read this table.
+
+A word has 128 bits: the opcode in bits 0 to 7, then the operands in their order, lowest bits first; the rest is
+reserved and zero. All clusters of a stream's rectangle execute an instruction together, each on its own buffer.
+
+Numbers: data is binary16, sums and scalars are binary32. A product of two binary16 values is exact in binary32; a
+product with binary32 factors is rounded once to it, and takes the binary16 multipliers several turns (assumed: the
+24-bit significand in 11-bit pieces). `tree` adds neighbours pairwise, level by level. Rounding is to nearest even; a
+store to a 16-bit location rounds once, and a NaN is stored as 0x7E00.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil
+
+from runtime import costs
+from runtime.machine import Machine
+from runtime.operands import (
+    BANK,
+    BUFFER,
+    BYTES,
+    COUNT,
+    EXTENT,
+    FLAG,
+    FLOAT,
+    IMMEDIATE,
+    IREG,
+    SREG,
+    STRIDE,
+    TARGET,
+    TOKEN,
+    Kind,
+    Values,
+)
+
+WORD_BITS = 128
+OPCODE_BITS = 8
+
+
+class Unit(Enum):
+    """What an instruction keeps busy. A stream has one of each but the bank port, which belongs to a column."""
+
+    CONTROL = "control"
+    ARRAY = "array"
+    ROW_LINKS = "row links"
+    COLUMN_LINKS = "column links"
+    SCALAR = "scalar"
+    BANK = "bank"
+
+
+class Access(Enum):
+    """How an instruction uses the buffer at an address operand."""
+
+    READ = "read"
+    WRITE = "write"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bytes of the buffer that an instruction uses from an address operand on."""
+
+    operand: str
+    access: Access
+    size: Callable[[Values, Machine], int]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row of the table."""
+
+    mnemonic: str
+    opcode: int
+    operands: tuple[tuple[str, Kind], ...]
+    meaning: str
+    unit: Unit
+    cost: costs.Cost
+    ranges: tuple[Range, ...] = ()
+    scalars_read: tuple[str, ...] = ()
+    scalars_written: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> tuple[tuple[str, Kind, int], ...]:
+        """Name, kind and lowest bit of each operand."""
+        fields: list[tuple[str, Kind, int]] = []
+        position = OPCODE_BITS
+        for name, kind in self.operands:
+            fields.append((name, kind, position))
+            position += kind.bits
+        return tuple(fields)
+
+
+_STREAM_OPERANDS = (
+    ("buffer", BUFFER),
+    ("bank", BANK),
+    ("bytes", BYTES),
+    ("stride", STRIDE),
+    ("rows", EXTENT),
+    ("cols", EXTENT),
+    ("token", TOKEN),
+)
+_MATVEC_OPERANDS = (("y", BUFFER), ("a", BUFFER), ("x", BUFFER), ("rows", COUNT), ("cols", COUNT), ("accumulate", FLAG))
+_LINE_OPERANDS = (("x", BUFFER), ("length", COUNT))
+
+INSTRUCTIONS: tuple[Instruction, ...] = (
+    Instruction(
+        "halt", 0x00, (), "End the stream once everything it started has finished.", Unit.CONTROL, costs.CONTROL
+    ),
+    Instruction("li", 0x01, (("d", IREG), ("value", IMMEDIATE)), "r[d] = value", Unit.CONTROL, costs.CONTROL),
+    Instruction(
+        "addi",
+        0x02,
+        (("d", IREG), ("a", IREG), ("value", IMMEDIATE)),
+        "r[d] = r[a] + value",
+        Unit.CONTROL,
+        costs.CONTROL,
+    ),
+    Instruction(
+        "loop",
+        0x03,
+        (("count", COUNT), ("end", TARGET)),
+        "Execute the instructions from the next one to before `end` `count` times; none at all for 0.",
+        Unit.CONTROL,
+        costs.CONTROL,
+    ),
+    Instruction(
+        "exit.ngt",
+        0x04,
+        (("a", SREG), ("b", SREG), ("target", TARGET)),
+        "Unless s[a] > s[b] (in the first cluster), leave every loop that does not hold `target` and go on there.",
+        Unit.CONTROL,
+        costs.CONTROL,
+        scalars_read=("a", "b"),
+    ),
+    Instruction(
+        "wait",
+        0x05,
+        (("token", TOKEN),),
+        "Wait until the last stream that names `token` is done.",
+        Unit.CONTROL,
+        costs.CONTROL,
+    ),
+    Instruction(
+        "ld",
+        0x10,
+        _STREAM_OPERANDS,
+        "In the first `cols` columns, the bank sends `bytes` bytes to `buffer` in each of the first `rows` clusters; "
+        "cluster row i gets those at bank + i * stride. `token` is done with the last byte.",
+        Unit.BANK,
+        costs.TRANSFER,
+        (Range("buffer", Access.WRITE, costs.bytes),),
+    ),
+    Instruction(
+        "st",
+        0x11,
+        _STREAM_OPERANDS,
+        "As `ld`, from the buffers to the bank.",
+        Unit.BANK,
+        costs.TRANSFER,
+        (Range("buffer", Access.READ, costs.bytes),),
+    ),
+    Instruction(
+        "fill",
+        0x12,
+        (("x", BUFFER), ("bytes", BYTES)),
+        "Set `bytes` bytes at x to zero.",
+        Unit.ARRAY,
+        costs.Cost(lambda v, m: ceil(v["bytes"] / m.cluster.buffer_write_bytes_per_cycle), costs.one),
+        (Range("x", Access.WRITE, costs.bytes),),
+    ),
+    Instruction(
+        "mv.row",
+        0x20,
+        _MATVEC_OPERANDS,
+        "y = A x (+ y where `accumulate`): row reduction. A is rows x cols tiles, tile after tile along a row; for "
+        "each tile and each of its rows, y[row] += tree(A[row, :] * x), column tiles in order. x binary16, y binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.row_busy, lambda v, m: costs.tree_latency(m, m.cluster.mac_cols)),
+        (
+            Range("y", Access.UPDATE, costs.tile_rows(4)),
+            Range("a", Access.READ, costs.tiles),
+            Range("x", Access.READ, costs.tile_cols(2)),
+        ),
+    ),
+    Instruction(
+        "mv.col",
+        0x21,
+        _MATVEC_OPERANDS,
+        "y = A^T x (+ y where `accumulate`): column reduction of the same tiles; y[col] += tree(A[:, col] * x), row "
+        "tiles in order. x binary16, y binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.col_busy, lambda v, m: costs.tree_latency(m, m.cluster.mac_rows)),
+        (
+            Range("y", Access.UPDATE, costs.tile_cols(4)),
+            Range("a", Access.READ, costs.tiles),
+            Range("x", Access.READ, costs.tile_rows(2)),
+        ),
+    ),
+    Instruction(
+        "dots",
+        0x22,
+        (("d", BUFFER), ("basis", BUFFER), ("x", BUFFER), ("count", COUNT), ("length", COUNT)),
+        "d[i] = basis[i] . x for i < count: for each chunk of as many elements as the array has multipliers, in order, "
+        "d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.dots_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
+        (
+            Range("d", Access.WRITE, costs.floats("count")),
+            Range("basis", Access.READ, costs.basis),
+            Range("x", Access.READ, costs.floats("length")),
+        ),
+    ),
+    Instruction(
+        "norm2",
+        0x23,
+        (("d", BUFFER), ("x", BUFFER), ("length", COUNT)),
+        "d = x . x, chunk by chunk as `dots`; x and d binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.norm_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
+        (Range("d", Access.WRITE, costs.word), Range("x", Access.READ, costs.floats("length"))),
+    ),
+    Instruction(
+        "subtract",
+        0x24,
+        (("x", BUFFER), ("basis", BUFFER), ("c", BUFFER), ("count", COUNT), ("length", COUNT)),
+        "x -= c[i] * basis[i] for i = 0 to count - 1 in order, product and difference each rounded; basis binary16, x "
+        "and c binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.subtract_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.add),
+        (
+            Range("x", Access.UPDATE, costs.floats("length")),
+            Range("basis", Access.READ, costs.basis),
+            Range("c", Access.READ, costs.floats("count")),
+        ),
+    ),
+    Instruction(
+        "scale",
+        0x25,
+        (("d", BUFFER), ("x", BUFFER), ("by", SREG), ("length", COUNT)),
+        "d = binary16(x * s[by]), the product rounded to binary32 first; x binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.scale_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.convert),
+        (Range("d", Access.WRITE, costs.halves("length")), Range("x", Access.READ, costs.floats("length"))),
+        scalars_read=("by",),
+    ),
+    Instruction(
+        "reduce.row",
+        0x30,
+        _LINE_OPERANDS,
+        "x[i] of the first cluster of each row = tree of x[i] over the row's clusters, an odd one passing through.",
+        Unit.ROW_LINKS,
+        costs.reduce(costs.cols),
+        (Range("x", Access.UPDATE, costs.floats("length")),),
+    ),
+    Instruction(
+        "reduce.col",
+        0x31,
+        _LINE_OPERANDS,
+        "As `reduce.row`, over the clusters of each column.",
+        Unit.COLUMN_LINKS,
+        costs.reduce(costs.rows),
+        (Range("x", Access.UPDATE, costs.floats("length")),),
+    ),
+    Instruction(
+        "bcast.row",
+        0x32,
+        _LINE_OPERANDS,
+        "x of every cluster of a row = x of its first cluster.",
+        Unit.ROW_LINKS,
+        costs.broadcast(costs.cols),
+        (Range("x", Access.UPDATE, costs.floats("length")),),
+    ),
+    Instruction(
+        "bcast.col",
+        0x33,
+        _LINE_OPERANDS,
+        "x of every cluster of a column = x of its first cluster.",
+        Unit.COLUMN_LINKS,
+        costs.broadcast(costs.rows),
+        (Range("x", Access.UPDATE, costs.floats("length")),),
+    ),
+    Instruction(
+        "s.li",
+        0x40,
+        (("d", SREG), ("value", FLOAT)),
+        "s[d] = value",
+        Unit.SCALAR,
+        costs.SCALAR_COPY,
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.ld",
+        0x41,
+        (("d", SREG), ("x", BUFFER)),
+        "s[d] = x",
+        Unit.SCALAR,
+        costs.SCALAR_COPY,
+        (Range("x", Access.READ, costs.word),),
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.st",
+        0x42,
+        (("x", BUFFER), ("a", SREG)),
+        "x = s[a]",
+        Unit.SCALAR,
+        costs.SCALAR_COPY,
+        (Range("x", Access.WRITE, costs.word),),
+        scalars_read=("a",),
+    ),
+    Instruction(
+        "s.mul",
+        0x43,
+        (("d", SREG), ("a", SREG), ("b", SREG)),
+        "s[d] = s[a] * s[b]",
+        Unit.SCALAR,
+        costs.scalar(lambda m: m.latency_cycles.multiply),
+        scalars_read=("a", "b"),
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.max",
+        0x44,
+        (("d", SREG), ("a", SREG), ("b", SREG)),
+        "s[d] = s[a] where s[a] > s[b], else s[b]",
+        Unit.SCALAR,
+        costs.scalar(lambda m: m.latency_cycles.add),
+        scalars_read=("a", "b"),
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.rsqrt",
+        0x45,
+        (("d", SREG), ("a", SREG)),
+        "s[d] = 1 / sqrt(s[a]), correctly rounded",
+        Unit.SCALAR,
+        costs.scalar(lambda m: m.latency_cycles.reciprocal_sqrt),
+        scalars_read=("a",),
+        scalars_written=("d",),
+    ),
+)
+
+BY_MNEMONIC = {instruction.mnemonic: instruction for instruction in INSTRUCTIONS}
+BY_OPCODE = {instruction.opcode: instruction for instruction in INSTRUCTIONS}
+
+
+def _check_table() -> None:
+    """Fail at import where the table is ambiguous: two rows of one name or opcode, or a word that overflows."""
+    if len(BY_MNEMONIC) != len(INSTRUCTIONS) or len(BY_OPCODE) != len(INSTRUCTIONS):
+        raise ValueError("two instructions have the same mnemonic or opcode")
+    for instruction in INSTRUCTIONS:
+        names = [name for name, _ in instruction.operands]
+        used = [r.operand for r in instruction.ranges] + [*instruction.scalars_read, *instruction.scalars_written]
+        if len(set(names)) != len(names) or not set(used) <= set(names):
+            raise ValueError(f"{instruction.mnemonic}: operand names are ambiguous or unknown")
+        if OPCODE_BITS + sum(kind.bits for _, kind in instruction.operands) > WORD_BITS:
+            raise ValueError(f"{instruction.mnemonic}: operands overflow the word")
+
+
+_check_table()
