@@ -1,0 +1,98 @@
+"""What a program is: kernels of instruction words, the launches that run them, and the host's part of the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.encoding import Word
+from runtime.machine import Machine
+
+
+@dataclass(frozen=True)
+class KernelLayout:
+    """How a Lanczos kernel's data lies in the banks and over the clusters. Offsets are bytes from the launch's base.
+
+    Cluster (r, c) holds rows r * slice_rows onward and columns c * slice_cols onward of the activation, padded with
+    zeros. Bank c holds the columns of its cluster column, tile by tile, the block of cluster row r at
+    a_offset + r * a_stride. The bases come back where they are whole: V row by row in each bank for its columns, U and
+    the scalars in bank 0.
+    """
+
+    rows: int
+    """S, rows of the activation."""
+    cols: int
+    """H, its columns."""
+    iterations: int
+    """k"""
+    slice_rows: int
+    """Rows held by a cluster: a multiple of the tile's."""
+    slice_cols: int
+    """Columns held by a cluster: a multiple of the tile's."""
+    a_offset: int
+    a_stride: int
+    start_offset: int
+    """Start weights, binary16; cluster row r takes slice_rows of them at start_offset + 2 * r * slice_rows."""
+    u_offset: int
+    """U as [k, slice_rows] binary16 for each cluster row, u_stride apart."""
+    u_stride: int
+    v_offset: int
+    """V as [k, slice_cols] binary16."""
+    alpha_offset: int
+    """alpha[k], then beta[k], binary32; entries of steps not taken are zero; beta[0] is the norm of the start."""
+    bank_bytes: int
+    """What a launch needs of each bank."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One instruction stream over the whole grid."""
+
+    name: str
+    words: tuple[Word, ...]
+    labels: Mapping[int, str]
+    """Labels by instruction index, as branch targets; an index may be one past the last word."""
+    locations: tuple[str, ...]
+    """For each word where it comes from, for people: MLIR op and Python line."""
+    layout: KernelLayout
+    seed: int
+    """Of the start weights."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One decomposition of the model: a kernel, run for each prompt of the batch."""
+
+    kernel: str
+    layer: int
+    site: str
+    prompts: int
+    rank: int
+    """Columns kept by the truncation on the host."""
+    location: str
+
+    @property
+    def key(self) -> str:
+        """`layer10.qkv`: how activations for this launch are named in files."""
+        return f"layer{self.layer}.{self.site}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that prog.bin holds."""
+
+    machine: Machine
+    kernels: tuple[Kernel, ...]
+    launches: tuple[Launch, ...]
+    host: str
+    """The model as MLIR text; each `dcom.decompose` in it names its kernel."""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the compiler was asked for, JSON values."""
+    activations: Mapping[str, NDArray[np.float16]] = field(default_factory=dict[str, NDArray[np.float16]])
+    """Stored inputs of launches by key, [prompts * S, H]; may be empty."""
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel of that name."""
+        return next(kernel for kernel in self.kernels if kernel.name == name)
