@@ -130,7 +130,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "exit.ngt",
         0x04,
         (("a", SREG), ("b", SREG), ("target", TARGET)),
-        "Unless s[a] > s[b] (in the first cluster), leave every loop that does not hold `target` and go on there.",
+        "Unless s[a] > s[b] (in the first cluster), leave every loop that does not hold `target`, a later place, and go "
+        "on there.",
         Unit.CONTROL,
         costs.CONTROL,
         scalars_read=("a", "b"),
@@ -203,8 +204,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "dots",
         0x22,
         (("d", BUFFER), ("basis", BUFFER), ("x", BUFFER), ("count", COUNT), ("length", COUNT)),
-        "d[i] = basis[i] . x for i < count: for each chunk of as many elements as the array has multipliers, in order, "
-        "d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d binary32.",
+        "d[i] = basis[i] . x for i < count: from zero, for each chunk of as many elements as the array has multipliers, "
+        "in order, d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d binary32.",
         Unit.ARRAY,
         costs.Cost(costs.dots_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
         (
@@ -335,7 +336,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s.rsqrt",
         0x45,
         (("d", SREG), ("a", SREG)),
-        "s[d] = 1 / sqrt(s[a]), correctly rounded",
+        "s[d] = 1 / sqrt(s[a]), computed in binary64 and rounded to binary32",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.reciprocal_sqrt),
         scalars_read=("a",),

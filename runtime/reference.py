@@ -1,0 +1,268 @@
+"""The reference engine: the meaning of each instruction in NumPy, written to be read.
+
+All clusters are one array whose first two axes are the grid. The instruction table says what each instruction does.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.instructions import BY_MNEMONIC, Unit
+from runtime.machine import Machine
+from runtime.operands import SCALAR_REGISTERS, Values
+from runtime.sequencer import Issue, MachineFault
+
+Array = NDArray[Any]
+Single = NDArray[np.float32]
+
+
+def tree(terms: Single) -> Single:
+    """Sum over the last axis by a binary tree of binary32 additions; an odd last term passes through a level."""
+    while terms.shape[-1] > 1:
+        pairs = terms.shape[-1] // 2
+        sums = terms[..., 0 : 2 * pairs : 2] + terms[..., 1 : 2 * pairs : 2]
+        terms = np.concatenate((sums, terms[..., 2 * pairs :]), axis=-1)
+    return terms[..., 0]
+
+
+def to_half(values: Single) -> NDArray[np.float16]:
+    """Round to binary16, to nearest even; a NaN becomes 0x7E00."""
+    halves = values.astype(np.float16)
+    halves.view(np.uint16)[np.isnan(values)] = 0x7E00
+    return halves
+
+
+class ReferenceEngine:
+    """The state of the machine while one stream runs over the whole grid.
+
+    Args:
+        banks: uint8 [grid columns, bytes], read and written in place.
+    """
+
+    def __init__(self, machine: Machine, banks: NDArray[np.uint8]) -> None:
+        grid = (machine.grid.rows, machine.grid.cols)
+        self.machine = machine
+        self.banks = banks
+        self.buffers = np.zeros((*grid, machine.cluster.buffer_bytes), np.uint8)
+        self.scalars = np.zeros((SCALAR_REGISTERS, *grid), np.float32)
+
+    def execute(self, issue: Issue) -> None:
+        """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
+
+        Raises:
+            MachineFault: an address outside the buffer or the bank.
+        """
+        meaning = _MEANINGS.get(issue.mnemonic)
+        if meaning is not None:
+            try:
+                with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
+                    meaning(self, issue.values)
+            except MachineFault as fault:
+                raise MachineFault(f"instruction {issue.index}, {issue.word}: {fault.what}") from fault
+
+    def leaves(self, issue: Issue) -> bool:
+        """Whether `exit.ngt` leaves: the first cluster's scalars decide."""
+        a, b = (self.scalars[int(issue.values[name]), 0, 0] for name in ("a", "b"))
+        return not a > b
+
+    def view(self, address: int | float, count: int, kind: type[np.generic]) -> Array:
+        """`count` elements in every cluster's buffer, [rows, cols, count], in place."""
+        start, size = int(address), count * np.dtype(kind).itemsize
+        if start < 0 or start + size > self.machine.cluster.buffer_bytes:
+            raise MachineFault(
+                f"bytes {start} to {start + size} are outside the buffer of {self.machine.cluster.buffer_bytes}"
+            )
+        return self.buffers[:, :, start : start + size].view(kind)
+
+    def single(self, address: int | float, count: int | float) -> Single:
+        """Binary32 elements in place."""
+        return self.view(address, int(count), np.float32)
+
+    def half(self, address: int | float, count: int | float) -> Single:
+        """Binary16 elements, widened."""
+        return self.view(address, int(count), np.float16).astype(np.float32)
+
+
+Meaning = Callable[[ReferenceEngine, Values], None]
+_MEANINGS: dict[str, Meaning] = {}
+
+
+def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
+    def register(meaning: Meaning) -> Meaning:
+        _MEANINGS.update(dict.fromkeys(mnemonics, meaning))
+        return meaning
+
+    return register
+
+
+def _transfer(engine: ReferenceEngine, v: Values, to_buffer: bool) -> None:
+    size, bank = int(v["bytes"]), int(v["bank"])
+    rows, cols = int(v["rows"]) or engine.machine.grid.rows, int(v["cols"]) or engine.machine.grid.cols
+    if rows > engine.machine.grid.rows or cols > engine.machine.grid.cols:
+        raise MachineFault(f"{rows} x {cols} clusters are more than the grid has")
+    buffers = engine.view(v["buffer"], size, np.uint8)
+    for row in range(rows):
+        start = bank + row * int(v["stride"])
+        if start < 0 or start + size > engine.banks.shape[1]:
+            raise MachineFault(f"bytes {start} to {start + size} are outside the launch's {engine.banks.shape[1]}")
+        if to_buffer:
+            buffers[row, :cols] = engine.banks[:cols, start : start + size]
+        else:
+            engine.banks[:cols, start : start + size] = buffers[row, :cols]
+
+
+@_executes("ld")
+def _load(engine: ReferenceEngine, v: Values) -> None:
+    _transfer(engine, v, to_buffer=True)
+
+
+@_executes("st")
+def _store(engine: ReferenceEngine, v: Values) -> None:
+    _transfer(engine, v, to_buffer=False)
+
+
+@_executes("fill")
+def _fill(engine: ReferenceEngine, v: Values) -> None:
+    engine.view(v["x"], int(v["bytes"]), np.uint8)[:] = 0
+
+
+def _tiles(engine: ReferenceEngine, v: Values) -> Single:
+    """A as [grid rows, grid cols, tile rows, tile cols, rows in a tile, columns in a tile]."""
+    cluster = engine.machine.cluster
+    shape = (int(v["rows"]), int(v["cols"]), cluster.mac_rows, cluster.mac_cols)
+    tiles = engine.half(v["a"], prod(shape))
+    return tiles.reshape(*tiles.shape[:2], *shape)
+
+
+@_executes("mv.row")
+def _matvec_row(engine: ReferenceEngine, v: Values) -> None:
+    a = _tiles(engine, v)
+    x = engine.half(v["x"], v["cols"] * a.shape[-1]).reshape(*a.shape[:2], 1, a.shape[3], 1, a.shape[-1])
+    y = engine.single(v["y"], v["rows"] * a.shape[-2]).reshape(*a.shape[:3], a.shape[-2])
+    _accumulate(y, np.moveaxis(tree(a * x), 3, 0), v)
+
+
+@_executes("mv.col")
+def _matvec_col(engine: ReferenceEngine, v: Values) -> None:
+    a = _tiles(engine, v)
+    x = engine.half(v["x"], v["rows"] * a.shape[-2]).reshape(*a.shape[:3], 1, a.shape[-2], 1)
+    y = engine.single(v["y"], v["cols"] * a.shape[-1]).reshape(*a.shape[:2], a.shape[3], a.shape[-1])
+    _accumulate(y, np.moveaxis(tree(np.swapaxes(a * x, -1, -2)), 2, 0), v)
+
+
+def _accumulate(y: Single, terms: Single, v: Values) -> None:
+    """Add `terms` along their first axis, in order, to y or to zero."""
+    total = y.copy() if v["accumulate"] else np.zeros_like(y)
+    for term in terms:
+        total += term
+    y[...] = total
+
+
+def _chunks(engine: ReferenceEngine, products: Single) -> Single:
+    """Sum over the last axis: a tree for each chunk of the array's multipliers, chunks in order from zero."""
+    lanes = engine.machine.cluster.mac_rows * engine.machine.cluster.mac_cols
+    padding = -products.shape[-1] % lanes
+    padded = np.pad(products, [(0, 0)] * (products.ndim - 1) + [(0, padding)])
+    total = np.zeros(products.shape[:-1], np.float32)
+    for chunk in np.split(padded, padded.shape[-1] // lanes, axis=-1) if padded.shape[-1] else []:
+        total += tree(chunk)
+    return total
+
+
+def _basis(engine: ReferenceEngine, v: Values) -> Single:
+    basis = engine.half(v["basis"], v["count"] * v["length"])
+    return basis.reshape(*basis.shape[:2], int(v["count"]), int(v["length"]))
+
+
+@_executes("dots")
+def _dots(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    engine.single(v["d"], v["count"])[:] = _chunks(engine, _basis(engine, v) * x[:, :, None, :])
+
+
+@_executes("norm2")
+def _norm2(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    engine.single(v["d"], 1)[..., 0] = _chunks(engine, x * x)
+
+
+@_executes("subtract")
+def _subtract(engine: ReferenceEngine, v: Values) -> None:
+    x, c, basis = engine.single(v["x"], v["length"]), engine.single(v["c"], v["count"]), _basis(engine, v)
+    for i in range(basis.shape[2]):
+        x -= c[:, :, i, None] * basis[:, :, i]
+
+
+@_executes("scale")
+def _scale(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    d = engine.view(v["d"], x.shape[-1], np.float16)
+    d[:] = to_half(x * engine.scalars[int(v["by"])][:, :, None])
+
+
+@_executes("reduce.row")
+def _reduce_row(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    x[:, 0] = tree(np.swapaxes(x, 1, 2))
+
+
+@_executes("reduce.col")
+def _reduce_col(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    x[0] = tree(np.moveaxis(x, 0, 2))
+
+
+@_executes("bcast.row")
+def _broadcast_row(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    x[:, 1:] = x[:, :1]
+
+
+@_executes("bcast.col")
+def _broadcast_col(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    x[1:] = x[:1]
+
+
+@_executes("s.li")
+def _scalar_immediate(engine: ReferenceEngine, v: Values) -> None:
+    engine.scalars[int(v["d"])] = v["value"]
+
+
+@_executes("s.ld")
+def _scalar_load(engine: ReferenceEngine, v: Values) -> None:
+    engine.scalars[int(v["d"])] = engine.single(v["x"], 1)[..., 0]
+
+
+@_executes("s.st")
+def _scalar_store(engine: ReferenceEngine, v: Values) -> None:
+    engine.single(v["x"], 1)[..., 0] = engine.scalars[int(v["a"])]
+
+
+@_executes("s.mul")
+def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
+    engine.scalars[int(v["d"])] = engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])]
+
+
+@_executes("s.max")
+def _scalar_maximum(engine: ReferenceEngine, v: Values) -> None:
+    a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
+    engine.scalars[int(v["d"])] = np.where(a > b, a, b)
+
+
+@_executes("s.rsqrt")
+def _scalar_rsqrt(engine: ReferenceEngine, v: Values) -> None:
+    engine.scalars[int(v["d"])] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
+
+
+def _check_meanings() -> None:
+    """Fail at import where the table has an instruction without a meaning here, or the other way round."""
+    wanted = {name for name, instruction in BY_MNEMONIC.items() if instruction.unit is not Unit.CONTROL}
+    if wanted != set(_MEANINGS):
+        raise ValueError(f"meanings do not match the table: {sorted(wanted ^ set(_MEANINGS))}")
+
+
+_check_meanings()

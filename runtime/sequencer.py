@@ -1,0 +1,114 @@
+"""Control flow of one instruction stream: integer registers, hardware loops and exits.
+
+Numbers and cycles are separate readers of the sequence that this module makes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dcomc.diagnostics import DcomError
+from runtime.encoding import Word
+from runtime.operands import INTEGER_REGISTERS, Values
+
+LOOP_DEPTH = 8
+"""Hardware loops that may be open at once."""
+BASE_REGISTER = 1
+"""Holds the bank address of the launch's data at entry."""
+ISSUE_LIMIT = 100_000_000
+"""Instructions that one stream may issue before it counts as a runaway."""
+
+
+class MachineFault(DcomError):
+    """A program that does what the machine cannot do; the place is kernel and instruction."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One instruction as it is executed."""
+
+    index: int
+    """Place in the kernel."""
+    word: Word
+    values: Values
+    """What its operands stand for now."""
+
+    @property
+    def mnemonic(self) -> str:
+        return self.word.instruction.mnemonic
+
+
+Decide = Callable[[Issue], bool]
+"""Whether an `exit.ngt` leaves its loop."""
+
+
+def never_leave(issue: Issue) -> bool:
+    """The decision of a run without data: no breakdown."""
+    return False
+
+
+def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue]:
+    """The instructions of a stream in the order of their execution, `halt` last.
+
+    An exit is yielded before it is decided, so that the readers have seen all before it.
+
+    Args:
+        base: bank address of the launch's data, the first value of register 1.
+        leaves: decides each exit.
+
+    Raises:
+        MachineFault: the stream runs past its last word, nests too many loops, jumps backward, or does not end.
+    """
+    registers = [0] * INTEGER_REGISTERS
+    registers[BASE_REGISTER] = base
+    loops: list[list[int]] = []  # [first, end, turns left]
+    index = 0
+    for _ in range(ISSUE_LIMIT):
+        if not 0 <= index < len(words):
+            raise MachineFault(f"the stream runs past its last instruction, {len(words) - 1}", hint="end it by halt")
+        word = words[index]
+        values = {
+            name: kind.value(raw, registers)
+            for (name, kind), raw in zip(word.instruction.operands, word.operands, strict=True)
+        }
+        issue = Issue(index, word, values)
+        yield issue
+        index += 1
+        match word.instruction.mnemonic:
+            case "halt":
+                return
+            case "li":
+                _write(registers, values["d"], values["value"])
+            case "addi":
+                _write(registers, values["d"], registers[int(values["a"])] + values["value"])
+            case "loop":
+                end = int(values["end"])
+                if end < index:
+                    raise MachineFault(f"instruction {issue.index}: the loop ends before it begins")
+                if values["count"] <= 0 or end == index:
+                    index = end
+                elif len(loops) == LOOP_DEPTH:
+                    raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
+                else:
+                    loops.append([index, end, int(values["count"])])
+            case "exit.ngt":
+                target = int(values["target"])
+                if target < index:
+                    raise MachineFault(f"instruction {issue.index}: an exit must lead forward")
+                if leaves(issue):
+                    index = target
+                    while loops and not loops[-1][0] <= target < loops[-1][1]:
+                        loops.pop()
+            case _:
+                pass
+        while loops and index == loops[-1][1]:
+            loops[-1][2] -= 1
+            if loops[-1][2]:
+                index = loops[-1][0]
+                break
+            loops.pop()
+    raise MachineFault(f"the stream issued {ISSUE_LIMIT} instructions without an end", hint="look for a runaway loop")
+
+
+def _write(registers: list[int], register: int | float, value: int | float) -> None:
+    if register:  # r0 stays zero
+        registers[int(register)] = int(value)
