@@ -1,1 +1,25 @@
-"""Package of dcomc."""
+"""From a model to Level 0 IR."""
+
+from xdsl.dialects.builtin import ModuleOp
+
+from dcomc.model import Model
+
+
+def trace(model: Model, seq_len: int, batch: int, dtype: str) -> ModuleOp:
+    """Lift a model into a Level 0 module.
+
+    Args:
+        model: what to trace; its weights are not read.
+        seq_len, batch: the shape [batch, seq_len] of the token ids.
+        dtype: `f16` or `f32`.
+
+    Raises:
+        DcomError: a configuration that cannot be traced, or operators without a lowering.
+    """
+    from dcomc.model import load_transformers
+
+    load_transformers()
+    from dcomc.tracer.capture import capture
+    from dcomc.tracer.program import build_module
+
+    return build_module(capture(model.config(), seq_len, batch, dtype), model.name, seq_len, batch)

