@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from runtime.instructions import BY_MNEMONIC, BY_OPCODE, OPCODE_BITS, WORD_BITS, Instruction
+from runtime.operands import OperandError
 
 WORD_BYTES = WORD_BITS // 8
 
@@ -38,9 +39,7 @@ def encode_word(word: Word) -> bytes:
     """The 16 bytes of a word, little-endian; raises `ValueError` where an operand does not fit its field."""
     bits = word.instruction.opcode
     for (name, kind, position), raw in zip(word.instruction.layout, word.operands, strict=True):
-        if not 0 <= raw < 1 << kind.bits:
-            raise ValueError(f"{word.instruction.mnemonic}: {name} = {raw} does not fit {kind.bits} bits")
-        bits |= raw << position
+        bits |= kind.check(raw, f"{word.instruction.mnemonic}: {name} = {raw}") << position
     return bits.to_bytes(WORD_BYTES, "little")
 
 
@@ -51,7 +50,7 @@ def decode_word(data: bytes, index: int = 0) -> Word:
         index: the word's place in its program, for the error.
 
     Raises:
-        DecodeError: the opcode is unknown or a reserved bit is set.
+        DecodeError: the opcode is unknown, a reserved bit is set, or an operand is none of its kind.
     """
     bits = int.from_bytes(data, "little")
     instruction = BY_OPCODE.get(bits & ((1 << OPCODE_BITS) - 1))
@@ -59,8 +58,12 @@ def decode_word(data: bytes, index: int = 0) -> Word:
         raise DecodeError(f"instruction {index}: unknown opcode {data[0]:#04x} in word {bits:#034x}")
     used = OPCODE_BITS
     operands: list[int] = []
-    for _, kind, position in instruction.layout:
-        operands.append(bits >> position & ((1 << kind.bits) - 1))
+    for name, kind, position in instruction.layout:
+        raw = bits >> position & ((1 << kind.bits) - 1)
+        try:
+            operands.append(kind.check(raw, f"{name} = {raw:#x}"))
+        except OperandError as error:
+            raise DecodeError(f"instruction {index}: {instruction.mnemonic}: {error} in word {bits:#034x}") from error
         used = position + kind.bits
     if bits >> used:
         raise DecodeError(f"instruction {index}: reserved bits of {instruction.mnemonic} are set in word {bits:#034x}")

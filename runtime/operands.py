@@ -17,6 +17,9 @@ SCALAR_REGISTERS = 32
 TOKENS = 16
 """t0 to t15: completion of a stream between bank and buffer."""
 
+LABEL = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+"""The name of an instruction's place, as it stands in assembly."""
+
 _REGISTER = re.compile(r"r(\d+)")
 _ADDRESS = re.compile(r"\[r(\d+)\s*\+\s*(\w+)\]")
 
@@ -120,6 +123,12 @@ class CountKind(Kind):
             raise OperandError(f"{text} does not fit {self.what} of {self.bits - 1} bits")
         return raw
 
+    def check(self, raw: int, text: str) -> int:
+        """Of an operand that names a register, the bits between the number and the top one are reserved."""
+        if super().check(raw, text) >> (self.bits - 1) and raw & ((1 << (self.bits - 1)) - 1) >= INTEGER_REGISTERS:
+            raise OperandError(f"{text} does not fit {self.what} of {self.bits - 1} bits")
+        return raw
+
     def pack_register(self, register: int) -> int:
         """The operand that takes its number from a register."""
         if not 0 <= register < INTEGER_REGISTERS:
@@ -150,20 +159,35 @@ class ImmediateKind(Kind):
 
 
 class FloatKind(Kind):
-    """A binary32 immediate; its text is the shortest decimal that reads back to the same bits."""
+    """A binary32 immediate.
+
+    Its text is the shortest decimal that reads back to the same bits, with a point always, as MLIR wants it; or the
+    bits in hexadecimal where no decimal does: infinities and NaNs.
+    """
 
     def format(self, raw: int) -> str:
-        return str(np.array(raw, np.uint32).view(np.float32))
+        text = str(np.array(raw, np.uint32).view(np.float32))
+        if "." not in text:
+            text = text.replace("e", ".0e")
+        return text if text.strip("-")[0].isdigit() and self.pack(float(text)) == raw else f"{raw:#010x}"
 
     def parse(self, text: str) -> int:
+        if text.startswith("0x"):
+            return self.check(_integer(text, self.what), text)
         try:
             return self.pack(float(text))
+        except OperandError:
+            raise
         except ValueError as error:
             raise OperandError(f"{text} is no {self.what}") from error
 
     def pack(self, number: float) -> int:
-        """The operand for a number, rounded to binary32."""
-        return int(np.array(number, np.float32).view(np.uint32))
+        """The operand for a number, rounded to binary32; raises `OperandError` where it is too large."""
+        with np.errstate(over="ignore"):
+            single = np.array(number, np.float32)
+        if np.isinf(single) and not np.isinf(number):
+            raise OperandError(f"{number} does not fit {self.what}")
+        return int(single.view(np.uint32))
 
     def value(self, raw: int, registers: Sequence[int]) -> float:
         return float(np.array(raw, np.uint32).view(np.float32))

@@ -1,0 +1,272 @@
+"""The `isa` dialect, Level 3: one operation an instruction, generated from the instruction table.
+
+A kernel is a list of instructions and labels, printed as in assembly:
+
+    isa.kernel @lanczos layout {rows = 64 : i64, …} seed 0 {
+      isa.li r2, 15
+      isa.loop r2, @done
+      isa.mv.row [r0+0x100], [r3+0x0], [r2+0x40], 4, r7, 1
+      isa.label @done
+      isa.halt
+    }
+
+An operand is an i64 property that holds the bits of its field; a branch target is the name of a label.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import ClassVar, TypeAlias, cast
+
+from xdsl.dialects.builtin import I64, DictionaryAttr, IntegerAttr, LocationAttr, StringAttr, SymbolNameConstraint, i64
+from xdsl.ir import Attribute, Block, Dialect, Operation, Region
+from xdsl.irdl import IRDLOperation, irdl_op_definition, lazy_traits_def, prop_def, region_def, traits_def
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.traits import HasParent, IsolatedFromAbove, NoTerminator, SymbolOpInterface
+from xdsl.utils.exceptions import VerifyException
+
+from dcomc.ir import describe_location
+from runtime.encoding import Word
+from runtime.instructions import BY_MNEMONIC, INSTRUCTIONS, Instruction
+from runtime.operands import LABEL, TARGET, Kind, OperandError
+from runtime.program import Kernel, KernelLayout
+
+_I64: TypeAlias = IntegerAttr[I64]
+
+
+class InstructionOp(IRDLOperation):
+    """An instruction. Its class is made from its row of the table, with one property for each operand."""
+
+    INSTRUCTION: ClassVar[Instruction]
+
+    traits = lazy_traits_def(lambda: (HasParent(KernelOp),))
+
+    @property
+    def branch_label(self) -> str | None:
+        """The label that the instruction names, if it takes one."""
+        names = [name for name, kind in self.INSTRUCTION.operands if kind is TARGET]
+        return cast(StringAttr, self.properties[names[0]]).data if names else None
+
+    def word(self, indices: dict[str, int]) -> Word:
+        """The instruction's word, where `indices` gives the index of each label."""
+        operands: list[int] = []
+        for name, _ in self.INSTRUCTION.operands:
+            value = self.properties[name]
+            operands.append(indices[value.data] if isinstance(value, StringAttr) else cast(_I64, value).value.data)
+        return Word(self.INSTRUCTION, tuple(operands))
+
+    def verify_(self) -> None:
+        for name, kind in self.INSTRUCTION.operands:
+            value = self.properties[name]
+            if not isinstance(value, StringAttr):
+                raw = cast(_I64, value).value.data
+                try:
+                    kind.check(raw, f"{name} = {raw}")
+                except OperandError as error:
+                    raise VerifyException(str(error)) from error
+
+    def print(self, printer: Printer) -> None:
+        for number, (name, kind) in enumerate(self.INSTRUCTION.operands):
+            printer.print_string(", " if number else " ")
+            value = self.properties[name]
+            if isinstance(value, StringAttr):
+                printer.print_symbol_name(value.data)
+            else:
+                printer.print_string(kind.format(cast(_I64, value).value.data))
+        if self.attributes:
+            printer.print_op_attributes(self.attributes)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "InstructionOp":
+        properties: dict[str, Attribute] = {}
+        for number, (name, kind) in enumerate(cls.INSTRUCTION.operands):
+            if number:
+                parser.parse_punctuation(",", f" before operand '{name}' of {cls.name}")
+            properties[name] = parser.parse_symbol_name() if kind is TARGET else _parse_operand(parser, name, kind)
+        return cls(properties=properties, attributes=parser.parse_optional_attr_dict())
+
+
+def _parse_operand(parser: Parser, name: str, kind: Kind) -> _I64:
+    """An operand's text is that of assembly: `r3`, `[r3+0x40]`, `-15`, `0.5`."""
+    start = parser.pos
+    if parser.parse_optional_punctuation("[") is not None:
+        parser.parse_identifier()
+        parser.parse_punctuation("+")
+        parser.parse_integer()
+        parser.parse_punctuation("]")
+    elif parser.parse_optional_identifier() is None:
+        parser.parse_number(context_msg=f" as operand '{name}'")
+    text = parser.lexer.input.content[start : parser.pos].split("//")[0].strip()
+    try:
+        return IntegerAttr(kind.parse(text), i64)
+    except OperandError as error:
+        parser.raise_error(str(error), start)
+
+
+def _define(row: Instruction) -> type[InstructionOp]:
+    """The operation class of a row of the table."""
+    members: dict[str, object] = {
+        "__doc__": row.meaning,
+        "__module__": __name__,
+        "__annotations__": {"INSTRUCTION": ClassVar[Instruction]},
+        "name": f"isa.{row.mnemonic}",
+        "INSTRUCTION": row,
+    }
+    for name, kind in row.operands:
+        if hasattr(InstructionOp, name):
+            raise ValueError(f"{row.mnemonic}: operations have another '{name}'")
+        members[name] = prop_def(StringAttr if kind is TARGET else _I64)
+    title = "".join(part.capitalize() for part in row.mnemonic.split("."))
+    return irdl_op_definition(cast(type[InstructionOp], type(f"{title}Op", (InstructionOp,), members)))
+
+
+OPERATIONS: dict[str, type[InstructionOp]] = {row.mnemonic: _define(row) for row in INSTRUCTIONS}
+"""The operation class of each instruction by mnemonic."""
+
+
+@irdl_op_definition
+class LabelOp(IRDLOperation):
+    """Names the place of the next instruction, or the end of the kernel."""
+
+    name = "isa.label"
+
+    label = prop_def(StringAttr)
+
+    traits = lazy_traits_def(lambda: (HasParent(KernelOp),))
+
+    def __init__(self, label: str) -> None:
+        super().__init__(properties={"label": StringAttr(label)})
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.label.data)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "LabelOp":
+        return cls(parser.parse_symbol_name().data)
+
+
+@irdl_op_definition
+class KernelOp(IRDLOperation):
+    """One instruction stream over the whole grid; `layout` has the fields of `KernelLayout`."""
+
+    name = "isa.kernel"
+
+    sym_name = prop_def(SymbolNameConstraint())
+    layout = prop_def(DictionaryAttr)
+    seed = prop_def(_I64)
+    body = region_def("single_block")
+
+    traits = traits_def(SymbolOpInterface(), IsolatedFromAbove(), NoTerminator())
+
+    def __init__(self, name: str, operations: Iterable[Operation], layout: KernelLayout, seed: int) -> None:
+        super().__init__(
+            properties={
+                "sym_name": StringAttr(name),
+                "layout": DictionaryAttr({key: IntegerAttr(value, i64) for key, value in asdict(layout).items()}),
+                "seed": IntegerAttr(seed, i64),
+            },
+            regions=[Region(Block(operations))],
+        )
+
+    @property
+    def kernel_layout(self) -> KernelLayout:
+        """The layout as the program holds it."""
+        return KernelLayout(**{key: cast(_I64, value).value.data for key, value in self.layout.data.items()})
+
+    def verify_(self) -> None:
+        expected = [field.name for field in fields(KernelLayout)]
+        if sorted(self.layout.data) != sorted(expected):
+            raise VerifyException(f"layout does not have exactly the keys {', '.join(expected)}")
+        for key, value in self.layout.data.items():
+            if not isinstance(value, IntegerAttr) or cast(IntegerAttr[I64], value).type != i64:
+                raise VerifyException(f"layout entry '{key}' is no i64")
+            if cast(_I64, value).value.data < 0:
+                raise VerifyException(f"layout entry '{key}' is negative")
+        if self.seed.value.data < 0:
+            raise VerifyException(f"seed {self.seed.value.data} is negative")
+        labels: set[str] = set()
+        for op in self.body.block.ops:
+            if not isinstance(op, InstructionOp | LabelOp):
+                raise VerifyException(f"a kernel holds instructions and labels, not {op.name}")
+            if isinstance(op, LabelOp):
+                if not LABEL.fullmatch(op.label.data):
+                    raise VerifyException(
+                        f"'{op.label.data}' is no name for a label: letters, digits, '_', '.' and '$'"
+                    )
+                if op.label.data in labels:
+                    raise VerifyException(f"label @{op.label.data} stands twice")
+                labels.add(op.label.data)
+        for op in self.body.block.ops:
+            if isinstance(op, InstructionOp) and op.branch_label is not None and op.branch_label not in labels:
+                raise VerifyException(f"unknown label @{op.branch_label}")
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        printer.print_string(" layout ")
+        printer.print_attr_dict(self.layout.data)
+        printer.print_string(f" seed {self.seed.value.data} ")
+        printer.print_region(self.body, print_empty_block=False)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "KernelOp":
+        name = parser.parse_symbol_name()
+        parser.parse_keyword("layout")
+        layout = DictionaryAttr(parser.parse_optional_attr_dict())
+        parser.parse_keyword("seed")
+        seed: _I64 = IntegerAttr(parser.parse_integer(), i64)
+        region = parser.parse_region()
+        return cls.create(properties={"sym_name": name, "layout": layout, "seed": seed}, regions=[region])
+
+
+def instruction(mnemonic: str, *, location: LocationAttr, **operands: int | str) -> InstructionOp:
+    """The operation of an instruction.
+
+    Args:
+        operands: by the names of the table: the bits of the field, as in `runtime.encoding.Word.of`; for a branch
+            target the name of its label.
+
+    Raises:
+        ValueError: the operands are not those of the instruction.
+    """
+    row = BY_MNEMONIC[mnemonic]
+    names = [name for name, _ in row.operands]
+    if set(names) != set(operands):
+        raise ValueError(f"{mnemonic} takes operands {names}, not {sorted(operands)}")
+    properties: dict[str, Attribute] = {}
+    for name, kind in row.operands:
+        value = operands[name]
+        if isinstance(value, str) != (kind is TARGET):
+            raise ValueError(f"{mnemonic}: {name} = {value!r} is no {kind.what}")
+        properties[name] = StringAttr(value) if isinstance(value, str) else IntegerAttr(value, i64)
+    op = OPERATIONS[mnemonic](properties=properties)
+    op.location = location
+    return op
+
+
+def assemble_kernel(kernel: KernelOp) -> Kernel:
+    """The kernel of a verified `isa.kernel`: labels become indices, locations text.
+
+    Where several labels name one place, the program keeps the name of the first.
+    """
+    instructions: list[InstructionOp] = []
+    indices: dict[str, int] = {}
+    labels: dict[int, str] = {}
+    for op in kernel.body.block.ops:
+        if isinstance(op, LabelOp):
+            indices[op.label.data] = len(instructions)
+            labels.setdefault(len(instructions), op.label.data)
+        elif isinstance(op, InstructionOp):
+            instructions.append(op)
+    return Kernel(
+        name=kernel.sym_name.data,
+        words=tuple(op.word(indices) for op in instructions),
+        labels=labels,
+        locations=tuple(describe_location(op.location) for op in instructions),
+        layout=kernel.kernel_layout,
+        seed=kernel.seed.value.data,
+    )
+
+
+Isa = Dialect("isa", [KernelOp, LabelOp, *OPERATIONS.values()], [])
