@@ -1,0 +1,410 @@
+"""Kernels of `linalg`: structured operations as whole-array NumPy.
+
+An operation is looked at in this order, and the first form that fits is taken:
+
+1. a contraction, `acc + a * b`: batched matrix multiplication;
+2. a map (no reduction), or a fold of each output by an associative operation: the body runs once on arrays that span
+   the iteration space, in parts that fit the cache, on all cores; folds are `ufunc.reduce`;
+3. any other reduction: the reduced loops run in order, the parallel loops as arrays;
+4. anything else: every point of the iteration space in order, the definition of `linalg.generic`.
+
+Sums of contractions are taken in the accumulator's type, and in float32 for float16 accumulators (rounded once).
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from typing import Any, cast
+
+import numpy as np
+from xdsl.dialects import arith, tensor
+from xdsl.dialects.linalg import ops as linalg
+from xdsl.dialects.linalg.abstract_ops import LinalgStructuredOperation
+from xdsl.ir import Block as IrBlock
+from xdsl.ir import Operation, SSAValue
+from xdsl.ir.affine import AffineMap
+
+from runtime.executor_block import (
+    Array,
+    Block,
+    Builder,
+    Host,
+    Kernel,
+    Observer,
+    Value,
+    binary,
+    element_dtype,
+    op_captures,
+    static_shape,
+    unsupported,
+)
+from runtime.executor_scalar import BUILDERS as SCALAR
+from runtime.executor_scalar import COMBINERS
+from runtime.executor_views import View, iteration_space, loop_axis, loop_dims, view
+
+_PART = 1 << 16
+"""Elements of the iteration space in one part: its temporaries stay in a core's cache."""
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, "linalg")
+
+
+@dataclass
+class _BodyHost:
+    """The host as bodies see it: nothing inside them is observed."""
+
+    host: Host
+    observer: Observer | None = None
+
+    def kernel(self, op: Operation) -> Kernel:
+        return self.host.kernel(op)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A structured operation, with what every way of running it needs."""
+
+    op: LinalgStructuredOperation
+    host: _BodyHost
+    body: IrBlock
+    maps: tuple[AffineMap, ...]
+    space: tuple[int, ...]
+    inputs: int
+    """The number of input operands; the rest are outputs, accumulated into."""
+
+    @property
+    def accumulators(self) -> tuple[SSAValue, ...]:
+        return tuple(self.body.args[self.inputs :])
+
+    @property
+    def yielded(self) -> tuple[SSAValue, ...]:
+        assert self.body.last_op is not None
+        return tuple(self.body.last_op.operands)
+
+    @property
+    def indices(self) -> list[linalg.IndexOp]:
+        return [op for op in self.body.ops if isinstance(op, linalg.IndexOp)]
+
+    def argument_position(self, value: SSAValue) -> int | None:
+        """Which operand `value` is an element of, when it is an argument of the body."""
+        return next((position for position, argument in enumerate(self.body.args) if argument is value), None)
+
+    def views(self) -> list[View]:
+        return [
+            view(map_, self.space, static_shape(operand, self.op), self.op)
+            for map_, operand in zip(self.maps, self.op.operands, strict=True)
+        ]
+
+    def output_loops(self) -> list[list[int]] | None:
+        """The loops of each output, when every output is indexed by the same distinct loops."""
+        loops = [dims for dims in (loop_dims(map_) for map_ in self.maps[self.inputs :]) if dims is not None]
+        same = len(loops) == len(self.accumulators) and all(set(dims) == set(loops[0]) for dims in loops)
+        return loops if same else None
+
+    def is_elementwise(self) -> bool:
+        """Whether the body means the same for arrays as for scalars."""
+        return all(type(op) in SCALAR or isinstance(op, _BODY) for op in self.body.ops)
+
+    def compile(self, results: Sequence[SSAValue]) -> "_Body":
+        return _Body(self, results)
+
+
+_BODY = (linalg.IndexOp, linalg.YieldOp, tensor.ExtractOp)
+
+
+class _Body:
+    """The part of a body that computes `results`, as a function of operands, loop indices and captured values."""
+
+    def __init__(self, form: _Form, results: Sequence[SSAValue]) -> None:
+        indices = form.indices
+        arguments = [*form.body.args, *(op.result for op in indices)]
+        needed = set(results)
+        operations: list[Operation] = []
+        for op in reversed([op for op in form.body.ops if not isinstance(op, linalg.IndexOp | linalg.YieldOp)]):
+            if needed.intersection(op.results):
+                operations.insert(0, op)
+                needed.update(op.operands, op_captures(op))
+        self._block = Block(arguments, operations, results, form.host)
+        self.loops = [op.dim.value.data for op in indices]
+        captured = op_captures(form.op)
+        self._captures = [captured.index(value) for value in self._block.captures]
+        self.only_arguments = all(form.argument_position(value) is not None for value in results)
+        self.reads_output = any(argument in needed for argument in form.accumulators)
+
+    def __call__(self, operands: Sequence[Value], indices: Sequence[Value], captured: Sequence[Value]) -> list[Value]:
+        return self._block(*operands, *indices, *(captured[position] for position in self._captures))
+
+
+def _is_filled_with(x: Array, value: Any) -> bool:
+    """Whether `x` is one element, broadcast, and equals `value`: what `linalg.fill` gives."""
+    return x.size > 0 and not any(x.strides) and x.flat[0] == value
+
+
+def _slice(x: Array, axis: int, part: slice) -> Array:
+    return x[(slice(None),) * axis + (part,)]
+
+
+def _cut(x: Array, axis: int, part: slice) -> Array:
+    """A part of one loop of a view; the whole of it where the view does not depend on that loop."""
+    return x if x.shape[axis] == 1 else _slice(x, axis, part)
+
+
+def _run_parts(space: Sequence[int], parallel: Sequence[int], work: Any) -> None:
+    """Call `work(axis, part)` for parts of one parallel loop, of about `_PART` points each, on all cores."""
+    wanted = -(-prod(space) // _PART)
+    axis = next((loop for loop in parallel if space[loop] >= wanted), max(parallel, key=lambda loop: space[loop]))
+    step = -(-space[axis] // min(wanted, space[axis]))
+
+    def run(start: int) -> None:
+        with np.errstate(all="ignore"):
+            work(axis, slice(start, start + step))
+
+    for _ in _pool().map(run, range(0, space[axis], step)):
+        pass
+
+
+def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | None, values: list[SSAValue]) -> Kernel:
+    """Form 2: `values` over the whole space; where `folds` is given they are folded over the reduced loops."""
+    body, views, space = form.compile(values), form.views(), form.space
+    parallel = sorted(outputs[0])
+    reduced = tuple(loop for loop in range(len(space)) if loop not in parallel)
+    indices = [loop_axis(space, loop) for loop in body.loops]
+    dtypes = [element_dtype(result.type, form.op) for result in form.op.results]
+    orders = [[parallel.index(loop) for loop in loops] for loops in outputs]
+    count = len(form.maps)
+    skip: Sequence[int] = () if body.reads_output or folds else range(form.inputs, count)
+
+    def evaluate(
+        arrays: list[Value], axes: list[Array], captured: Sequence[Value], shape: Sequence[int]
+    ) -> list[Array]:
+        """The outputs on a part of the space, one axis for each parallel loop."""
+        results: list[Array] = []
+        for position, value in enumerate(body(arrays, axes, captured)):
+            full = np.broadcast_to(value, shape)
+            if folds is not None:
+                full = folds[position].reduce(full, reduced, full.dtype)
+                start = arrays[form.inputs + position].reshape(full.shape)
+                if folds[position] is not np.add or not _is_filled_with(start, 0):
+                    full = folds[position](start, full)
+            results.append(full)
+        return results
+
+    def kernel(*operands: Value) -> list[Array]:
+        captured = operands[count:]
+        arrays = [None if i in skip else views[i](operands[i]) for i in range(count)]
+        if 0 in space and folds is not None:
+            return list(operands[form.inputs : count])
+        if prod(space) <= _PART or not parallel or (folds is None and body.only_arguments):
+            results = evaluate(arrays, indices, captured, space)
+            return [full.transpose(order) for full, order in zip(results, orders, strict=True)]
+        results = [
+            np.empty([space[loop] for loop in loops], dtype) for loops, dtype in zip(outputs, dtypes, strict=True)
+        ]
+        places = [result.transpose(np.argsort(order)) for result, order in zip(results, orders, strict=True)]
+
+        def work(axis: int, part: slice) -> None:
+            cut = [None if array is None else _cut(array, axis, part) for array in arrays]
+            shape = [size if loop != axis else len(range(size)[part]) for loop, size in enumerate(space)]
+            values = evaluate(cut, [_cut(index, axis, part) for index in indices], captured, shape)
+            for place, value in zip(places, values, strict=True):
+                _slice(place, parallel.index(axis), part)[...] = value
+
+        _run_parts(space, parallel, work)
+        return results
+
+    return kernel
+
+
+def _match_folds(form: _Form) -> tuple[list[np.ufunc], list[SSAValue]] | None:
+    """For `yield combine(acc, value), …`: the combining ufuncs and the values; None where an output is no such fold."""
+    folds: list[np.ufunc] = []
+    values: list[SSAValue] = []
+    for accumulator, result in zip(form.accumulators, form.yielded, strict=True):
+        combine = result.owner
+        if not isinstance(combine, Operation) or type(combine) not in COMBINERS or combine.parent is not form.body:
+            return None
+        others = [operand for operand in combine.operands if operand is not accumulator]
+        if len(others) != 1 or len(list(accumulator.uses)) != 1 or len(list(result.uses)) != 1:
+            return None
+        folds.append(COMBINERS[type(combine)])
+        values.append(others[0])
+    return folds, values
+
+
+def _match_product(form: _Form, value: SSAValue) -> tuple[int, int] | None:
+    """The input operands a and b when `value` is their product, each perhaps extended to the accumulator's type."""
+    product = value.owner
+    if not isinstance(product, arith.MulfOp | arith.MuliOp):
+        return None
+    sources = [
+        operand.owner.operands[0] if isinstance(operand.owner, arith.ExtFOp | arith.ExtSIOp) else operand
+        for operand in product.operands
+    ]
+    a, b = (form.argument_position(source) for source in sources)
+    return (a, b) if a is not None and b is not None and max(a, b) < form.inputs else None
+
+
+def _contraction(form: _Form, output: list[int], a: int, b: int, accumulator: np.dtype[Any]) -> Kernel | None:
+    """Form 1: the sum over the reduced loops of operand `a` times operand `b`, as one batched matrix product."""
+    space = form.space
+    loops_a, loops_b = ({loop for expr in form.maps[i].results for loop in expr.used_dims()} for i in (a, b))
+    if accumulator == np.bool_ or loops_a | loops_b != set(range(len(space))):
+        return None
+    batch = sorted(loops_a & loops_b & set(output))
+    rows, cols = sorted(loops_a - loops_b), sorted(loops_b - loops_a)
+    summed = sorted((loops_a & loops_b) - set(output))
+    if not summed or not rows + cols or not set(rows + cols) <= set(output):
+        return None
+    work = np.dtype(np.float32) if accumulator == np.float16 else accumulator
+    view_a, view_b = (view(form.maps[i], space, static_shape(form.op.operands[i], form.op), form.op) for i in (a, b))
+    order_a, order_b = [*batch, *rows, *summed, *cols], [*batch, *summed, *cols, *rows]
+    sizes = [prod(space[loop] for loop in loops) for loops in (batch, rows, summed, cols)]
+    shape_a, shape_b = [sizes[0], sizes[1], sizes[2]], [sizes[0], sizes[2], sizes[3]]
+    loops = [*batch, *rows, *cols]
+    shape = [space[loop] for loop in loops]
+    order = [loops.index(loop) for loop in output]
+
+    def kernel(*operands: Value) -> tuple[Array]:
+        left = view_a(operands[a]).transpose(order_a).reshape(shape_a).astype(work, copy=False)
+        right = view_b(operands[b]).transpose(order_b).reshape(shape_b).astype(work, copy=False)
+        start = operands[form.inputs]
+        product: Array = np.matmul(left, right).reshape(shape).transpose(order)
+        if not _is_filled_with(start, 0):
+            product = product + start
+        return (product.astype(accumulator, copy=False),)
+
+    return kernel
+
+
+def _reduced_in_order(form: _Form, outputs: list[list[int]]) -> Kernel:
+    """Form 3: the body runs once for each point of the reduced loops, in order, on arrays of the parallel loops."""
+    body, views, space = form.compile(form.yielded), form.views(), form.space
+    parallel = sorted(outputs[0])
+    reduced = [loop for loop in range(len(space)) if loop not in parallel]
+    indices = [loop_axis(space, loop) for loop in body.loops]
+    shape = [space[loop] if loop in parallel else 1 for loop in range(len(space))]
+    flat = [space[loop] for loop in parallel]
+    orders = [[parallel.index(loop) for loop in loops] for loops in outputs]
+    count = len(form.maps)
+
+    def at(x: Array, point: Sequence[int]) -> Array:
+        for loop, index in zip(reduced, point, strict=True):
+            x = _cut(x, loop, slice(index, index + 1))
+        return x
+
+    def kernel(*operands: Value) -> list[Array]:
+        arrays = [look(operand) for look, operand in zip(views, operands[:count], strict=True)]
+        inputs, state = arrays[: form.inputs], arrays[form.inputs :]
+        for point in np.ndindex(*(space[loop] for loop in reduced)):
+            here = [at(x, point) for x in inputs]
+            state = body([*here, *state], [at(x, point) for x in indices], operands[count:])
+        full = [np.broadcast_to(value, shape).reshape(flat) for value in state]
+        return [value.transpose(order) for value, order in zip(full, orders, strict=True)]
+
+    return kernel
+
+
+def _point_by_point(form: _Form) -> Kernel:
+    """Form 4: the definition. The body runs on scalars for every point of the iteration space, in order."""
+    body, space, maps, count = form.compile(form.yielded), form.space, form.maps, len(form.maps)
+
+    def kernel(*operands: Value) -> list[Array]:
+        arrays = [np.asarray(x) for x in operands[: form.inputs]]
+        arrays += [np.array(x) for x in operands[form.inputs : count]]
+        for point in np.ndindex(*space):
+            places = [map_.eval(point, []) for map_ in maps]
+            scalars = [array[place] for array, place in zip(arrays, places, strict=True)]
+            results = body(scalars, [np.int64(point[loop]) for loop in body.loops], operands[count:])
+            for array, place, result in zip(arrays[form.inputs :], places[form.inputs :], results, strict=True):
+                array[place] = result
+        return arrays[form.inputs :]
+
+    return kernel
+
+
+def _kernel(form: _Form) -> Kernel:
+    outputs = form.output_loops()
+    if outputs is None or not form.is_elementwise():
+        return _point_by_point(form)
+    if len(outputs[0]) == len(form.space):
+        return _whole_array(form, outputs, None, list(form.yielded))
+    matched = _match_folds(form)
+    if matched is None:
+        return _reduced_in_order(form, outputs)
+    folds, values = matched
+    product = _match_product(form, values[0]) if folds == [np.add] else None
+    if product is not None:
+        accumulator = element_dtype(form.op.results[0].type, form.op)
+        contraction = _contraction(form, outputs[0], *product, accumulator)
+        if contraction is not None:
+            return contraction
+    return _whole_array(form, outputs, folds, values)
+
+
+def _form(op: LinalgStructuredOperation, host: Host) -> _Form:
+    if len(op.results) != len(op.outputs):
+        raise unsupported(op, "the executor works on tensors, not on buffers")
+    maps = tuple(attribute.data for attribute in op.get_indexing_maps())
+    space = iteration_space(maps, [static_shape(operand, op) for operand in op.operands], op)
+    return _Form(op, _BodyHost(host), op.body.block, maps, space, len(op.inputs))
+
+
+def _structured(op: LinalgStructuredOperation, host: Host) -> Kernel:
+    """A generic, or a named operation whose body xDSL builds; a named one casts nothing here."""
+    elements = {element_dtype(operand.type, op) for operand in op.operands}
+    if not isinstance(op, linalg.GenericOp) and len(elements) > 1:
+        raise unsupported(op, "the executor does not support mixed element types here; use linalg.generic")
+    return _kernel(_form(op, host))
+
+
+def _matmul(op: linalg.MatmulOp, host: Host) -> Kernel:
+    """[M, K] x [K, N] added to [M, N]; the operands are first cast to the type of the result, as upstream has it."""
+    form = _form(op, host)
+    output = loop_dims(form.maps[2])
+    kernel = None if output is None else _contraction(form, output, 0, 1, element_dtype(op.res[0].type, op))
+    return kernel if kernel is not None else _structured(op, host)
+
+
+def _fill(op: linalg.FillOp, host: Host) -> Kernel:
+    dtype = element_dtype(op.res[0].type, op)
+    shape = static_shape(op.outputs[0], op)
+    return binary(lambda value, _: np.broadcast_to(np.asarray(value).astype(dtype), shape))
+
+
+def _transpose(op: linalg.TransposeOp, host: Host) -> Kernel:
+    permutation = op.permutation.get_values()
+    return binary(lambda x, _: x.transpose(permutation))
+
+
+def _broadcast(op: linalg.BroadcastOp, host: Host) -> Kernel:
+    shape = static_shape(op.init, op)
+    added = op.dimensions.get_values()
+    return binary(lambda x, _: np.broadcast_to(np.expand_dims(x, added), shape))
+
+
+_STRUCTURED: tuple[type[LinalgStructuredOperation], ...] = (
+    linalg.GenericOp,
+    linalg.AddOp,
+    linalg.SubOp,
+    linalg.MulOp,
+    linalg.MaxOp,
+    linalg.MinOp,
+    linalg.ExpOp,
+    linalg.LogOp,
+    linalg.SqrtOp,
+    linalg.CopyOp,
+)
+
+BUILDERS: dict[type[Operation], Builder] = {
+    **{kind: cast(Builder, _structured) for kind in _STRUCTURED},
+    linalg.MatmulOp: _matmul,
+    linalg.FillOp: _fill,
+    linalg.TransposeOp: _transpose,
+    linalg.BroadcastOp: _broadcast,
+}
+"""Every operation of `linalg` that the executor runs."""
