@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -49,7 +49,7 @@ def capture(config: Mapping[str, object], seq_len: int, batch: int, dtype: str) 
     """
     model = meta_model(config, DTYPES[dtype])
     ids = torch.zeros(batch, seq_len, dtype=torch.int64, device="meta")
-    with _whole_operators(model, DTYPES[dtype]):
+    with _whole_operators(model, DTYPES[dtype], seq_len):
         try:
             program = torch.export.export(model, (), {"input_ids": ids, "use_cache": False}, strict=False)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
@@ -73,10 +73,10 @@ def meta_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
     if kind not in transformers.CONFIG_MAPPING:
         raise DcomError(f"transformers knows no model type '{kind}'", hint=_FAMILY)
     try:
-        parsed = transformers.AutoConfig.for_model(**config)
-        parsed._attn_implementation = _ATTENTION
+        parsed: Any = transformers.AutoConfig.for_model(**cast(dict[str, Any], dict(config)))
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(parsed, dtype=dtype)
+            factory = cast(Any, transformers.AutoModelForCausalLM)
+            model = factory.from_config(parsed, dtype=dtype, attn_implementation=_ATTENTION)
     except (
         ValueError,
         TypeError,
@@ -126,7 +126,7 @@ ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attend)
 
 
 @contextmanager
-def _whole_operators(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def _whole_operators(model: nn.Module, dtype: torch.dtype, tokens: int) -> Generator[None]:
     """Put the custom operators in the place of those RMSNorms and rotary embeddings that they equal on trial."""
     for module in model.modules():
         if _is_rms_norm(module, dtype):
@@ -137,7 +137,7 @@ def _whole_operators(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     saved = [(library, cast(object, vars(library)["apply_rotary_pos_emb"])) for library in rotations]
     if rotations:
         for module in rotary:
-            module.forward = _rope_forward(module, dtype)
+            module.forward = _rope_forward(module, tokens)
     try:
         for library in rotations:
             vars(library)["apply_rotary_pos_emb"] = _rotate
@@ -189,16 +189,16 @@ def _is_rope(function: Any) -> bool:
 
 
 def _rope_forward(
-    module: nn.Module, dtype: torch.dtype
+    module: nn.Module, tokens: int
 ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """A rotary embedding that gives `ops.rope_table`s of the frequencies that the module has at this length."""
+    """A rotary embedding that gives `ops.rope_table`s of the frequencies that the module has for so many tokens."""
     actual: Any = type(module)(cast(Any, module).config)
+    with torch.no_grad():
+        actual(torch.zeros(1), torch.arange(tokens)[None])
+    frequencies = [float(value) for value in actual.inv_freq.tolist()]
+    scaling = float(actual.attention_scaling)
 
     def forward(x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad():
-            actual(torch.zeros(1, dtype=dtype), torch.arange(x.shape[1])[None])
-        frequencies = [float(value) for value in actual.inv_freq.tolist()]
-        scaling = float(actual.attention_scaling)
         return ops.rope_table(x, frequencies, scaling, "cos"), ops.rope_table(x, frequencies, scaling, "sin")
 
     return forward

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from dcomc.tracer.graph import WEIGHT, Graph, Node
 
@@ -42,7 +43,7 @@ class Layer:
             if isinstance(argument, Node):
                 return (numbers[argument],)
             if isinstance(argument, tuple):
-                return tuple(key(item) for item in argument)
+                return tuple(key(item) for item in cast(tuple[object, ...], argument))
             return type(argument).__name__, argument
 
         return (
