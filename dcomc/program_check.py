@@ -1,0 +1,116 @@
+"""What must hold of a program beyond its form: references lead somewhere, data lies where there is room."""
+
+from collections.abc import Iterator
+from math import ceil
+
+import numpy as np
+
+from runtime.machine import Machine
+from runtime.operands import LABEL, TARGET, OperandError
+from runtime.program import Kernel, KernelLayout, Launch, Program
+
+LIMIT = 1 << 63
+"""Numbers in a program are below this."""
+
+
+class ProgramError(ValueError):
+    """What does not hold; `part` is the kernel or launch."""
+
+    def __init__(self, part: str, what: str) -> None:
+        super().__init__(f"{part}: {what}")
+        self.part = part
+        self.what = what
+
+
+def check_program(program: Program) -> None:
+    """Raise `ProgramError` for the first thing that does not hold."""
+    kernels: dict[str, Kernel] = {}
+    for kernel in program.kernels:
+        if kernel.name in kernels or not kernel.name:
+            raise ProgramError("kernels", f"the name '{kernel.name}' is empty or given twice")
+        kernels[kernel.name] = kernel
+        check_kernel(kernel, program.machine)
+    launches: dict[str, Launch] = {}
+    for launch in program.launches:
+        if launch.key in launches:
+            raise ProgramError(f"launch {launch.key}", "stands twice")
+        launches[launch.key] = launch
+        _check_launch(launch, kernels)
+    for key, values in program.activations.items():
+        if key not in launches:
+            raise ProgramError(f"activation {key}", "there is no such launch")
+        layout = kernels[launches[key].kernel].layout
+        shape = (launches[key].prompts * layout.rows, layout.cols)
+        if values.dtype != np.float16 or values.shape != shape:
+            raise ProgramError(
+                f"activation {key}", f"{values.dtype} of shape {values.shape}, but its launch takes float16 of {shape}"
+            )
+
+
+def check_kernel(kernel: Kernel, machine: Machine) -> None:
+    """Raise `ProgramError` for the first thing that does not hold of a kernel."""
+    part = f"kernel {kernel.name}"
+    if not kernel.words:
+        raise ProgramError(part, "has no instructions")
+    if len(kernel.locations) != len(kernel.words):
+        raise ProgramError(part, f"{len(kernel.locations)} locations for {len(kernel.words)} instructions")
+    if not 0 <= kernel.seed < LIMIT:
+        raise ProgramError(part, f"seed {kernel.seed} is out of range")
+    for index, name in kernel.labels.items():
+        if not 0 <= index <= len(kernel.words) or not LABEL.fullmatch(name):
+            raise ProgramError(part, f"label '{name}' at instruction {index} is none")
+    if len(set(kernel.labels.values())) != len(kernel.labels):
+        raise ProgramError(part, "a label stands twice")
+    for index, word in enumerate(kernel.words):
+        for (name, kind), raw in zip(word.instruction.operands, word.operands, strict=True):
+            place = f"instruction {index}, {word.instruction.mnemonic}"
+            try:
+                kind.check(raw, f"{name} = {raw}")
+            except OperandError as error:
+                raise ProgramError(part, f"{place}: {error}") from error
+            if kind is TARGET and not index < raw <= len(kernel.words):
+                raise ProgramError(part, f"{place}: {name} {raw} is no later place in the kernel")
+    for what in _layout_faults(kernel.layout, machine):
+        raise ProgramError(part, what)
+
+
+def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
+    for name, value in vars(layout).items():
+        if not 0 <= value < LIMIT:
+            yield f"layout: {name} = {value} is out of range"
+    sizes = (layout.rows, layout.cols, layout.iterations, layout.slice_rows, layout.slice_cols)
+    if min(sizes) < 1:
+        yield "layout: a size is zero"
+        return
+    if layout.iterations > min(layout.rows, layout.cols):
+        yield f"layout: {layout.iterations} iterations of a {layout.rows} x {layout.cols} matrix"
+    if layout.slice_rows % machine.cluster.mac_rows or layout.slice_cols % machine.cluster.mac_cols:
+        yield f"layout: slices of {layout.slice_rows} x {layout.slice_cols} are not whole tiles"
+    rows, cols = ceil(layout.rows / layout.slice_rows), ceil(layout.cols / layout.slice_cols)
+    if rows > machine.grid.rows or cols > machine.grid.cols:
+        yield f"layout: {rows} x {cols} slices on {machine.grid.rows} x {machine.grid.cols} clusters"
+    if layout.bank_bytes > machine.bank.capacity_bytes:
+        yield f"layout: {layout.bank_bytes} bytes in a bank of {machine.bank.capacity_bytes}"
+    ends = {
+        "a": layout.a_offset + (rows - 1) * layout.a_stride + 2 * layout.slice_rows * layout.slice_cols,
+        "start": layout.start_offset + 2 * rows * layout.slice_rows,
+        "u": layout.u_offset + (rows - 1) * layout.u_stride + 2 * layout.iterations * layout.slice_rows,
+        "v": layout.v_offset + 2 * layout.iterations * layout.slice_cols,
+        "alpha": layout.alpha_offset + 8 * layout.iterations,
+    }
+    for name, end in ends.items():
+        if end > layout.bank_bytes:
+            yield f"layout: {name} ends at byte {end} of {layout.bank_bytes}"
+
+
+def _check_launch(launch: Launch, kernels: dict[str, Kernel]) -> None:
+    part = f"launch {launch.key}"
+    if launch.kernel not in kernels:
+        raise ProgramError(part, f"there is no kernel '{launch.kernel}'")
+    if not 0 <= launch.layer < LIMIT or not launch.site.isidentifier():
+        raise ProgramError(part, f"layer {launch.layer}, site '{launch.site}' is no place in a model")
+    if not 1 <= launch.prompts < LIMIT:
+        raise ProgramError(part, f"{launch.prompts} prompts")
+    iterations = kernels[launch.kernel].layout.iterations
+    if not 1 <= launch.rank <= iterations:
+        raise ProgramError(part, f"rank {launch.rank} is not between 1 and the {iterations} iterations of its kernel")
