@@ -1,0 +1,489 @@
+"""The `cluster` dialect, Level 2: vector kernels with explicit placement on the grid of clusters.
+
+A kernel is one instruction stream over the whole grid. Cluster (r, c) holds a block of the matrix; a vector along the
+matrix's columns is cut over the cluster columns and is the same in every cluster of a column, and one along its rows is
+cut over the cluster rows. `lower-dcom-to-cluster` writes a kernel, `cluster-map` says how large each cluster's slice
+is, `cluster-schedule` places everything in the buffers and banks, and `lower-cluster-to-isa` makes the instructions.
+"""
+
+from typing import TypeVar, cast
+
+from xdsl.dialects.builtin import (
+    DictionaryAttr,
+    Float32Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    StringAttr,
+    SymbolNameConstraint,
+    f32,
+)
+from xdsl.ir import Attribute, Dialect, Region, SSAValue
+from xdsl.irdl import (
+    IRDLOperation,
+    ParsePropInAttrDict,
+    base,
+    irdl_op_definition,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+)
+from xdsl.traits import IsolatedFromAbove, NoTerminator, Pure, SymbolOpInterface
+from xdsl.utils.exceptions import VerifyException
+
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType
+
+_Type = TypeVar("_Type", bound=Attribute)
+
+
+def _operand(kind: type[_Type]) -> SSAValue[_Type]:
+    """`operand_def` with the type that its constraint implies."""
+    return cast(SSAValue[_Type], operand_def(base(kind)))
+
+
+@irdl_op_definition
+class KernelOp(IRDLOperation):
+    """A Lanczos kernel. `cluster-map` adds `mapping`, `cluster-schedule` adds `banks` and the offsets inside."""
+
+    name = "cluster.kernel"
+
+    sym_name = prop_def(SymbolNameConstraint())
+    seed = prop_def(IntegerAttr)
+    mapping = opt_prop_def(DictionaryAttr)
+    """slice_rows, slice_cols: rows and columns of the matrix in each cluster."""
+    banks = opt_prop_def(DictionaryAttr)
+    """The fields of `runtime.program.KernelLayout` that are bank addresses."""
+    body = region_def("single_block")
+
+    traits = traits_def(SymbolOpInterface(), IsolatedFromAbove(), NoTerminator())
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$sym_name attr-dict-with-keyword $body"
+
+    def __init__(self, name: str, seed: int, body: Region) -> None:
+        super().__init__(properties={"sym_name": StringAttr(name), "seed": IntegerAttr(seed, 64)}, regions=[body])
+
+
+@irdl_op_definition
+class MatrixOp(IRDLOperation):
+    """The activation. Scheduled, it is `resident` in the buffers at `offset`, or streams through in `chunks`."""
+
+    name = "cluster.matrix"
+
+    chunks = opt_prop_def(IntegerAttr)
+    """Pieces in which a pass reads it, by tile rows; 1 where it is resident."""
+    offset = opt_prop_def(IntegerAttr)
+    """Of the buffer bytes that hold it, or two pieces of it."""
+    matrix = result_def(base(MatrixType))
+
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "attr-dict `:` type($matrix)"
+
+    def __init__(self, matrix: MatrixType) -> None:
+        super().__init__(result_types=[matrix])
+
+
+@irdl_op_definition
+class AllocOp(IRDLOperation):
+    """Room in every cluster's buffer; scheduled, at `offset`."""
+
+    name = "cluster.alloc"
+
+    offset = opt_prop_def(IntegerAttr)
+    room = result_def(base(BasisType) | base(VectorType) | base(CellsType))
+
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "attr-dict `:` type($room)"
+
+    def __init__(self, room: BasisType | VectorType | CellsType) -> None:
+        super().__init__(result_types=[room])
+
+
+@irdl_op_definition
+class ZeroOp(IRDLOperation):
+    """Set all of an allocation to zero."""
+
+    name = "cluster.zero"
+
+    room = operand_def(base(BasisType) | base(VectorType) | base(CellsType))
+
+    assembly_format = "$room attr-dict `:` type($room)"
+
+    def __init__(self, room: SSAValue) -> None:
+        super().__init__(operands=[room])
+
+
+@irdl_op_definition
+class LoadStartOp(IRDLOperation):
+    """Load the start weights into vector 0 of a basis along the rows."""
+
+    name = "cluster.load_start"
+
+    basis = _operand(BasisType)
+
+    assembly_format = "$basis attr-dict `:` type($basis)"
+
+    def __init__(self, basis: SSAValue) -> None:
+        super().__init__(operands=[basis])
+
+    def verify_(self) -> None:
+        if self.basis.type.axis.data != ROWS:
+            raise VerifyException(f"the start weights lie along '{ROWS}'")
+
+
+@irdl_op_definition
+class ForOp(IRDLOperation):
+    """`count` turns, with the turn's number as the block's argument."""
+
+    name = "cluster.for"
+
+    count = prop_def(IntegerAttr)
+    body = region_def("single_block")
+
+    traits = traits_def(NoTerminator())
+    assembly_format = "$count attr-dict-with-keyword $body"
+
+    def __init__(self, count: int, body: Region) -> None:
+        super().__init__(properties={"count": IntegerAttr(count, 64)}, regions=[body])
+
+    def verify_(self) -> None:
+        if [argument.type for argument in self.body.block.args] != [IndexType()]:
+            raise VerifyException("the body takes the number of the turn, an index")
+
+
+class _MatvecOp(IRDLOperation):
+    """A product with vector `index + shift` of a basis; each cluster gets the partial sums of its block."""
+
+    matrix = _operand(MatrixType)
+    basis = _operand(BasisType)
+    index = _operand(IndexType)
+    shift = opt_prop_def(IntegerAttr)
+    out = _operand(VectorType)
+
+    assembly_format = (
+        "$matrix `,` $basis `[` $index (`shift` $shift^)? `]` `into` $out attr-dict "
+        "`:` type($matrix) `,` type($basis) `,` type($out)"
+    )
+
+    def __init__(self, matrix: SSAValue, basis: SSAValue, index: SSAValue, out: SSAValue, shift: int = 0) -> None:
+        super().__init__(operands=[matrix, basis, index, out], properties={"shift": _shift(shift)})
+
+    def _verify_axes(self, source: str, target: str) -> None:
+        matrix, basis, out = self.matrix.type, self.basis.type, self.out.type
+        if (basis.axis.data, out.axis.data) != (source, target):
+            raise VerifyException(f"expected a basis along '{source}' and a result along '{target}'")
+        if (basis.shape[1], out.length) != (matrix.length(source), matrix.length(target)):
+            raise VerifyException("the lengths of basis and result do not fit the matrix")
+
+
+@irdl_op_definition
+class MatvecOp(_MatvecOp):
+    """out = A basis[index + shift], by row reduction in the tiles."""
+
+    name = "cluster.matvec"
+
+    def verify_(self) -> None:
+        self._verify_axes(COLS, ROWS)
+
+
+@irdl_op_definition
+class MatvecTransposedOp(_MatvecOp):
+    """out = A^T basis[index + shift], by column reduction in the same tiles."""
+
+    name = "cluster.matvec_transposed"
+
+    def verify_(self) -> None:
+        self._verify_axes(ROWS, COLS)
+
+
+@irdl_op_definition
+class AllReduceOp(IRDLOperation):
+    """Sum over the clusters `across` one side of the grid, the result in each of them; of cells, the first `count`."""
+
+    name = "cluster.all_reduce"
+
+    data = operand_def(base(VectorType) | base(CellsType))
+    count = cast(SSAValue[IndexType] | None, opt_operand_def(base(IndexType)))
+    across = prop_def(StringAttr)
+
+    assembly_format = "$data (`first` $count^)? `across` $across attr-dict `:` type($data)"
+
+    def __init__(self, data: SSAValue, across: str, count: SSAValue | None = None) -> None:
+        super().__init__(operands=[data, [] if count is None else [count]], properties={"across": StringAttr(across)})
+
+    def verify_(self) -> None:
+        if self.across.data not in (ROWS, COLS):
+            raise VerifyException(f"across '{ROWS}' or '{COLS}', not '{self.across.data}'")
+        if isinstance(self.data.type, VectorType):
+            if self.count is not None:
+                raise VerifyException("a vector is reduced whole")
+            if self.data.type.axis.data == self.across.data:
+                raise VerifyException(f"a vector along '{self.across.data}' has no partial sums across them")
+
+
+class _BasisOp(IRDLOperation):
+    """An operation on the first `count` vectors of a basis from `shift` on."""
+
+    def _verify_fit(self, basis: BasisType, vector: VectorType) -> None:
+        if (basis.shape[1], basis.axis) != (vector.length, vector.axis):
+            raise VerifyException("basis and vector differ in length or axis")
+
+
+@irdl_op_definition
+class DotsOp(_BasisOp):
+    """into[i] = basis[i + shift] . x for i < count, of the slices that each cluster has."""
+
+    name = "cluster.dots"
+
+    basis = _operand(BasisType)
+    x = _operand(VectorType)
+    out = _operand(CellsType)
+    count = _operand(IndexType)
+    shift = opt_prop_def(IntegerAttr)
+
+    assembly_format = (
+        "$basis `,` $x `into` $out `first` $count (`shift` $shift^)? attr-dict "
+        "`:` type($basis) `,` type($x) `,` type($out)"
+    )
+
+    def __init__(self, basis: SSAValue, x: SSAValue, out: SSAValue, count: SSAValue, shift: int = 0) -> None:
+        super().__init__(operands=[basis, x, out, count], properties={"shift": _shift(shift)})
+
+    def verify_(self) -> None:
+        self._verify_fit(self.basis.type, self.x.type)
+
+
+@irdl_op_definition
+class SubtractOp(_BasisOp):
+    """x -= cells[i] basis[i + shift] for i < count: one pass of Gram-Schmidt."""
+
+    name = "cluster.subtract"
+
+    basis = _operand(BasisType)
+    cells = _operand(CellsType)
+    x = _operand(VectorType)
+    count = _operand(IndexType)
+    shift = opt_prop_def(IntegerAttr)
+
+    assembly_format = (
+        "$basis `,` $cells `from` $x `first` $count (`shift` $shift^)? attr-dict "
+        "`:` type($basis) `,` type($cells) `,` type($x)"
+    )
+
+    def __init__(self, basis: SSAValue, cells: SSAValue, x: SSAValue, count: SSAValue, shift: int = 0) -> None:
+        super().__init__(operands=[basis, cells, x, count], properties={"shift": _shift(shift)})
+
+    def verify_(self) -> None:
+        self._verify_fit(self.basis.type, self.x.type)
+
+
+@irdl_op_definition
+class Norm2Op(IRDLOperation):
+    """into[0] = x . x, of the slices that each cluster has."""
+
+    name = "cluster.norm2"
+
+    x = _operand(VectorType)
+    out = _operand(CellsType)
+
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+    def __init__(self, x: SSAValue, out: SSAValue) -> None:
+        super().__init__(operands=[x, out])
+
+
+@irdl_op_definition
+class ScaleOp(_BasisOp):
+    """basis[index + shift] = binary16(x * by)."""
+
+    name = "cluster.scale"
+
+    x = _operand(VectorType)
+    by = _operand(Float32Type)
+    basis = _operand(BasisType)
+    index = _operand(IndexType)
+    shift = opt_prop_def(IntegerAttr)
+
+    assembly_format = (
+        "$x `by` $by `into` $basis `[` $index (`shift` $shift^)? `]` attr-dict `:` type($x) `,` type($basis)"
+    )
+
+    def __init__(self, x: SSAValue, by: SSAValue, basis: SSAValue, index: SSAValue, shift: int = 0) -> None:
+        super().__init__(operands=[x, by, basis, index], properties={"shift": _shift(shift)})
+
+    def verify_(self) -> None:
+        self._verify_fit(self.basis.type, self.x.type)
+
+
+@irdl_op_definition
+class LoadOp(IRDLOperation):
+    """The scalar in cell 0."""
+
+    name = "cluster.load"
+
+    cells = _operand(CellsType)
+    result = result_def(f32)
+
+    assembly_format = "$cells attr-dict `:` type($cells)"
+
+    def __init__(self, cells: SSAValue) -> None:
+        super().__init__(operands=[cells], result_types=[f32])
+
+
+@irdl_op_definition
+class StoreOp(IRDLOperation):
+    """cells[index] = value."""
+
+    name = "cluster.store"
+
+    value = _operand(Float32Type)
+    cells = _operand(CellsType)
+    index = opt_operand_def(base(IndexType))
+
+    assembly_format = "$value `,` $cells (`[` $index^ `]`)? attr-dict `:` type($cells)"
+
+    def __init__(self, value: SSAValue, cells: SSAValue, index: SSAValue | None = None) -> None:
+        super().__init__(operands=[value, cells, [] if index is None else [index]])
+
+
+@irdl_op_definition
+class ConstantOp(IRDLOperation):
+    """A binary32 constant."""
+
+    name = "cluster.constant"
+
+    value = prop_def(FloatAttr[Float32Type])
+    result = result_def(f32)
+
+    traits = traits_def(Pure())
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: float) -> None:
+        super().__init__(properties={"value": FloatAttr(value, f32)}, result_types=[f32])
+
+
+class _BinaryOp(IRDLOperation):
+    """A scalar from two."""
+
+    lhs = _operand(Float32Type)
+    rhs = _operand(Float32Type)
+    result = result_def(f32)
+
+    traits = traits_def(Pure())
+    assembly_format = "$lhs `,` $rhs attr-dict"
+
+    def __init__(self, lhs: SSAValue, rhs: SSAValue) -> None:
+        super().__init__(operands=[lhs, rhs], result_types=[f32])
+
+
+@irdl_op_definition
+class MulOp(_BinaryOp):
+    """lhs * rhs in binary32."""
+
+    name = "cluster.mul"
+
+
+@irdl_op_definition
+class MaxOp(_BinaryOp):
+    """The greater of two scalars."""
+
+    name = "cluster.max"
+
+
+@irdl_op_definition
+class RsqrtOp(IRDLOperation):
+    """1 / sqrt(value)."""
+
+    name = "cluster.rsqrt"
+
+    value = _operand(Float32Type)
+    result = result_def(f32)
+
+    traits = traits_def(Pure())
+    assembly_format = "$value attr-dict"
+
+    def __init__(self, value: SSAValue) -> None:
+        super().__init__(operands=[value], result_types=[f32])
+
+
+@irdl_op_definition
+class BreakUnlessGreaterOp(IRDLOperation):
+    """Leave the loop unless lhs > rhs: the breakdown of the iteration. A NaN leaves it too."""
+
+    name = "cluster.break_unless_greater"
+
+    lhs = _operand(Float32Type)
+    rhs = _operand(Float32Type)
+
+    assembly_format = "$lhs `,` $rhs attr-dict"
+
+    def __init__(self, lhs: SSAValue, rhs: SSAValue) -> None:
+        super().__init__(operands=[lhs, rhs])
+
+    def verify_(self) -> None:
+        if not isinstance(self.parent_op(), ForOp):
+            raise VerifyException("there is no loop to leave")
+
+
+@irdl_op_definition
+class OutputOp(IRDLOperation):
+    """Write a basis or cells to the banks as output `name` of the kernel: u, v, alpha or beta."""
+
+    name = "cluster.output"
+
+    data = operand_def(base(BasisType) | base(CellsType))
+    output = prop_def(StringAttr)
+    shift = opt_prop_def(IntegerAttr)
+
+    assembly_format = "$data (`shift` $shift^)? `as` $output attr-dict `:` type($data)"
+
+    def __init__(self, data: SSAValue, output: str, shift: int = 0) -> None:
+        super().__init__(operands=[data], properties={"output": StringAttr(output), "shift": _shift(shift)})
+
+    def verify_(self) -> None:
+        if self.output.data not in OUTPUTS:
+            raise VerifyException(f"no output '{self.output.data}'; known: {', '.join(OUTPUTS)}")
+
+
+OUTPUTS = ("u", "v", "alpha", "beta")
+
+
+def _shift(shift: int) -> IntegerAttr | None:
+    return IntegerAttr(shift, 64) if shift else None
+
+
+def shift_of(attribute: IntegerAttr | None) -> int:
+    """The value of an optional shift."""
+    return attribute.value.data if attribute is not None else 0
+
+
+Cluster = Dialect(
+    "cluster",
+    [
+        AllocOp,
+        AllReduceOp,
+        BreakUnlessGreaterOp,
+        ConstantOp,
+        DotsOp,
+        ForOp,
+        KernelOp,
+        LoadOp,
+        LoadStartOp,
+        MatrixOp,
+        MatvecOp,
+        MatvecTransposedOp,
+        MaxOp,
+        MulOp,
+        Norm2Op,
+        OutputOp,
+        RsqrtOp,
+        ScaleOp,
+        StoreOp,
+        SubtractOp,
+        ZeroOp,
+    ],
+    [BasisType, CellsType, MatrixType, VectorType],
+)

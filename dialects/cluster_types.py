@@ -1,0 +1,164 @@
+"""The types of the `cluster` dialect: what a kernel keeps in banks and buffers."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from xdsl.dialects.builtin import ArrayAttr, IntAttr, StringAttr
+from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+ROWS, COLS = "rows", "cols"
+"""Along what a vector lies: the rows of the matrix (cut over the cluster rows), or its columns."""
+
+
+def _parse_axis(parser: AttrParser) -> StringAttr:
+    parser.parse_punctuation(",")
+    return StringAttr(parser.parse_identifier())
+
+
+def _parse_sizes(parser: AttrParser) -> ArrayAttr[IntAttr]:
+    return ArrayAttr([IntAttr(size) for size in parser.parse_dimension_list()])
+
+
+def _print_sizes(printer: Printer, sizes: ArrayAttr[IntAttr]) -> None:
+    printer.print_dimension_list([size.data for size in sizes])
+
+
+def _verify(sizes: ArrayAttr[IntAttr], count: int, axis: StringAttr | None = None) -> None:
+    if len(sizes) != count or any(size.data < 1 for size in sizes):
+        raise VerifyException(f"expected {count} positive dimension{'s' if count > 1 else ''}")
+    if axis is not None and axis.data not in (ROWS, COLS):
+        raise VerifyException(f"the axis is '{ROWS}' or '{COLS}', not '{axis.data}'")
+
+
+@irdl_attr_definition
+class MatrixType(ParametrizedAttribute, TypeAttribute):
+    """`!cluster.matrix<SxH>`: the activation in the banks, binary16, in tiles."""
+
+    name = "cluster.matrix"
+
+    sizes: ArrayAttr[IntAttr]
+
+    @classmethod
+    def of(cls, rows: int, cols: int) -> Self:
+        return cls(ArrayAttr([IntAttr(rows), IntAttr(cols)]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, cols = self.sizes
+        return rows.data, cols.data
+
+    def length(self, axis: str) -> int:
+        """Elements of a vector along `axis`."""
+        return self.shape[0 if axis == ROWS else 1]
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (_parse_sizes(parser),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_sizes(printer, self.sizes)
+
+    def verify(self) -> None:
+        _verify(self.sizes, 2)
+
+
+@irdl_attr_definition
+class VectorType(ParametrizedAttribute, TypeAttribute):
+    """`!cluster.vector<N, axis>`: a binary32 vector in the buffers, sliced along `axis`, replicated along the other."""
+
+    name = "cluster.vector"
+
+    sizes: ArrayAttr[IntAttr]
+    axis: StringAttr
+
+    @classmethod
+    def of(cls, length: int, axis: str) -> Self:
+        return cls(ArrayAttr([IntAttr(length)]), StringAttr(axis))
+
+    @property
+    def length(self) -> int:
+        """Elements in all."""
+        return self.sizes.data[0].data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return _parse_sizes(parser), _parse_axis(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_sizes(printer, self.sizes)
+            printer.print_string(f", {self.axis.data}")
+
+    def verify(self) -> None:
+        _verify(self.sizes, 1, self.axis)
+
+
+@irdl_attr_definition
+class BasisType(ParametrizedAttribute, TypeAttribute):
+    """`!cluster.basis<KxN, axis>`: K binary16 vectors in the buffers, placed as a vector is."""
+
+    name = "cluster.basis"
+
+    sizes: ArrayAttr[IntAttr]
+    axis: StringAttr
+
+    @classmethod
+    def of(cls, count: int, length: int, axis: str) -> Self:
+        return cls(ArrayAttr([IntAttr(count), IntAttr(length)]), StringAttr(axis))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Vectors, and elements in each."""
+        count, length = self.sizes
+        return count.data, length.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return _parse_sizes(parser), _parse_axis(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_sizes(printer, self.sizes)
+            printer.print_string(f", {self.axis.data}")
+
+    def verify(self) -> None:
+        _verify(self.sizes, 2, self.axis)
+
+
+@irdl_attr_definition
+class CellsType(ParametrizedAttribute, TypeAttribute):
+    """`!cluster.cells<N>`: N binary32 scalars in the buffers, after a reduction the same in every cluster."""
+
+    name = "cluster.cells"
+
+    sizes: ArrayAttr[IntAttr]
+
+    @classmethod
+    def of(cls, count: int) -> Self:
+        return cls(ArrayAttr([IntAttr(count)]))
+
+    @property
+    def count(self) -> int:
+        """Scalars in all."""
+        return self.sizes.data[0].data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return (_parse_sizes(parser),)
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_sizes(printer, self.sizes)
+
+    def verify(self) -> None:
+        _verify(self.sizes, 1)

@@ -1,0 +1,155 @@
+"""cluster-schedule: where everything lies in the buffers and banks, and whether the matrix stays or streams."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import I64, DictionaryAttr, IntegerAttr, ModuleOp, i64
+from xdsl.passes import ModulePass
+
+from dcomc.diagnostics import DcomError
+from dialects.cluster import AllocOp, KernelOp, MatrixOp
+from dialects.cluster_types import ROWS, BasisType, CellsType, VectorType
+from runtime.machine import Machine, load_machine
+
+
+@dataclass(frozen=True)
+class ClusterSchedule(ModulePass):
+    """Allocate the buffers and the banks of each mapped kernel.
+
+    Vectors, bases and scalars come first in the buffer. If a cluster's block of the matrix fits into what remains, it
+    stays there for the whole kernel. Otherwise each pass streams it in an even number of equal chunks of tile rows,
+    one loading while the other is used, and the slice is padded to whole chunks.
+
+    Before:
+
+        cluster.kernel @k attributes {mapping = {…}, …} { %a = cluster.matrix : … %u = cluster.alloc : … }
+
+    After:
+
+        cluster.kernel @k attributes {banks = {a_offset = 0 : i64, …}, mapping = {…}, …} {
+          %a = cluster.matrix {chunks = 1 : i64, offset = 12288 : i64} : …
+          %u = cluster.alloc {offset = 0 : i64} : …
+        }
+    """
+
+    name = "cluster-schedule"
+
+    machine: str = "dcom-16x16"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        machine = load_machine(self.machine)
+        for kernel in op.body.block.ops:
+            if isinstance(kernel, KernelOp):
+                _schedule(kernel, machine)
+
+
+def _schedule(kernel: KernelOp, machine: Machine) -> None:
+    if kernel.mapping is None:
+        raise DcomError(f"kernel @{kernel.sym_name.data} has no mapping", hint="run cluster-map first")
+    slices = integers(kernel.mapping)
+    (matrix,) = (op for op in kernel.body.block.ops if isinstance(op, MatrixOp))
+    allocs = [op for op in kernel.body.block.ops if isinstance(op, AllocOp)]
+    tile_rows, tile_cols = (
+        slices["slice_rows"] // machine.cluster.mac_rows,
+        slices["slice_cols"] // machine.cluster.mac_cols,
+    )
+    chunks, rows_in_chunk = _chunks(kernel, allocs, slices, tile_rows, tile_cols, machine)
+    slices["slice_rows"] = chunks * rows_in_chunk * machine.cluster.mac_rows
+
+    used = 0
+    for alloc in allocs:
+        alloc.properties["offset"] = IntegerAttr(used, i64)
+        used += _align(alloc_bytes(alloc.room.type, slices), 4)
+    matrix.properties["offset"] = IntegerAttr(_align(used, machine.tile_bytes), i64)
+    matrix.properties["chunks"] = IntegerAttr(chunks, i64)
+    kernel.properties["mapping"] = dictionary(slices)
+    kernel.properties["banks"] = dictionary(_banks(kernel, allocs, slices, machine))
+
+
+def _chunks(
+    kernel: KernelOp,
+    allocs: list[AllocOp],
+    slices: Mapping[str, int],
+    tile_rows: int,
+    tile_cols: int,
+    machine: Machine,
+) -> tuple[int, int]:
+    """Number of chunks, 1 where the block is resident, and tile rows in each.
+
+    Padding to whole chunks lengthens the vectors along the rows, so the room is looked at for each candidate.
+    """
+    capacity = machine.cluster.buffer_bytes
+    for chunks in (1, *range(2, tile_rows + 2, 2)):
+        rows_in_chunk = ceil(tile_rows / chunks)
+        padded = {**slices, "slice_rows": chunks * rows_in_chunk * machine.cluster.mac_rows}
+        used = sum(_align(alloc_bytes(alloc.room.type, padded), 4) for alloc in allocs)
+        held = rows_in_chunk * tile_cols * machine.tile_bytes * (1 if chunks == 1 else 2)
+        if _align(used, machine.tile_bytes) + held <= capacity:
+            return chunks, rows_in_chunk
+    used = sum(_align(alloc_bytes(alloc.room.type, slices), 4) for alloc in allocs)
+    raise DcomError(
+        f"kernel @{kernel.sym_name.data} needs {used} bytes of buffer for vectors and bases and "
+        f"{2 * tile_cols * machine.tile_bytes} for two tile rows of the activation, but {machine.name} has {capacity} "
+        f"in a cluster",
+        hint="use fewer iterations, a shorter sequence, or a machine with larger buffers or more clusters",
+    )
+
+
+def _banks(kernel: KernelOp, allocs: list[AllocOp], slices: Mapping[str, int], machine: Machine) -> dict[str, int]:
+    """Bank addresses from the launch's base on, each on a whole transfer of the bank."""
+    line = machine.bank.stream_bytes_per_cycle
+    bases = [alloc.room.type for alloc in allocs if isinstance(alloc.room.type, BasisType)]
+    u_vectors = next(basis.shape[0] for basis in bases if basis.axis.data == ROWS) - 1
+    v_vectors = next(basis.shape[0] for basis in bases if basis.axis.data != ROWS)
+    block = 2 * slices["slice_rows"] * slices["slice_cols"]
+    u_stride = _align(2 * u_vectors * slices["slice_rows"], line)
+    sizes = {
+        "a_offset": block * machine.grid.rows,
+        "start_offset": 2 * slices["slice_rows"] * machine.grid.rows,
+        "u_offset": u_stride * machine.grid.rows,
+        "v_offset": 2 * v_vectors * slices["slice_cols"],
+        "alpha_offset": 8 * u_vectors,
+    }
+    layout: dict[str, int] = {"a_stride": block, "u_stride": u_stride}
+    end = 0
+    for name, size in sizes.items():
+        layout[name] = end
+        end = _align(end + size, line)
+    layout["bank_bytes"] = end
+    if end > machine.bank.capacity_bytes:
+        raise DcomError(
+            f"kernel @{kernel.sym_name.data} needs {end} bytes of each bank, but {machine.name} has "
+            f"{machine.bank.capacity_bytes}",
+            hint="trace a shorter sequence",
+        )
+    return layout
+
+
+def alloc_bytes(room: object, slices: Mapping[str, int]) -> int:
+    """Bytes of an allocation in one cluster."""
+    match room:
+        case BasisType():
+            return 2 * room.shape[0] * slices[f"slice_{room.axis.data}"]
+        case VectorType():
+            return 4 * slices[f"slice_{room.axis.data}"]
+        case CellsType():
+            return 4 * room.count
+        case _:
+            raise TypeError(f"{room} is no allocation")
+
+
+def _align(size: int, to: int) -> int:
+    return ceil(size / to) * to
+
+
+def integers(attribute: DictionaryAttr) -> dict[str, int]:
+    """A dictionary attribute of i64 as numbers."""
+    return {key: cast(IntegerAttr[I64], value).value.data for key, value in attribute.data.items()}
+
+
+def dictionary(values: Mapping[str, int]) -> DictionaryAttr:
+    """Numbers as a dictionary attribute of i64."""
+    return DictionaryAttr({key: IntegerAttr(value, i64) for key, value in sorted(values.items())})

@@ -1,0 +1,181 @@
+"""lower-dcom-to-cluster: a kernel of vector operations for each distinct decomposition."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import (
+    FusedLoc,
+    IndexType,
+    LocationAttr,
+    ModuleOp,
+    NameLoc,
+    NoneAttr,
+    StringAttr,
+    SymbolRefAttr,
+)
+from xdsl.ir import Block, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint
+
+from dialects import cluster
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType
+from dialects.dcom import DecomposeOp
+from passes._build import building
+from runtime.lanczos import BREAKDOWN_TOLERANCE
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What makes two decompositions the same kernel."""
+
+    rows: int
+    cols: int
+    iterations: int
+    reorthogonalisation: int
+    seed: int
+
+    @classmethod
+    def of(cls, op: DecomposeOp) -> "_Shape":
+        _, rows, cols = op.factors.type.dimensions
+        options = (op.iterations, op.reorthogonalisation, op.seed)
+        return cls(rows, cols, *(option.value.data for option in options))
+
+    @property
+    def symbol(self) -> str:
+        return f"lanczos_{self.rows}x{self.cols}_k{self.iterations}_r{self.reorthogonalisation}_s{self.seed}"
+
+
+@dataclass(frozen=True)
+class LowerDcomToCluster(ModulePass):
+    """Write a Lanczos kernel (the paper's Algorithm 1) for each distinct shape and option of `dcom.decompose`.
+
+    Before:
+
+        %f = dcom.decompose %x {iterations = 15 : i64, …} : tensor<512x576xf32> -> !dcom.factored<1x512x576, …>
+
+    After:
+
+        %f = dcom.decompose %x {iterations = 15 : i64, kernel = @lanczos_512x576_k15_r2_s0, …} : …
+        cluster.kernel @lanczos_512x576_k15_r2_s0 attributes {seed = 0 : i64} {
+          %a = cluster.matrix : !cluster.matrix<512x576>
+          …
+        }
+
+    The kernel keeps start weights and U in one basis, vector 0 being the start, so that each step begins with
+    A^T (vector j). Vectors of U and V that are not there yet are never read: `first %j` bounds each use.
+    """
+
+    name = "lower-dcom-to-cluster"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        users: dict[_Shape, list[DecomposeOp]] = {}
+        for inner in op.walk():
+            if isinstance(inner, DecomposeOp) and inner.kernel is None:
+                users.setdefault(_Shape.of(inner), []).append(inner)
+        for shape, decompositions in users.items():
+            origins = list(dict.fromkeys(user.location for user in decompositions))
+            origin = origins[0] if len(origins) == 1 else FusedLoc(tuple(origins), NoneAttr())
+            op.body.block.add_op(_kernel(shape, origin))
+            for user in decompositions:
+                user.properties["kernel"] = SymbolRefAttr(shape.symbol)
+
+
+def _alloc(name: str, kind: BasisType | VectorType | CellsType) -> SSAValue:
+    room = cluster.AllocOp(kind).room
+    room.name_hint = name
+    return room
+
+
+def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
+    body = Block()
+
+    @contextmanager
+    def step(what: str, block: Block = body) -> Generator[None]:
+        with building(InsertPoint.at_end(block), NameLoc(StringAttr(what), origin)):
+            yield
+
+    with step("set up"):
+        matrix = cluster.MatrixOp(MatrixType.of(shape.rows, shape.cols)).matrix
+        u = _alloc("u", BasisType.of(shape.iterations + 1, shape.rows, ROWS))
+        v = _alloc("v", BasisType.of(shape.iterations, shape.cols, COLS))
+        y = _alloc("y", VectorType.of(shape.rows, ROWS))
+        z = _alloc("z", VectorType.of(shape.cols, COLS))
+        dots, alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("dots", "alpha", "beta"))
+        norm, largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
+        for room in (u, v, alpha, beta, largest):
+            cluster.ZeroOp(room)
+        matrix.name_hint = "a"
+        tolerance = cluster.ConstantOp(BREAKDOWN_TOLERANCE**2).result
+        cluster.LoadStartOp(u)
+
+    loop = Block(arg_types=[IndexType()])
+    j = loop.args[0]
+    j.name_hint = "j"
+
+    def half_step(
+        product: Callable[[], object],
+        names: tuple[str, str, str],
+        vector: SSAValue,
+        axis: str,
+        basis: SSAValue,
+        first: int,
+        norms: SSAValue,
+        *,
+        grows: bool,
+    ) -> None:
+        """A product, its orthogonalisation against the vectors so far, its norm, and the new vector.
+
+        Partial sums of a vector along one axis lie across the other; the dots of its slices lie across its own.
+        """
+        across = ROWS if axis == COLS else COLS
+        formula, letter, scalar = names
+        with step(formula, loop):
+            product()
+            cluster.AllReduceOp(vector, across)
+        for turn in range(shape.reorthogonalisation):
+            with step(f"reorthogonalise {letter}, pass {turn + 1}", loop):
+                cluster.DotsOp(basis, vector, dots, j, first)
+                cluster.AllReduceOp(dots, axis, j)
+                cluster.SubtractOp(basis, dots, vector, j, first)
+        with step(f"{scalar} = ||{letter}||", loop):
+            cluster.Norm2Op(vector, norm)
+            cluster.AllReduceOp(norm, axis)
+            square = cluster.LoadOp(norm).result
+            bound = cluster.LoadOp(largest).result
+            if grows:
+                bound = cluster.MaxOp(bound, square).result
+                cluster.StoreOp(bound, largest)
+        with step(f"breakdown of {scalar}", loop):
+            cluster.BreakUnlessGreaterOp(square, cluster.MulOp(bound, tolerance).result)
+        with step(f"normalise {letter}", loop):
+            inverse = cluster.RsqrtOp(square).result
+            cluster.StoreOp(cluster.MulOp(square, inverse).result, norms, j)
+            cluster.ScaleOp(vector, inverse, basis, j, first)
+
+    half_step(
+        lambda: cluster.MatvecTransposedOp(matrix, u, j, z),
+        ("z = A^T u", "z", "beta"),
+        z,
+        COLS,
+        v,
+        0,
+        beta,
+        grows=False,
+    )
+    half_step(lambda: cluster.MatvecOp(matrix, v, j, y), ("y = A v", "y", "alpha"), y, ROWS, u, 1, alpha, grows=True)
+
+    with step("iterate"):
+        cluster.ForOp(shape.iterations, Region(loop))
+    with step("store the factors"):
+        cluster.OutputOp(u, "u", 1)
+        cluster.OutputOp(v, "v")
+        cluster.OutputOp(alpha, "alpha")
+        cluster.OutputOp(beta, "beta")
+    kernel = cluster.KernelOp(shape.symbol, shape.seed, Region(body))
+    kernel.location = origin
+    loop_origin = NameLoc(StringAttr("iterate"), origin)
+    for argument in loop.args:
+        argument.location = loop_origin
+    return kernel
