@@ -1,0 +1,234 @@
+"""Building Level 0 operations: structured operations from index letters, each with the location of what it comes from.
+
+The functions here insert where the innermost `building` block says.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from xdsl.builder import Builder, ImplicitBuilder
+from xdsl.dialects import arith, scf, tensor
+from xdsl.dialects.builtin import (
+    AffineMapAttr,
+    AnyFloat,
+    ArrayAttr,
+    Float16Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    LocationAttr,
+    TensorType,
+    f32,
+    i64,
+)
+from xdsl.dialects.linalg.attrs import IteratorTypeAttr
+from xdsl.dialects.linalg.ops import FillOp, GenericOp, IndexOp, YieldOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.rewriter import InsertPoint
+from xdsl.utils.hints import isa
+
+from dcomc.ir import locate
+
+Body = (
+    Callable[[], SSAValue]
+    | Callable[[SSAValue], SSAValue]
+    | Callable[[SSAValue, SSAValue], SSAValue]
+    | Callable[[SSAValue, SSAValue, SSAValue], SSAValue]
+    | Callable[[SSAValue, SSAValue, SSAValue, SSAValue], SSAValue]
+    | Callable[[SSAValue, SSAValue, SSAValue, SSAValue, SSAValue], SSAValue]
+)
+"""From the elements of the inputs, and of the output where there is a reduction, to the element of the output."""
+
+
+@contextmanager
+def building(point: InsertPoint, location: LocationAttr) -> Generator[None]:
+    """Insert the operations that are made in this context at `point`, with `location`."""
+
+    def place(op: Operation) -> None:
+        locate([op], location)
+
+    with ImplicitBuilder(Builder(point, operation_insertion_handler=[place])):
+        yield
+
+
+def constant(value: float, element: Attribute) -> SSAValue:
+    """A scalar constant of a floating-point, integer or index type."""
+    if isinstance(element, AnyFloat):
+        return arith.ConstantOp(FloatAttr(float(value), element)).result
+    assert isa(element, IntegerType | IndexType)
+    return arith.ConstantOp(IntegerAttr(int(value), element)).result
+
+
+def shape_of(value: SSAValue) -> tuple[int, ...]:
+    """The shape of a tensor, () of a scalar."""
+    return value.type.get_shape() if isa(value.type, TensorType) else ()
+
+
+def element_of(value: SSAValue) -> Attribute:
+    """The element type of a tensor, the type itself of a scalar."""
+    return value.type.get_element_type() if isa(value.type, TensorType) else value.type
+
+
+def empty(shape: Sequence[int], element: Attribute) -> SSAValue:
+    return tensor.EmptyOp([], TensorType(element, shape)).tensor
+
+
+def filled(shape: Sequence[int], element: Attribute, value: float) -> SSAValue:
+    """A tensor of equal elements."""
+    return FillOp([constant(value, element)], [empty(shape, element)]).results[0]
+
+
+def structured(
+    letters: str,
+    inputs: Sequence[SSAValue],
+    element: Attribute,
+    body: Body,
+    *,
+    initial: float | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> SSAValue:
+    """A `linalg.generic` written as an einsum: letters name the loops, and loops that the output lacks reduce.
+
+    Args:
+        letters: such as "sh,h->s"; a scalar or a tensor without dimensions has no letters (",h->h").
+        inputs: tensors or scalars, one for each group of letters.
+        element: of the output.
+        body: makes the element of the output; receives the elements of the inputs, then, where something reduces,
+            the element that has been reduced so far; `loop_index` gives positions.
+        initial: what a reduction starts from.
+        sizes: of letters that no input has.
+    """
+    groups, output = letters.replace(" ", "").split("->")
+    loops = list(dict.fromkeys(output + groups.replace(",", "")))
+    extents = dict(sizes or {})
+    maps = groups.split(",") if inputs else []
+    for group, value in zip(maps, inputs, strict=True):
+        extents.update(zip(group, shape_of(value), strict=True))
+    shape = [extents[letter] for letter in output]
+    target = empty(shape, element) if initial is None else filled(shape, element, initial)
+    block = Block(arg_types=[element_of(value) for value in (*inputs, target)])
+    with ImplicitBuilder(block):
+        arguments = block.args if initial is not None else block.args[:-1]
+        YieldOp(cast(Callable[..., SSAValue], body)(*arguments))
+    affine = [AffineMap(len(loops), 0, tuple(AffineExpr.dimension(loops.index(x)) for x in g)) for g in (*maps, output)]
+    kinds = [IteratorTypeAttr.parallel() if x in output else IteratorTypeAttr.reduction() for x in loops]
+    return GenericOp(
+        inputs, [target], Region(block), [AffineMapAttr(m) for m in affine], ArrayAttr(kinds), [target.type]
+    ).results[0]
+
+
+def loop_index(dimension: int) -> SSAValue:
+    """Inside a body: the position in loop `dimension`, i64. Loops count in the order of output letters, then others."""
+    return arith.IndexCastOp(IndexOp(dimension).result, i64).result
+
+
+def widen(value: SSAValue) -> SSAValue:
+    """A scalar in float32."""
+    return arith.ExtFOp(value, f32).result if isinstance(value.type, Float16Type) else value
+
+
+def multiply_add(a: SSAValue, b: SSAValue, total: SSAValue) -> SSAValue:
+    """total + a b in float32: the body of every contraction."""
+    return add(total, multiply(widen(a), widen(b)))
+
+
+def contract(letters: str, a: SSAValue, b: SSAValue) -> SSAValue:
+    """The contraction of two tensors, float32 whatever their elements."""
+    return structured(letters, [a, b], f32, multiply_add, initial=0)
+
+
+def convert(value: SSAValue, element: Attribute) -> SSAValue:
+    """A tensor of float16 or float32 in the other element type, or as it is where it has that type already."""
+    if element_of(value) == element:
+        return value
+    letters = "abcd"[: len(shape_of(value))]
+    operation = arith.TruncFOp if isinstance(element, Float16Type) else arith.ExtFOp
+    return structured(f"{letters}->{letters}", [value], element, lambda x: operation(x, element).result)
+
+
+def split_rows(value: SSAValue, batch: int) -> SSAValue:
+    """[B*S, N] to [B, S, N]."""
+    rows, cols = shape_of(value)
+    shape = (batch, rows // batch, cols)
+    return tensor.ExpandShapeOp(
+        value, [], _reassociation([[0, 1], [2]]), shape, TensorType(element_of(value), shape)
+    ).result
+
+
+def join_rows(value: SSAValue) -> SSAValue:
+    """[B, S, N] to [B*S, N]."""
+    batch, rows, cols = shape_of(value)
+    return tensor.CollapseShapeOp.build(
+        operands=[value],
+        result_types=[TensorType(element_of(value), (batch * rows, cols))],
+        properties={"reassociation": _reassociation([[0, 1], [2]])},
+    ).result
+
+
+def _reassociation(groups: Sequence[Sequence[int]]) -> ArrayAttr[ArrayAttr[IntegerAttr]]:
+    return ArrayAttr([ArrayAttr([IntegerAttr(dimension, i64) for dimension in group]) for group in groups])
+
+
+def read_slice(source: SSAValue, position: SSAValue) -> SSAValue:
+    """source[position, …], one dimension fewer."""
+    shape = shape_of(source)
+    rest = [0] * (len(shape) - 1)
+    result = TensorType(element_of(source), shape[1:])
+    return tensor.ExtractSliceOp(source, [position, *rest], [1, *shape[1:]], [1] * len(shape), result).result
+
+
+def write_slice(source: SSAValue, target: SSAValue, position: SSAValue) -> SSAValue:
+    """target with target[position, …] = source."""
+    shape = shape_of(target)
+    return tensor.InsertSliceOp.get(
+        source, target, static_sizes=[1, *shape[1:]], offsets=[position], result_type=target.type
+    ).result
+
+
+def loop(
+    count: int, carried: Sequence[SSAValue], body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]]
+) -> Sequence[SSAValue]:
+    """`scf.for` from 0 to `count`: body maps the index and the carried values to the next carried values."""
+    first, last, step = (constant(value, IndexType()) for value in (0, count, 1))
+    block = Block(arg_types=[IndexType(), *(value.type for value in carried)])
+    with ImplicitBuilder(block):
+        scf.YieldOp(*body(block.args[0], block.args[1:]))
+    return scf.ForOp(first, last, step, carried, block).results
+
+
+def add(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.AddfOp(a, b).result
+
+
+def subtract(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.SubfOp(a, b).result
+
+
+def multiply(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.MulfOp(a, b).result
+
+
+def divide(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.DivfOp(a, b).result
+
+
+def select(condition: SSAValue, a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.SelectOp(condition, a, b).result
+
+
+def both(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.AndIOp(a, b).result
+
+
+def either(a: SSAValue, b: SSAValue) -> SSAValue:
+    return arith.OrIOp(a, b).result
+
+
+def compare(a: SSAValue, predicate: str, b: SSAValue) -> SSAValue:
+    """i1; the predicate is that of `arith.cmpf` ("ogt") or `arith.cmpi` ("slt")."""
+    if isinstance(a.type, AnyFloat):
+        return arith.CmpfOp(a, b, predicate).result
+    return arith.CmpiOp(a, b, predicate).result

@@ -1,0 +1,284 @@
+"""Lanczos bidiagonalisation and its truncation as Level 0 operations and `scf.for`: what `dcom.decompose` means.
+
+The steps are those of `runtime/lanczos.py`. Nothing branches: a step after a breakdown writes zeros, which take no part
+in what follows. The small bidiagonal's SVD is a one-sided Jacobi iteration, in which every row is rotated against one
+other at a time: row i meets row (t - i) mod k in turn t, so that k turns make a sweep.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import arith, math
+from xdsl.dialects.builtin import FunctionType, LocationAttr, TensorType, f32, i1, i64
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Block, Region, SSAValue
+from xdsl.rewriter import InsertPoint
+
+from passes._build import (
+    add,
+    both,
+    building,
+    compare,
+    constant,
+    contract,
+    divide,
+    either,
+    filled,
+    loop,
+    loop_index,
+    multiply,
+    multiply_add,
+    select,
+    shape_of,
+    structured,
+    subtract,
+    write_slice,
+)
+from runtime.lanczos import BREAKDOWN_TOLERANCE
+
+SWEEPS = 10
+"""Jacobi sweeps over the k x k bidiagonal; the off-diagonal falls quadratically, and float32 needs six or seven."""
+
+CONVERGED = 2.0**-24
+"""Rows whose cosine is at most this are left alone: half a unit in the last place of float32."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The sizes that a Lanczos function is made for."""
+
+    rows: int
+    cols: int
+    rank: int
+    iterations: int
+    reorthogonalisation: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return (
+            f"dcom.lanczos_{self.rows}x{self.cols}_rank{self.rank}_iterations{self.iterations}"
+            f"_reorthogonalisation{self.reorthogonalisation}_seed{self.seed}"
+        )
+
+    def function_type(self) -> FunctionType:
+        """f32 [S, H] -> U [S, R], core [R, R], V [R, H]."""
+        s, h, r = self.rows, self.cols, self.rank
+        return FunctionType.from_lists(
+            [TensorType(f32, (s, h))], [TensorType(f32, (s, r)), TensorType(f32, (r, r)), TensorType(f32, (r, h))]
+        )
+
+
+def lanczos_function(problem: Problem, location: LocationAttr) -> FuncOp:
+    """The private function that decomposes one prompt."""
+    type_ = problem.function_type()
+    block = Block(arg_types=type_.inputs)
+    block.args[0].name_hint = "a"
+    with building(InsertPoint.at_end(block), location):
+        ReturnOp(*_truncate(*_bidiagonalise(block.args[0], problem), problem.rank))
+    function = FuncOp(problem.name, type_, Region(block), visibility="private")
+    function.location = location
+    block.args[0].location = location
+    return function
+
+
+def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
+    """U^T [k, S], the bidiagonal core [k, k], V [k, H] and the number of steps [] i64."""
+    steps = problem.iterations
+    shapes = ((steps, problem.rows), (steps, steps), (steps, problem.cols))
+    zeros = [filled(shape, f32, 0) for shape in shapes]
+
+    def orthogonalise(z: SSAValue, basis: SSAValue) -> SSAValue:
+        for _ in range(problem.reorthogonalisation):
+            shares = contract("jn,n->j", basis, z)
+            correction = contract("jn,j->n", basis, shares)
+            z = structured("n,n->n", [z, correction], f32, subtract)
+        return z
+
+    def norm(z: SSAValue) -> SSAValue:
+        energy = structured("n->", [z], f32, lambda x, total: multiply_add(x, x, total), initial=0)
+        return structured("->", [energy], f32, lambda x: math.SqrtOp(x).result)
+
+    def grows(norm: SSAValue, largest: SSAValue) -> SSAValue:
+        return compare(norm, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), largest))
+
+    def divided(z: SSAValue, norm: SSAValue, valid: SSAValue) -> SSAValue:
+        return structured("n,,->n", [z, norm, valid], f32, lambda x, n, on: select(on, divide(x, n), constant(0, f32)))
+
+    def entry(old: SSAValue, alpha: SSAValue, beta: SSAValue, on: SSAValue, at: SSAValue) -> SSAValue:
+        row, column = loop_index(0), loop_index(1)
+        here = both(on, compare(column, "eq", at))
+        above = compare(arith.AddiOp(row, constant(1, i64)).result, "eq", at)
+        changed = select(above, beta, old)
+        return select(here, select(compare(row, "eq", at), alpha, changed), old)
+
+    def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        us, core, vs, previous, largest, done = carried
+        j = arith.IndexCastOp(index, i64).result
+
+        z = orthogonalise(contract("sh,s->h", a, previous), vs)
+        beta = norm(z)
+        begun = structured(
+            ",,,->",
+            [beta, largest, done, j],
+            i1,
+            lambda x, top, count, at: both(grows(x, top), compare(count, "eq", at)),
+        )
+        v = divided(z, beta, begun)
+
+        y = orthogonalise(contract("sh,h->s", a, v), us)
+        alpha = norm(y)
+
+        def grow(x: SSAValue, first: SSAValue, top: SSAValue, on: SSAValue, at: SSAValue) -> SSAValue:
+            later = select(compare(at, "sgt", constant(0, i64)), first, top)
+            return select(on, arith.MaximumfOp(arith.MaximumfOp(top, x), later).result, top)
+
+        top = structured(",,,,->", [alpha, beta, largest, begun, j], f32, grow)
+        valid = structured(",,->", [alpha, top, begun], i1, lambda x, most, on: both(grows(x, most), on))
+        u = divided(y, alpha, valid)
+        count = structured(
+            ",->", [done, valid], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
+        )
+        return (
+            write_slice(u, us, index),
+            structured("pq,,,,->pq", [core, alpha, beta, valid, j], f32, entry),
+            write_slice(structured("h,->h", [v, valid], f32, lambda x, on: select(on, x, constant(0, f32))), vs, index),
+            u,
+            top,
+            count,
+        )
+
+    start = (_start(problem), filled((), f32, 0), filled((), i64, 0))
+    us, core, vs, _, _, done = loop(steps, [*zeros, *start], step)
+    return us, core, vs, done
+
+
+def _start(problem: Problem) -> SSAValue:
+    """The weights of the rows in the start vector [S]: `runtime.lanczos.start_weights`."""
+
+    def weight() -> SSAValue:
+        row = arith.AddiOp(loop_index(0), constant(1, i64)).result
+        offset = constant(problem.seed * 25173 % 65536, i64)
+        phase = arith.AddiOp(arith.MuliOp(row, constant(40503, i64)), offset).result
+        low = arith.ShRUIOp(arith.AndIOp(phase, constant(65535, i64)), constant(6, i64)).result
+        share = multiply(arith.SIToFPOp(low, f32).result, constant(1 / 1024, f32))
+        return add(share, constant(0.5, f32))
+
+    return structured("->s", [], f32, weight, sizes={"s": problem.rows})
+
+
+def _truncate(us: SSAValue, core: SSAValue, vs: SSAValue, done: SSAValue, rank: int) -> Sequence[SSAValue]:
+    """U [S, R], core [R, R], V [R, H]: by the SVD of the bidiagonal, or as they are where no step is cut off."""
+    steps, _ = shape_of(core)
+    if rank == steps:
+        return structured("js->sj", [us], f32, lambda x: x), core, vs
+
+    left, values, right = _singular_vectors(core, rank)
+
+    def uncut(count: SSAValue) -> SSAValue:
+        return compare(count, "sle", constant(rank, i64))
+
+    left, right = (
+        structured("ri,->ri", [rows, done], f32, lambda x, count: select(uncut(count), _identity(), x))
+        for rows in (left, right)
+    )
+    projected = contract("rj,qj->rq", contract("ri,ij->rj", left, core), right)
+
+    def core_entry(x: SSAValue, value: SSAValue, count: SSAValue) -> SSAValue:
+        return select(uncut(count), x, multiply(_identity(), value))
+
+    return (
+        contract("ri,is->sr", left, us),
+        structured("rq,r,->rq", [projected, values, done], f32, core_entry),
+        contract("ri,ih->rh", right, vs),
+    )
+
+
+def _singular_vectors(core: SSAValue, rank: int) -> Sequence[SSAValue]:
+    """The leading left singular vectors [R, k], singular values [R] and right singular vectors [R, k] of core [k, k].
+
+    One-sided Jacobi on the rows: rotations Q make the rows of W = Q core orthogonal; their norms are the singular
+    values, their directions the right vectors, and the rows of Q the left vectors.
+    """
+    size, _ = shape_of(core)
+    span = constant(size, i64)
+
+    def turn(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        w, q = carried
+        at = arith.RemUIOp(arith.IndexCastOp(index, i64).result, span).result
+
+        def meet(t: SSAValue, n: SSAValue) -> SSAValue:
+            both_indices = arith.AddiOp(loop_index(0), loop_index(1)).result
+            met = compare(arith.RemUIOp(both_indices, n).result, "eq", t)
+            return select(met, constant(1, f32), constant(0, f32))
+
+        partner = structured(",->jp", [at, span], f32, meet, sizes={"j": size, "p": size})
+        w_partner, q_partner = (contract("jp,pi->ji", partner, x) for x in (w, q))
+        tangents = structured(
+            "j,j,j,,->j",
+            [_dots(w, w), _dots(w_partner, w_partner), _dots(w, w_partner), at, span],
+            f32,
+            _tangent,
+        )
+        return tuple(
+            structured("ji,ji,j->ji", [x, y, tangents], f32, _rotate) for x, y in ((w, w_partner), (q, q_partner))
+        )
+
+    basis = structured("->ji", [], f32, _identity, sizes={"j": size, "i": size})
+    w, q = loop(SWEEPS * size, [core, basis], turn)
+    norms = structured("j->j", [_dots(w, w)], f32, lambda x: math.SqrtOp(x).result)
+
+    def before(mine: SSAValue, other: SSAValue, count: SSAValue) -> SSAValue:
+        tie = both(compare(other, "oeq", mine), compare(loop_index(1), "slt", loop_index(0)))
+        higher = either(compare(other, "ogt", mine), tie)
+        return arith.AddiOp(count, arith.ExtUIOp(higher, i64).result).result
+
+    order = structured("j,i->j", [norms, norms], i64, before, initial=0)
+    pick = structured(
+        "j->rj",
+        [order],
+        f32,
+        lambda at: select(compare(at, "eq", loop_index(0)), constant(1, f32), constant(0, f32)),
+        sizes={"r": rank},
+    )
+
+    def unit(x: SSAValue, norm: SSAValue) -> SSAValue:
+        return select(compare(norm, "ogt", constant(0, f32)), divide(x, norm), constant(0, f32))
+
+    right = structured("ji,j->ji", [w, norms], f32, unit)
+    return contract("rj,ji->ri", pick, q), contract("rj,j->r", pick, norms), contract("rj,ji->ri", pick, right)
+
+
+def _dots(a: SSAValue, b: SSAValue) -> SSAValue:
+    """The dot products of the rows of two [k, k] tensors."""
+    return contract("ji,ji->j", a, b)
+
+
+def _tangent(mine: SSAValue, other: SSAValue, dot: SSAValue, turn: SSAValue, span: SSAValue) -> SSAValue:
+    """The tangent of the rotation that makes row j orthogonal to its partner; 0 where they are orthogonal already.
+
+    The partner's is its exact negative, since both come from the same three numbers.
+    """
+    zero, one = constant(0, f32), constant(1, f32)
+    j = loop_index(0)
+    partner = arith.RemUIOp(arith.AddiOp(arith.SubiOp(turn, j).result, span).result, span).result
+    zeta = divide(subtract(other, mine), multiply(constant(2, f32), dot))
+    later = compare(j, "sgt", partner)
+    negative = either(compare(zeta, "olt", zero), both(compare(zeta, "oeq", zero), later))
+    size = add(math.AbsFOp(zeta).result, math.SqrtOp(add(one, multiply(zeta, zeta))).result)
+    tangent = divide(select(negative, constant(-1, f32), one), size)
+    scale = multiply(math.SqrtOp(mine).result, math.SqrtOp(other).result)
+    needed = compare(math.AbsFOp(dot).result, "ogt", multiply(constant(CONVERGED, f32), scale))
+    return select(both(needed, compare(j, "ne", partner)), tangent, zero)
+
+
+def _rotate(mine: SSAValue, other: SSAValue, tangent: SSAValue) -> SSAValue:
+    """cos (mine - tan other)."""
+    one = constant(1, f32)
+    cosine = divide(one, math.SqrtOp(add(one, multiply(tangent, tangent))).result)
+    return multiply(cosine, subtract(mine, multiply(tangent, other)))
+
+
+def _identity() -> SSAValue:
+    """Inside a body: the entry of the identity matrix."""
+    return select(compare(loop_index(0), "eq", loop_index(1)), constant(1, f32), constant(0, f32))

@@ -1,0 +1,169 @@
+"""`dcom-insert-outlier-split`: keep each prompt's largest channels out of what will be decomposed."""
+
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint
+
+from dcomc.diagnostics import DcomError, did_you_mean
+from dialects.dcom import SITES, Element, OutlierMatmulOp, OutlierSplitOp, OutliersType
+from passes._build import add, building, structured
+from passes._sites import Layers, Site, check_sites, find_sites, module_size
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """A thresholds table: how large an element of a site's input must be to count as an outlier."""
+
+    capacity_percent: float
+    min_tokens_percent: float
+    by_layer: dict[int, dict[str, float]]
+
+    @staticmethod
+    def read(path: str) -> "Thresholds":
+        """Read a table in the format that `DcomInsertOutlierSplitPass` describes.
+
+        Raises:
+            DcomError: the file is missing, is no TOML, or holds another key or a value out of range.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a thresholds TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DcomError(f"not TOML: {error}", place=path) from error
+        known = ("capacity_percent", "min_tokens_percent", "thresholds")
+        for key in table:
+            if key not in known:
+                raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=path)
+        layers = _table(table.get("thresholds"), "thresholds", path)
+        return Thresholds(
+            _number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
+            _number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
+            {_layer(name, path): _sites(name, value, path) for name, value in layers.items()},
+        )
+
+    def of(self, layer: int, site: str) -> float:
+        """The threshold of a site; raises `DcomError` where the table has none."""
+        found = self.by_layer.get(layer, {}).get(site)
+        if found is None:
+            raise DcomError(
+                f"the thresholds table has no entry for site {site} of layer {layer}",
+                hint=f"add `{site} = …` to [thresholds.{layer}]",
+            )
+        return found
+
+
+def _table(value: object, key: str, path: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise DcomError(
+            f"there is no table [{key}]", hint="see `dcomc opt --describe-pass dcom-insert-outlier-split`", place=path
+        )
+    return cast(dict[str, object], value)
+
+
+def _number(value: object, key: str, path: str, highest: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
+        limit = "zero or more" if highest == math.inf else f"between 0 and {highest:g}"
+        raise DcomError(f"{key} is {value!r}, not a number {limit}", hint=f"write {key} = …", place=path)
+    return float(value)
+
+
+def _layer(name: str, path: str) -> int:
+    if not name.isdecimal():
+        raise DcomError(f"[thresholds.{name}] names no layer", hint="write a layer's number", place=path)
+    return int(name)
+
+
+def _sites(layer: str, value: object, path: str) -> dict[str, float]:
+    sites = _table(value, f"thresholds.{layer}", path)
+    for site in sites:
+        if site not in SITES:
+            raise DcomError(
+                f"unknown site '{site}' in [thresholds.{layer}]", hint=did_you_mean(site, SITES), place=path
+            )
+    return {site: _number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
+
+
+@dataclass(frozen=True)
+class DcomInsertOutlierSplitPass(ModulePass):
+    """Split the outlier channels from the input of chosen sites, and multiply them on their own.
+
+    Each chosen layer gets its own copy of the function it calls. Before:
+
+        %q = linalg.matmul {dcom.role = "q_proj"} ins(%x, %w : …) outs(%zero : …) -> …
+
+    and after:
+
+        %dense, %outliers = dcom.outlier_split %x {layer = 10 : i64, site = "qkv", capacity = 18 : i64} : …
+        %q = linalg.matmul {dcom.role = "q_proj"} ins(%dense, %w : …) outs(%zero : …) -> …
+        %q_outliers = dcom.outlier_matmul %outliers, %w : …
+        %q_sum = linalg.generic … ins(%q, %q_outliers : …)
+
+    Options: `layers`, `sites` (all four unless given), and one of `percent`, the share of the channels that may be
+    outliers (rounded up to whole channels; 0 leaves the module as it is), and `thresholds`, a TOML file:
+
+        capacity_percent = 5.0     # at most this share of a site's channels is split off
+        min_tokens_percent = 1.0   # a channel is an outlier when at least this share of a prompt's tokens …
+        [thresholds.10]            # … has a magnitude above its layer's and site's threshold
+        qkv = 2.5
+
+    Without thresholds the channels of largest energy are the outliers.
+    """
+
+    name = "dcom-insert-outlier-split"
+
+    layers: tuple[int, ...]
+    sites: tuple[str, ...] = tuple(SITES)
+    percent: int | float | None = None
+    thresholds: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `DcomError` for a layer, site, percentage or table that does not fit the module."""
+        sites = check_sites(self.sites)
+        table = Thresholds.read(self.thresholds) if self.thresholds is not None else None
+        if (self.percent is None) == (table is None):
+            raise DcomError("give either percent or thresholds", hint="for example percent=3")
+        share = table.capacity_percent if table else float(self.percent or 0)
+        if not 0 <= share <= 100:
+            raise DcomError(f"percent {share:g} is not between 0 and 100", hint="for example percent=3")
+        layers = Layers.of(op)
+        chosen = layers.check(self.layers)
+        batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
+        if share == 0:
+            return
+        for layer in chosen:
+            function = layers.own_function(layer)
+            for name in sites:
+                threshold = table.of(layer, name) if table else None
+                min_count = max(1, math.ceil(table.min_tokens_percent / 100 * tokens)) if table else None
+                for site in find_sites(function, layer, name):
+                    cols = site.input.type.get_shape()[1]
+                    capacity = math.ceil(share / 100 * cols)
+                    outliers = OutliersType.get(batch, tokens, cols, capacity, site.input.type.element_type)
+                    _split(site, layer, name, outliers, threshold, min_count)
+
+
+def _split(
+    site: Site, layer: int, name: str, outliers: OutliersType, threshold: float | None, min_count: int | None
+) -> None:
+    with building(site.insert_point(), site.location):
+        split = OutlierSplitOp(site.input, outliers, layer=layer, site=name, threshold=threshold, min_count=min_count)
+    split.dense.name_hint, split.outliers.name_hint = "dense", "outliers"
+    site.replace_input(split.dense)
+    for matmul in site.matmuls:
+        product = matmul.res[0]
+        type_ = cast(TensorType[Element], product.type)
+        with building(InsertPoint.after(matmul), matmul.location):
+            exact = OutlierMatmulOp(split.outliers, matmul.inputs[1], type_).result
+            total = structured("sn,sn->sn", [product, exact], type_.element_type, add)
+        total.name_hint = product.name_hint
+        exact.name_hint = f"{product.name_hint}_outliers" if product.name_hint else None
+        summation = total.owner
+        product.replace_uses_with_if(total, lambda use, keep=summation: use.operation is not keep)
