@@ -210,7 +210,7 @@ def _check_sums(sections: Sequence[elf.Section], data: bytes) -> tuple[int, dict
         raise SectionError(NOTE, "is damaged")
     version, digest = _PREFIX.unpack_from(description)
     if version > FORMAT_VERSION:
-        raise SectionError(NOTE, f"says format {version}, which is newer than this dcomc's {FORMAT_VERSION}")
+        raise SectionError(NOTE, f"says format {version}, newer than {FORMAT_VERSION}, which this dcomc reads")
     if version < FORMAT_VERSION:
         raise SectionError(NOTE, f"says format {version}, which this dcomc does not read")
     whole = digest == _file_digest(data)
@@ -218,7 +218,7 @@ def _check_sums(sections: Sequence[elf.Section], data: bytes) -> tuple[int, dict
     names = [section.name for section in sections[1:]]
     sums = cast(dict[str, Any], note["sections"])
     if names != list(CONTENT) or sorted(sums) != sorted(CONTENT):
-        raise SectionError(NOTE, f"does not go with the file's sections {', '.join(names)}")
+        raise SectionError(NOTE, "does not list the sections that the file has")
     for section in sections[1:]:
         if sums[section.name] != _sha256(section.data):
             raise SectionError(section.name, "is damaged (checksum does not match)")
