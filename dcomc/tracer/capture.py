@@ -1,5 +1,6 @@
 """A model's graph by torch.export on the meta device: shapes only, no weights, whatever the model's size."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -12,6 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from dcomc.diagnostics import DcomError
 from dcomc.tracer import ops
@@ -31,6 +33,9 @@ _PACKAGES = Path(transformers.__file__).parent.parent
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _ATTENTION = "dcomc"
 _FAMILY = "dcomc traces models of the Llama family"
+
+# torch logs each failure of a shape function with its stack: the error that follows says it in one line.
+logging.getLogger("torch").setLevel(logging.CRITICAL)
 
 
 def capture(config: Mapping[str, object], seq_len: int, batch: int, dtype: str) -> Graph:
@@ -72,6 +77,8 @@ def meta_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
         )
     if kind not in transformers.CONFIG_MAPPING:
         raise DcomError(f"transformers knows no model type '{kind}'", hint=_FAMILY)
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise DcomError(f"model type '{kind}' is no causal language model", hint=_FAMILY)
     try:
         parsed: Any = transformers.AutoConfig.for_model(**cast(dict[str, Any], dict(config)))
         with torch.device("meta"):
@@ -91,9 +98,9 @@ def meta_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
 
 
 def _summary(error: Exception) -> str:
-    """The last line of an error's message: where the libraries put the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """The cause in one line: the libraries put it first, validation of configurations puts it last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if isinstance(error, StrictDataclassError) else 0]
 
 
 def _attend(
@@ -106,18 +113,18 @@ def _attend(
     dropout: float = 0.0,
     **options: object,
 ) -> tuple[torch.Tensor, None]:
-    """The attention function that transformers calls: plain causal attention, kept whole."""
+    """The attention function that transformers calls: kept whole."""
     window = options.get("sliding_window")
-    if isinstance(window, int) and window < query.shape[2]:
-        raise DcomError(
-            f"attention with a sliding window of {window} tokens is not supported",
-            hint=f"give --seq-len {window} or less",
-        )
-    for option in ("softcap", "s_aux"):
-        if options.get(option) is not None:
-            raise DcomError(f"attention with {option} is not supported", hint=_FAMILY)
-    if attention_mask is not None or not getattr(module, "is_causal", True):
-        raise DcomError("attention that is not plainly causal is not supported", hint=_FAMILY)
+    features = {
+        f"a sliding window of {window} tokens": isinstance(window, int) and window < query.shape[2],
+        "capped scores": options.get("softcap") is not None,
+        "sinks": options.get("s_aux") is not None,
+        "a mask": attention_mask is not None,
+        "no causal order": not getattr(module, "is_causal", True),
+    }
+    for feature, present in features.items():
+        if present:
+            return ops.other_attention(query, key, value, feature), None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return ops.attention(query, key, value, scale), None
 

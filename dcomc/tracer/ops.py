@@ -42,6 +42,8 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
 
 @rope.register_fake
 def _(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    if x.shape[-1] != 2 * cos.shape[-1]:
+        raise ValueError(f"a rotary embedding of {2 * cos.shape[-1]} of {x.shape[-1]} channels is not supported")
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -59,4 +61,16 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float)
     batch, heads, tokens, _ = query.shape
     if heads % key.shape[1]:
         raise ValueError(f"{heads} query heads do not divide among {key.shape[1]} key and value heads")
+    return query.new_empty(batch, tokens, heads, value.shape[-1])
+
+
+@torch.library.custom_op("dcomc::other_attention", mutates_args=())
+def other_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, feature: str) -> torch.Tensor:
+    """Attention with a feature that has no lowering: it stands in the graph so that it is reported with the rest."""
+    raise NotImplementedError(f"attention with {feature}")
+
+
+@other_attention.register_fake
+def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, feature: str) -> torch.Tensor:
+    batch, heads, tokens, _ = query.shape
     return query.new_empty(batch, tokens, heads, value.shape[-1])

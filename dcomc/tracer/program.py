@@ -63,13 +63,18 @@ def build_module(graph: Graph, name: str, seq_len: int, batch: int) -> ModuleOp:
 
 def _reject_unsupported(graph: Graph) -> None:
     counts: Counter[str] = Counter()
-    places: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    places: defaultdict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for node in graph.nodes:
         if not is_supported(node):
-            counts[node.op] += 1
-            places[node.op][f"{node.source.file}:{node.source.line}"] = None
+            op = f"attention with {node.args[3]}" if node.op == "dcomc.other_attention.default" else node.op
+            counts[op] += 1
+            places[op][node.source.file].add(node.source.line)
     if counts:
-        listed = ", ".join(f"{op} x{count} ({', '.join(places[op])})" for op, count in counts.most_common())
+        lines = {
+            op: " ".join(f"{file}:{','.join(map(str, sorted(numbers)))}" for file, numbers in files.items())
+            for op, files in places.items()
+        }
+        listed = ", ".join(f"{op} x{count} ({lines[op]})" for op, count in counts.most_common())
         raise DcomError(f"operators without a lowering: {listed}", hint="dcomc traces models of the Llama family")
 
 
