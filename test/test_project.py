@@ -162,6 +162,37 @@ def test_help_of_a_command_with_a_model_is_light(name: str) -> None:
     assert not loaded_by(statement) & HEAVY
 
 
+def test_a_traced_model_needs_no_torch_any_more(tmp_path: Path) -> None:
+    """Everything after `trace` works where torch and transformers cannot be imported at all."""
+    subprocess.run(
+        [sys.executable, "-m", "dcomc", "trace", "tiny", "--seq-len", "16", "-o", str(tmp_path / "tiny.mlir")],
+        cwd=ROOT,
+        check=True,
+    )
+    without = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(HEAVY)}))\n"
+        "from dcomc.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for command in (
+        "opt tiny.mlir -p dcom-decompose-activations{layers=1}",
+        "compile tiny.mlir --decompose-layers=1 --rank 2 -o prog.bin",
+        "inspect prog.bin",
+        "disasm prog.bin",
+        "sim prog.bin --timing-only",
+        "sim prog.bin",
+    ):
+        result = subprocess.run(
+            [sys.executable, "-c", without, *command.split()],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{command}: {result.stderr}"
+
+
 def update_readme() -> ModuleType:
     """The script of the docs folder, which is no package."""
     spec = importlib.util.spec_from_file_location("update_readme", ROOT / "docs" / "update_readme.py")
