@@ -1,0 +1,127 @@
+"""Show what a program holds."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dcomc.container import Container, read_container
+from runtime.encoding import WORD_BYTES
+from runtime.program import Kernel, Launch, Program
+
+PIPE_WIDTH = 200
+"""Columns of the tables where standard output is no terminal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", metavar="PROG.BIN", help="the program to show")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    container = read_container(args.program)
+    if args.json:
+        print(json.dumps(describe(container), indent=2, ensure_ascii=False))
+    else:
+        _print_tables(container, args.program)
+    return 0
+
+
+def describe(container: Container) -> dict[str, Any]:
+    """What the container holds, as JSON values; sizes in bytes."""
+    program = container.program
+    return {
+        "format": container.version,
+        "bytes": container.bytes,
+        "machine": {**asdict(program.machine), "hash": program.machine.hash},
+        "sections": [asdict(section) for section in container.sections],
+        "kernels": [_describe_kernel(kernel) for kernel in program.kernels],
+        "launches": [_describe_launch(launch, program) for launch in program.launches],
+        "activations": [{"key": key, "shape": list(values.shape)} for key, values in program.activations.items()],
+        "host_lines": program.host.count("\n"),
+        "options": dict(program.options),
+    }
+
+
+def _describe_kernel(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "name": kernel.name,
+        "instructions": len(kernel.words),
+        "code_bytes": len(kernel.words) * WORD_BYTES,
+        "seed": kernel.seed,
+        **asdict(kernel.layout),
+    }
+
+
+def _describe_launch(launch: Launch, program: Program) -> dict[str, Any]:
+    layout = program.kernel(launch.kernel).layout
+    return {
+        **asdict(launch),
+        "rows": layout.rows,
+        "cols": layout.cols,
+        "iterations": layout.iterations,
+        "stored": launch.key in program.activations,
+    }
+
+
+def _print_tables(container: Container, path: str) -> None:
+    program = container.program
+    console = Console(
+        width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
+    machine = program.machine
+    console.print(f"{path}: dcom program, format {container.version}, {container.bytes:,} bytes")
+    console.print(
+        f"machine {machine.name} ({machine.hash}): {machine.grid.rows} x {machine.grid.cols} clusters of "
+        f"{machine.cluster.mac_rows} x {machine.cluster.mac_cols}, {machine.clock.hz / 1e9:g} GHz"
+    )
+    console.print(
+        "options " + (", ".join(f"{key}={json.dumps(value)}" for key, value in program.options.items()) or "none")
+    )
+
+    sections = _table("section", "bytes>", "SHA-256", "holds")
+    for section in container.sections:
+        sections.add_row(section.name, f"{section.bytes:,}", section.sha256[:16], section.what)
+    kernels = _table(
+        "kernel", "S x H>", "iterations>", "slice>", "seed>", "instructions>", "code bytes>", "bytes a bank>"
+    )
+    for kernel in program.kernels:
+        layout = kernel.layout
+        kernels.add_row(
+            kernel.name,
+            f"{layout.rows} x {layout.cols}",
+            str(layout.iterations),
+            f"{layout.slice_rows} x {layout.slice_cols}",
+            str(kernel.seed),
+            str(len(kernel.words)),
+            f"{len(kernel.words) * WORD_BYTES:,}",
+            f"{layout.bank_bytes:,}",
+        )
+    launches = _table("layer>", "site", "prompts x S x H>", "rank>", "iterations>", "kernel", "activation", "from")
+    for launch in program.launches:
+        layout = program.kernel(launch.kernel).layout
+        launches.add_row(
+            str(launch.layer),
+            launch.site,
+            f"{launch.prompts} x {layout.rows} x {layout.cols}",
+            str(launch.rank),
+            str(layout.iterations),
+            launch.kernel,
+            "stored" if launch.key in program.activations else "",
+            launch.location,
+        )
+    for table in (sections, kernels, launches):
+        console.print()
+        console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    """A table with these headings; one that ends in `>` is aligned to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
+    return table
