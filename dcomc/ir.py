@@ -1,7 +1,8 @@
 """Reading, printing and locating IR: the one place that knows which dialects there are."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,7 @@ from xdsl.dialects.builtin import (
     LocationAttr,
     ModuleOp,
     NameLoc,
+    NoneAttr,
     StringAttr,
     UnknownLoc,
 )
@@ -170,11 +172,29 @@ def describe_location(location: LocationAttr) -> str:
         case CallSiteLoc() if isinstance(location.callee, LocationAttr):
             return describe_location(location.callee)
         case FusedLoc():
-            parts = cast(ArrayAttr[Attribute], location.locations)
-            texts = [describe_location(part) for part in parts if isinstance(part, LocationAttr)]
+            texts = [describe_location(part) for part in fused_parts(location)]
             return ", ".join(dict.fromkeys(text for text in texts if text != "?")) or "?"
         case _:
             return "?"
+
+
+def common_location(locations: Iterable[LocationAttr]) -> LocationAttr:
+    """One location for what several layers share: their places, each once, with `*` for the number of the layer."""
+    places: dict[LocationAttr, None] = {}
+    for location in locations:
+        for part in fused_parts(location):
+            if isinstance(part, NameLoc):
+                part = NameLoc(StringAttr(re.sub(r"\b\d+\b", "*", part.desc.data)), part.location)
+            places[part] = None
+    return next(iter(places)) if len(places) == 1 else FusedLoc(tuple(places), NoneAttr())
+
+
+def fused_parts(location: LocationAttr) -> list[LocationAttr]:
+    """The locations that a fused location holds; of another, itself."""
+    if not isinstance(location, FusedLoc):
+        return [location]
+    parts = cast(ArrayAttr[Attribute], location.locations)
+    return [part for part in parts if isinstance(part, LocationAttr)]
 
 
 def locate(operations: Sequence[Operation], location: LocationAttr) -> Sequence[Operation]:

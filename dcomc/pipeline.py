@@ -12,9 +12,13 @@ from xdsl.utils.exceptions import VerifyException
 from dcomc.diagnostics import DcomError, write_text
 from dcomc.ir import print_module, verify_module
 from dialects.dcom import SITES
+from passes.cluster_map import ClusterMapPass
+from passes.cluster_schedule import ClusterSchedulePass
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
 from passes.dcom_insert_outlier_split import DcomInsertOutlierSplitPass
 from passes.dcom_preserve_decomposed import DcomPreserveDecomposedPass
+from passes.lower_cluster_to_isa import LowerClusterToIsaPass
+from passes.lower_dcom_to_cluster import LowerDcomToClusterPass
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,16 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
     )
     passes.append(DcomPreserveDecomposedPass())
     return passes
+
+
+def cluster_pipeline(machine: str) -> list[ModulePass]:
+    """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file."""
+    return [LowerDcomToClusterPass(), ClusterMapPass(machine), ClusterSchedulePass(machine)]
+
+
+def isa_pipeline(machine: str) -> list[ModulePass]:
+    """The passes from scheduled kernels to instructions."""
+    return [LowerClusterToIsaPass(machine)]
 
 
 def run_passes(context: Context, module: ModuleOp, passes: Sequence[ModulePass], dump_dir: Path | None = None) -> None:

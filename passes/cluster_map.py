@@ -16,7 +16,7 @@ _LONGEST = (1 << (COUNT.bits - 1)) - 1
 
 
 @dataclass(frozen=True)
-class ClusterMap(ModulePass):
+class ClusterMapPass(ModulePass):
     """Cut the matrix of each kernel over all clusters: one prompt at a time on the whole grid.
 
     A cluster's slice is a whole number of tiles; what does not divide is padded with zeros, which change no result.

@@ -16,7 +16,7 @@ from runtime.machine import Machine, load_machine
 
 
 @dataclass(frozen=True)
-class ClusterSchedule(ModulePass):
+class ClusterSchedulePass(ModulePass):
     """Allocate the buffers and the banks of each mapped kernel.
 
     Vectors, bases and scalars come first in the buffer. If a cluster's block of the matrix fits into what remains, it

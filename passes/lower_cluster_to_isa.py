@@ -25,7 +25,7 @@ _LINE = {ROWS: "col", COLS: "row"}
 
 
 @dataclass(frozen=True)
-class LowerClusterToIsa(ModulePass):
+class LowerClusterToIsaPass(ModulePass):
     """Replace each `cluster.kernel` by an `isa.kernel` of instructions.
 
     A loop over turns becomes a hardware loop. An address that moves with the turn is a register, advanced at the end

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
-    FusedLoc,
     IndexType,
     LocationAttr,
     ModuleOp,
     NameLoc,
-    NoneAttr,
     StringAttr,
     SymbolRefAttr,
 )
@@ -19,6 +17,7 @@ from xdsl.ir import Block, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
+from dcomc.ir import common_location
 from dialects import cluster
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType
 from dialects.dcom import DecomposeOp
@@ -48,7 +47,7 @@ class _Shape:
 
 
 @dataclass(frozen=True)
-class LowerDcomToCluster(ModulePass):
+class LowerDcomToClusterPass(ModulePass):
     """Write a Lanczos kernel (the paper's Algorithm 1) for each distinct shape and option of `dcom.decompose`.
 
     Before:
@@ -75,8 +74,7 @@ class LowerDcomToCluster(ModulePass):
             if isinstance(inner, DecomposeOp) and inner.kernel is None:
                 users.setdefault(_Shape.of(inner), []).append(inner)
         for shape, decompositions in users.items():
-            origins = list(dict.fromkeys(user.location for user in decompositions))
-            origin = origins[0] if len(origins) == 1 else FusedLoc(tuple(origins), NoneAttr())
+            origin = common_location(user.location for user in decompositions)
             op.body.block.add_op(_kernel(shape, origin))
             for user in decompositions:
                 user.properties["kernel"] = SymbolRefAttr(shape.symbol)

@@ -1,0 +1,85 @@
+"""From a lowered module to a program: kernels assembled, launches listed in the order of the model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
+from xdsl.dialects.func import CallOp, FuncOp
+
+from dcomc.diagnostics import DcomError
+from dcomc.ir import describe_location, print_module
+from dialects import isa
+from dialects.dcom import DecomposeOp
+from runtime.machine import Machine
+from runtime.program import Launch, Program
+
+
+def make_program(
+    module: ModuleOp,
+    machine: Machine,
+    options: Mapping[str, Any],
+    activations: Mapping[str, NDArray[np.float16]],
+) -> Program:
+    """The program of a module on which all passes have run; its kernels leave the module.
+
+    Raises:
+        DcomError: a decomposition has no kernel, or stored activations do not fit their launch.
+    """
+    kernel_ops = [op for op in module.body.block.ops if isinstance(op, isa.KernelOp)]
+    kernels = tuple(isa.assemble_kernel(op) for op in kernel_ops)
+    for op in kernel_ops:
+        op.detach()
+        op.erase()
+    launches = tuple(_launch(op) for op in _decompositions(module))
+    program = Program(machine, kernels, launches, print_module(module), options, activations)
+    _check_activations(program)
+    return program
+
+
+def _decompositions(module: ModuleOp) -> Iterator[DecomposeOp]:
+    """The decompositions in the order of execution: as @main calls the layers."""
+    functions = {op.sym_name.data: op for op in module.body.block.ops if isinstance(op, FuncOp)}
+    for op in functions["main"].walk() if "main" in functions else ():
+        callee = functions.get(op.callee.string_value()) if isinstance(op, CallOp) else None
+        if callee is not None:
+            yield from (inner for inner in callee.walk() if isinstance(inner, DecomposeOp))
+
+
+def _launch(op: DecomposeOp) -> Launch:
+    if op.kernel is None:
+        raise DcomError(
+            f"the decomposition of layer {op.layer.value.data}, site {op.site.data}, has no kernel",
+            hint="run lower-dcom-to-cluster",
+        )
+    prompts, _, _ = op.factors.type.dimensions
+    return Launch(
+        kernel=op.kernel.string_value(),
+        layer=op.layer.value.data,
+        site=op.site.data,
+        prompts=prompts,
+        rank=op.factors.type.rank.data,
+        location=describe_location(op.location),
+    )
+
+
+def _check_activations(program: Program) -> None:
+    launches = {launch.key: launch for launch in program.launches}
+    for key, stored in program.activations.items():
+        if key not in launches:
+            known = ", ".join(launches) or "none"
+            raise DcomError(f"activations '{key}' belong to no launch", hint=f"the launches are: {known}")
+        layout = program.kernel(launches[key].kernel).layout
+        expected = (launches[key].prompts * layout.rows, layout.cols)
+        if stored.shape != expected:
+            raise DcomError(f"activations '{key}' have shape {stored.shape}", hint=f"{key} takes {expected}")
+
+
+def describe_module(module: ModuleOp) -> dict[str, Any]:
+    """What the tracer noted of the model: the module's `dcom.` attributes as JSON values."""
+    values: dict[str, Any] = {}
+    for name, value in module.attributes.items():
+        if name.startswith("dcom.") and isinstance(value, IntegerAttr | StringAttr):
+            values[name.removeprefix("dcom.")] = value.data if isinstance(value, StringAttr) else value.value.data
+    return values
