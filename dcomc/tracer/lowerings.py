@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from xdsl.dialects.builtin import LocationAttr
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from dcomc.tracer.emitter import ELEMENTS, F32, Emitter, Scalars, element_of, shape_of
 from dcomc.tracer.graph import INPUT, WEIGHT, Node
@@ -38,19 +38,34 @@ def is_supported(node: Node) -> bool:
     return node.op in (INPUT, WEIGHT) or (node.op in LOWERINGS and not node.options and node.dtype in ELEMENTS)
 
 
+def _cast(emit: Emitter, value: SSAValue, element: Attribute, hint: str) -> SSAValue:
+    """A tensor with its elements cast; the tensor itself where they are of that type."""
+    if element_of(value) == element:
+        return value
+
+    def body(scalars: Scalars, a: SSAValue) -> SSAValue:
+        return scalars.cast(a, element)
+
+    letters = "abcde"[: len(shape_of(value))]
+    return emit.generic(f"{letters}->{letters}", (value,), element, body, hint=hint)
+
+
 def _linear(scope: Scope, node: Node) -> SSAValue:
-    """x [..., K] times the transpose of a weight [N, K], plus a bias [N]: a 2-D matmul on the rows of x."""
+    """x [..., K] times the transpose of a weight [N, K], plus a bias [N]: a 2-D matmul on the rows of x.
+
+    It is computed in f32 and rounded once, as libraries compute it.
+    """
     emit = scope.emitter
     x, weight = scope.value(node.args[0]), scope.value(node.args[1])
     role = node.source.module.rpartition(".")[2]
     *batch, width = shape_of(x)
     if x not in scope.rows:
-        scope.rows[x] = emit.reshape(x, (math.prod(batch), width), "rows")
-    result = emit.matmul(scope.rows[x], emit.transpose(weight, (1, 0)), role)
+        scope.rows[x] = _cast(emit, emit.reshape(x, (math.prod(batch), width), "rows"), F32, "rows")
+    result = emit.matmul(scope.rows[x], emit.transpose(_cast(emit, weight, F32, f"{role}_weight"), (1, 0)), role)
     if len(node.args) > 2 and node.args[2] is not None:
-        bias = scope.value(node.args[2])
-        result = emit.generic("mn,n->mn", (result, bias), element_of(result), Scalars.plus, hint=f"{role}_bias")
-    return emit.reshape(result, node.shape, role)
+        bias = _cast(emit, scope.value(node.args[2]), F32, f"{role}_bias")
+        result = emit.generic("mn,n->mn", (result, bias), F32, Scalars.plus, hint=role)
+    return emit.reshape(_cast(emit, result, element_of(x), role), node.shape, role)
 
 
 def _embedding(scope: Scope, node: Node) -> SSAValue:
@@ -148,9 +163,6 @@ def _attention(scope: Scope, node: Node) -> SSAValue:
     def share(scalars: Scalars, a: SSAValue, total: SSAValue) -> SSAValue:
         return scalars.divide(a, total)
 
-    def narrow(scalars: Scalars, a: SSAValue) -> SSAValue:
-        return scalars.cast(a, element)
-
     scores = emit.generic("bgrid,bgjd->bgrij", (query, key), F32, product, init=0.0, hint="scores")
     scores = emit.generic("bgrij->bgrij", (scores,), F32, mask, hint="masked")
     largest = emit.generic("bgrij->bgri", (scores,), F32, Scalars.maximum, init=-math.inf, hint="largest")
@@ -158,9 +170,7 @@ def _attention(scope: Scope, node: Node) -> SSAValue:
     totals = emit.generic("bgrij->bgri", (weights,), F32, Scalars.plus, init=0.0, hint="totals")
     weights = emit.generic("bgrij,bgri->bgrij", (weights, totals), F32, share, hint="weights")
     result = emit.generic("bgrij,bgjd->bigrd", (weights, value), F32, product, init=0.0, hint="mixed")
-    if element != F32:
-        result = emit.generic("bigrd->bigrd", (result,), element, narrow, hint="mixed")
-    return emit.reshape(result, node.shape, "attention")
+    return emit.reshape(_cast(emit, result, element, "mixed"), node.shape, "attention")
 
 
 def _silu(scope: Scope, node: Node) -> SSAValue:
