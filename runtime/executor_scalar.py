@@ -61,8 +61,9 @@ def _ceil_div_unsigned(a: Array, b: Array) -> Array:
 
 def _round_half_away(x: Value) -> Value:
     """Round to nearest, halves away from zero; `x - trunc(x)` is exact."""
-    whole = np.trunc(x)
-    return np.where(np.abs(x - whole) >= 0.5, whole + np.copysign(np.ones_like(x), x), whole)
+    whole: Array = np.trunc(x)
+    step = np.copysign(np.ones_like(x), x)
+    return np.where(np.abs(x - whole) >= 0.5, whole + step, whole)
 
 
 def _fma(a: Value, b: Value, c: Value) -> Value:
@@ -75,7 +76,8 @@ def _fma(a: Value, b: Value, c: Value) -> Value:
 
 def _erf(x: Value) -> Value:
     array = np.asarray(x)
-    return np.array([math.erf(value) for value in array.flat], array.dtype).reshape(array.shape)
+    values = [math.erf(value) for value in array.flat]
+    return np.array(values, array.dtype).reshape(array.shape)
 
 
 _FLOAT: dict[type[Operation], Function] = {

@@ -1,0 +1,361 @@
+"""Run the whole model on text with its layers decomposed, and compare it with the dense model on the same tokens."""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dcomc.diagnostics import DcomError, atomic_write, write_text
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from dcomc.evaluate import Array, Evaluation, Forward, Scores, Window
+    from dialects.dcom import DecomposeOp
+    from runtime.executor import Executor
+    from runtime.executor_dcom import Decompose
+    from runtime.lanczos import Factored
+    from runtime.program import Program
+
+PROGRAM = "program"
+CONTROLS = {
+    "float32": "the same decompositions in float32 on the host",
+    "skip_layers": "the decomposed layers left out",
+    "rank_0": "only the outlier channels, nothing decomposed",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `dcomc run`."""
+    parser.add_argument("program", metavar="PROG.bin", help="a program made by `dcomc compile`")
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL", help="the model that was traced: folder, GGUF file, or preset"
+    )
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", metavar="FILE", help="text to run on, cut into windows of the program's tokens")
+    text.add_argument("--prompt", metavar="TEXT", help="text to run on, given here")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="run on the first N tokens (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    parser.add_argument(
+        "--save-activations",
+        metavar="FILE.npz",
+        help="write the input of each decomposition in the first window, as layer10.qkv [batch*tokens, channels]",
+    )
+    parser.add_argument(
+        "--decompose-with",
+        choices=("sim", "float32"),
+        default="sim",
+        help="simulated instructions, or float32 Lanczos on the host, which is faster (default: sim)",
+    )
+    parser.add_argument(
+        "--no-controls", action="store_true", help=f"do not run the controls: {'; '.join(CONTROLS.values())}"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the program and the dense model, and report."""
+    from dcomc.container import read_program
+    from dcomc.evaluate import Evaluation, dense_forward, split_windows
+    from dcomc.ir import parse_module
+    from dcomc.model import resolve_model
+
+    if args.max_tokens is not None and args.max_tokens < 2:
+        raise DcomError(f"--max-tokens {args.max_tokens} is too few", hint="it goes from 2 upwards")
+    text = _read_text(cast(str | None, args.text), cast(str | None, args.prompt))
+    program = read_program(args.program)
+    if not program.host.strip():
+        raise DcomError(
+            f"{args.program} holds no model, only kernels", hint="compile a traced model, or use `dcomc sim`"
+        )
+    model = resolve_model(args.model).with_weights()
+    module = parse_module(program.host, f"{args.program}:.dcom.host")
+    described = describe(module)
+    tokens = model.tokenizer().encode(text)[: args.max_tokens]
+    windows = split_windows(tokens, described.batch, described.seq_len)
+    weights = model.weights()
+    check_weights(module, weights)
+
+    recorder = Recorder(_decompose_with(program, args.decompose_with) if described.layers else None)
+    progress = _Progress(described.calls)
+    models = build_models(
+        module, weights, recorder.decompose, args.decompose_with, described.layers, not args.no_controls, progress.layer
+    )
+    evaluation = Evaluation(dense_forward(model.torch_model("f32")), models)
+    print(_headline(model.name, windows, described, args.decompose_with), file=sys.stderr)
+    progress.follow(evaluation, windows)
+    if args.save_activations:
+        _save_activations(Path(args.save_activations), recorder.inputs)
+    controls = {name: evaluation.scores[name] for name in models if name != PROGRAM}
+    if described.layers and not args.no_controls and args.decompose_with == "float32":
+        controls = {"float32": evaluation.scores[PROGRAM], **controls}
+    if args.json:
+        document = {
+            "model": model.name,
+            "program": _program_document(args.program, program, described),
+            "decompose_with": args.decompose_with,
+            "windows": len(windows),
+            **result_document(evaluation, controls),
+        }
+        write_text(Path(args.json), json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _print_table(model.name, evaluation, controls)
+    return 0
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the IR of a program says about itself."""
+
+    batch: int
+    seq_len: int
+    layers: tuple[int, ...]
+    """Layers with a decomposition."""
+    sites: tuple[str, ...]
+    ranks: tuple[int, ...]
+    calls: int
+    """Decoder layers that one run of the model calls."""
+
+
+def describe(module: "ModuleOp") -> Described:
+    """Read the shape and the decompositions off the IR of a program.
+
+    Raises:
+        DcomError: the module does not say its batch and tokens.
+    """
+    from xdsl.dialects.builtin import IntegerAttr
+
+    from dialects.dcom import DecomposeOp
+    from runtime.executor import LAYER
+
+    shape = [module.attributes.get(f"dcom.{name}") for name in ("batch", "seq_len")]
+    if not all(isinstance(attribute, IntegerAttr) for attribute in shape):
+        raise DcomError("the program does not say its batch and tokens", hint="compile IR made by `dcomc trace`")
+    batch, seq_len = (cast("IntegerAttr[Any]", attribute).value.data for attribute in shape)
+    operations = list(module.walk())
+    decompositions = [op for op in operations if isinstance(op, DecomposeOp)]
+    return Described(
+        batch,
+        seq_len,
+        tuple(sorted({op.layer.value.data for op in decompositions})),
+        tuple(dict.fromkeys(op.site.data for op in decompositions)),
+        tuple(sorted({op.factors.type.rank.data for op in decompositions})),
+        sum(LAYER in op.attributes for op in operations),
+    )
+
+
+def check_weights(module: "ModuleOp", weights: Mapping[str, "Array"]) -> None:
+    """Raise `DcomError` when the model lacks a weight of the program; shapes are checked as weights are loaded."""
+    from xdsl.dialects.builtin import DenseResourceAttr
+    from xdsl.dialects.ml_program import GlobalOp
+
+    for op in module.ops:
+        if isinstance(op, GlobalOp) and isinstance(op.value, DenseResourceAttr) and op.sym_name.data not in weights:
+            raise DcomError(
+                f"the model has no weight '{op.sym_name.data}', which the program uses",
+                hint="give the model that was traced",
+            )
+
+
+class Recorder:
+    """Wraps a decomposition and keeps the first input of each layer and site."""
+
+    def __init__(self, inner: "Decompose | None") -> None:
+        self.inputs: dict[str, Array] = {}
+        self.decompose: Decompose | None = None if inner is None else self._wrap(inner)
+
+    def _wrap(self, inner: "Decompose") -> "Decompose":
+        def decompose(op: "DecomposeOp", x: "Array") -> "Factored":
+            self.inputs.setdefault(f"layer{op.layer.value.data}.{op.site.data}", x)
+            return inner(op, x)
+
+        return decompose
+
+
+def build_models(
+    module: "ModuleOp",
+    weights: Mapping[str, "Array"],
+    decompose: "Decompose | None",
+    decompose_with: str,
+    layers: tuple[int, ...],
+    controls: bool,
+    progress: Callable[[int], None] | None = None,
+) -> "dict[str, Forward]":
+    """The program and, where layers are decomposed, its controls, by name."""
+    from runtime.executor import Executor
+    from runtime.executor_dcom import zero_decompose
+
+    executors = {PROGRAM: Executor(module, weights, decompose=decompose, progress=progress)}
+    if layers and controls:
+        if decompose_with != "float32":
+            executors["float32"] = Executor(module, weights, progress=progress)
+        executors["skip_layers"] = Executor(module, weights, skip_layers=layers, progress=progress)
+        executors["rank_0"] = Executor(module, weights, decompose=zero_decompose, progress=progress)
+    return {name: _forward(executor) for name, executor in executors.items()}
+
+
+def _forward(executor: "Executor") -> "Forward":
+    def forward(window: "Window") -> "Array":
+        executor.valid_rows = window.valid if window.padded else None
+        results = executor.run("main", window.tokens)
+        return cast("Array", results[0])
+
+    return forward
+
+
+def _decompose_with(program: "Program", how: str) -> "Decompose":
+    if how == "float32":
+        from runtime.executor_dcom import host_decompose
+
+        return host_decompose
+    from runtime.accelerator import Accelerator
+
+    accelerator = Accelerator(program)
+
+    def decompose(op: "DecomposeOp", x: "Array") -> "Factored":
+        factors, _ = accelerator.decompose(accelerator.launch(op.layer.value.data, op.site.data), x)
+        return factors
+
+    return decompose
+
+
+def _read_text(file: str | None, prompt: str | None) -> str:
+    if file is None:
+        text, what = prompt or "", "the prompt"
+    else:
+        try:
+            text, what = Path(file).read_text(encoding="utf-8"), file
+        except OSError as error:
+            raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a text file") from error
+        except UnicodeDecodeError as error:
+            raise DcomError(f"{file} is not UTF-8 text", hint="give a text file") from error
+    if not text.strip():
+        raise DcomError(f"{what} is empty", hint="give a text of at least 2 tokens")
+    return text
+
+
+class _Progress:
+    """A bar on stderr that moves with each decoder layer, and an estimate after the first window."""
+
+    def __init__(self, calls: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        self._calls = max(calls, 1)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            Remaining(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("dense", start=False)
+
+    def layer(self, _: int) -> None:
+        """A decoder layer is done."""
+        self._bar.advance(self._task)
+
+    def follow(self, evaluation: "Evaluation", windows: "list[Window]") -> None:
+        """Run the evaluation to its end."""
+        models = len(evaluation.models)
+        self._bar.update(self._task, total=self._calls * models * len(windows))
+        self._bar.start_task(self._task)
+        started = time.monotonic()
+        with self._bar:
+            for position, (number, name) in enumerate(evaluation.run(windows)):
+                done = position - number - 1  # of the program and its controls; the dense model moves no bar
+                self._bar.update(
+                    self._task,
+                    completed=max(done, 0) * self._calls if name != "dense" else number * models * self._calls,
+                    description=f"window {number + 1}/{len(windows)} {name}",
+                )
+                if number == 1 and name == "dense":
+                    took = time.monotonic() - started
+                    more = (len(windows) - 1) * took
+                    self._bar.console.print(
+                        f"the first window took {took:.0f} s; {len(windows) - 1} more: about {more:.0f} s"
+                    )
+            self._bar.update(self._task, completed=self._calls * models * len(windows))
+
+
+def _headline(name: str, windows: "list[Window]", described: Described, how: str) -> str:
+    tokens = sum(sum(window.valid) for window in windows)
+    text = f"{name}: {tokens:,} tokens in {len(windows)} window{'s' if len(windows) > 1 else ''}"
+    text += f" of {described.batch} x {described.seq_len}; "
+    if not described.layers:
+        return text + "no layer is decomposed"
+    layers, ranks = (", ".join(map(str, values)) for values in (described.layers, described.ranks))
+    by = "simulated instructions" if how == "sim" else "float32 on the host"
+    return text + f"layers {layers}, sites {', '.join(described.sites)}, rank {ranks} decomposed by {by}"
+
+
+def _save_activations(path: Path, inputs: "Mapping[str, Array]") -> None:
+    import numpy as np
+
+    if not inputs:
+        raise DcomError(
+            "no layer is decomposed, so there are no activations to save", hint="leave out --save-activations"
+        )
+    with atomic_write(path) as file:
+        np.savez(file, **cast(dict[str, Any], dict(inputs)))
+
+
+def _program_document(path: str, program: "Program", described: Described) -> dict[str, Any]:
+    return {
+        "file": Path(path).name,
+        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "machine": {"name": program.machine.name, "hash": program.machine.hash},
+        "batch": described.batch,
+        "seq_len": described.seq_len,
+        "layers": list(described.layers),
+        "sites": list(described.sites),
+        "ranks": list(described.ranks),
+        "options": dict(program.options),
+    }
+
+
+def result_document(evaluation: "Evaluation", controls: "Mapping[str, Scores]") -> dict[str, Any]:
+    """The measurements as JSON values."""
+
+    def measured(scores: "Scores") -> dict[str, Any]:
+        return {
+            "perplexity": scores.perplexity,
+            "ratio": scores.perplexity / evaluation.dense.perplexity,
+            "top1_agreement": scores.top1_agreement,
+            "max_logit_difference": scores.max_logit_difference,
+        }
+
+    return {
+        "tokens": evaluation.dense.tokens,
+        "dense_perplexity": evaluation.dense.perplexity,
+        **measured(evaluation.scores[PROGRAM]),
+        "controls": {name: measured(scores) for name, scores in controls.items()},
+    }
+
+
+def _print_table(name: str, evaluation: "Evaluation", controls: "Mapping[str, Scores]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    dense = evaluation.dense
+    table = Table(title=f"{name}, {dense.tokens:,} tokens", title_justify="left")
+    table.add_column("model")
+    for heading in ("perplexity", "ratio", "same next token", "largest logit difference"):
+        table.add_column(heading, justify="right")
+    table.add_row("dense (transformers)", f"{dense.perplexity:.3f}", "1.000", "", "")
+    for label, scores in ((PROGRAM, evaluation.scores[PROGRAM]), *controls.items()):
+        table.add_row(
+            label if label == PROGRAM else f"control: {label}",
+            f"{scores.perplexity:.3f}",
+            f"{scores.perplexity / dense.perplexity:.3f}",
+            f"{scores.top1_agreement:.1%}",
+            f"{scores.max_logit_difference:.2e}",
+        )
+    Console().print(table)
+    for label in controls:
+        print(f"{label}: {CONTROLS[label]}")

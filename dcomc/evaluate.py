@@ -1,0 +1,167 @@
+"""Quality of a language model on text: perplexity, and agreement with the dense model, window by window."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcomc.diagnostics import DcomError
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = NDArray[Any]
+
+_ROWS = 64
+"""Positions whose logits are looked at together: bounds the float64 copies."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens that one run of the model sees."""
+
+    tokens: NDArray[np.int64]
+    """[B, S]; a prompt shorter than S is padded on the right with token 0."""
+    valid: tuple[int, ...]
+    """The number of tokens of each prompt that are no padding; 0 for a prompt that is all padding."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether any prompt is padded."""
+        return any(rows < self.tokens.shape[1] for rows in self.valid)
+
+
+Forward: TypeAlias = Callable[[Window], Array]
+"""A model: takes a window, returns logits [B, S, V]."""
+
+
+def split_windows(tokens: Sequence[int], batch: int, seq_len: int) -> list[Window]:
+    """Cut `tokens` into consecutive prompts of `seq_len`, `batch` of them a window.
+
+    The last prompt is padded on the right. Where only one token would be left for it, which predicts nothing, that
+    token is left out.
+
+    Raises:
+        DcomError: fewer than two tokens.
+    """
+    if len(tokens) < 2:
+        raise DcomError(
+            f"the text has {len(tokens)} token{'' if len(tokens) == 1 else 's'}, and nothing is predicted",
+            hint="give a text of at least 2 tokens",
+        )
+    ids = np.asarray(tokens, np.int64)
+    if len(ids) % seq_len == 1 and seq_len > 1:
+        ids = ids[:-1]
+    windows: list[Window] = []
+    for start in range(0, len(ids), batch * seq_len):
+        part = ids[start : start + batch * seq_len]
+        padded = np.zeros(batch * seq_len, np.int64)
+        padded[: len(part)] = part
+        valid = tuple(min(max(len(part) - prompt * seq_len, 0), seq_len) for prompt in range(batch))
+        windows.append(Window(padded.reshape(batch, seq_len), valid))
+    return windows
+
+
+@dataclass
+class Scores:
+    """What is known of one model after some windows."""
+
+    tokens: int = 0
+    """Tokens seen, padding left out."""
+    predictions: int = 0
+    """Tokens that were predicted from the ones before them in their prompt."""
+    loss: float = 0.0
+    """The sum of their negative log-likelihoods."""
+    agreements: int = 0
+    """Positions at which the most likely next token is that of the reference."""
+    max_logit_difference: float = 0.0
+    """The largest difference of a logit from the reference's, at any position that is no padding."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood of a predicted token."""
+        return exp(self.loss / self.predictions)
+
+    @property
+    def top1_agreement(self) -> float:
+        """The share of positions at which the most likely next token is that of the reference."""
+        return self.agreements / self.tokens
+
+    def add(self, window: Window, logits: Array, reference: Array) -> None:
+        """Count a window.
+
+        Args:
+            window: the tokens.
+            logits: [B, S, V] of the model.
+            reference: [B, S, V] of the model that it is compared with; perhaps the same array.
+
+        Raises:
+            DcomError: logits that are not finite, or not of the reference's shape.
+        """
+        if logits.shape != reference.shape:
+            raise DcomError(
+                f"the program's logits have shape {list(logits.shape)}, the dense model's {list(reference.shape)}",
+                hint="give the model that was traced",
+            )
+        for prompt, (tokens, valid) in enumerate(zip(window.tokens, window.valid, strict=True)):
+            for start in range(0, valid, _ROWS):
+                stop = min(start + _ROWS, valid)
+                targets = tokens[start + 1 : min(stop + 1, valid)]
+                self._add_rows(logits[prompt, start:stop], reference[prompt, start:stop], targets)
+            self.tokens += valid
+
+    def _add_rows(self, logits: Array, reference: Array, targets: Array) -> None:
+        """Some positions of one prompt, the last of which may have no target."""
+        exact = logits.astype(np.float64)
+        highest = exact.max(-1, keepdims=True)
+        if not np.isfinite(exact).all():
+            raise DcomError("NaN or infinity in the logits", hint="the activations overflowed; use --dtype f32")
+        likelihoods = highest[:, 0] + np.log(np.exp(exact - highest).sum(-1))
+        count = len(targets)
+        self.loss += float((likelihoods[:count] - exact[np.arange(count), targets]).sum())
+        self.predictions += count
+        self.agreements += int((logits.argmax(-1) == reference.argmax(-1)).sum())
+        self.max_logit_difference = max(self.max_logit_difference, float(np.abs(exact - reference).max()))
+
+
+class _Output(Protocol):
+    logits: "torch.Tensor"
+
+
+def dense_forward(module: "torch.nn.Module") -> Forward:
+    """The dense reference: a transformers causal language model on the CPU.
+
+    Padding needs no mask: it is on the right, and attention is causal.
+    """
+    import torch
+
+    def forward(window: Window) -> Array:
+        with torch.inference_mode():
+            output = cast(_Output, module(torch.from_numpy(window.tokens), use_cache=False))
+            return output.logits.float().numpy()
+
+    return forward
+
+
+@dataclass
+class Evaluation:
+    """Several models on the same windows, each compared with the first, the reference."""
+
+    reference: Forward
+    models: Mapping[str, Forward]
+    dense: Scores = field(default_factory=Scores)
+    scores: dict[str, Scores] = field(default_factory=dict[str, Scores])
+
+    def run(self, windows: Sequence[Window]) -> Iterator[tuple[int, str]]:
+        """Evaluate; yields the window's number and the model's name before each of them runs."""
+        self.scores = {name: Scores() for name in self.models}
+        for number, window in enumerate(windows):
+            yield number, "dense"
+            reference = self.reference(window)
+            self.dense.add(window, reference, reference)
+            for name, model in self.models.items():
+                yield number, name
+                self.scores[name].add(window, model(window), reference)
