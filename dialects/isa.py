@@ -61,7 +61,7 @@ class InstructionOp(IRDLOperation):
             if not isinstance(value, StringAttr):
                 raw = cast(_I64, value).value.data
                 try:
-                    kind.check(raw, f"{name} = {raw}")
+                    kind.check(raw, f"{self.name}: {name} = {raw}")
                 except OperandError as error:
                     raise VerifyException(str(error)) from error
 
