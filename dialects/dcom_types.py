@@ -22,7 +22,11 @@ def _parse(parser: AttrParser, keyword: str) -> Sequence[Attribute]:
         parser.parse_keyword(keyword)
         size = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
         parser.parse_punctuation(",")
-        return shape, size, parser.parse_type()
+        start = parser.pos
+        element = parser.parse_type()
+        if not isinstance(element, Element):
+            parser.raise_error("expected the element type f16 or f32", start, parser.pos)
+        return shape, size, element
 
 
 def _print(printer: Printer, shape: ArrayAttr[IntAttr], keyword: str, size: IntAttr, element: Element) -> None:

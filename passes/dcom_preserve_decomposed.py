@@ -35,13 +35,17 @@ class DcomPreserveDecomposedPass(ModulePass):
         for function in op.ops:
             for region in function.regions:
                 for block in region.blocks:
-                    for found in list(block.ops):
-                        if isinstance(found, ReconstructOp):
-                            _push_down(found)
+                    pending = [found for found in block.ops if isinstance(found, ReconstructOp)]
+                    while pending:
+                        pending += _push_down(pending.pop())
 
 
-def _push_down(reconstruct: ReconstructOp) -> None:
-    """Replace each matmul of a reconstructed activation, and the reconstruction where nothing else uses it."""
+def _push_down(reconstruct: ReconstructOp) -> list[ReconstructOp]:
+    """Replace each matmul of a reconstructed activation, and the reconstruction where nothing else uses it.
+
+    Returns the reconstructions of the products.
+    """
+    below: list[ReconstructOp] = []
     batch, rows, _ = reconstruct.input.type.dimensions
     rank, element = reconstruct.input.type.rank.data, reconstruct.input.type.element_type
     for use in list(reconstruct.result.uses):
@@ -55,7 +59,8 @@ def _push_down(reconstruct: ReconstructOp) -> None:
         result = FactoredType.get(batch, rows, weight_type.get_shape()[1], rank, element)
         with building(InsertPoint.before(matmul), matmul.location):
             factors = MatmulOp(reconstruct.input, weight, result)
-            dense = ReconstructOp(factors.result, type_).result
+            below.append(ReconstructOp(factors.result, type_))
+            dense = below[-1].result
             if not starts_from_zero(matmul):
                 dense = structured("sn,sn->sn", [dense, initial], element, add)
         factors.attributes.update(matmul.attributes)
@@ -64,3 +69,4 @@ def _push_down(reconstruct: ReconstructOp) -> None:
         product.replace_all_uses_with(dense)
         erase_dead(product)
     erase_dead(reconstruct.result)
+    return below

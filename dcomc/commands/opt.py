@@ -2,44 +2,50 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dcomc.diagnostics import DcomError, write_text
 
+SEPARATOR = "// -----"
+"""What stands alone on a line between the modules of a file read with `--split-input-file`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", metavar="FILE", help="MLIR text; - is standard input")
+    """The options of `dcomc opt`."""
+    parser.add_argument("file", nargs="?", metavar="FILE.mlir", help="MLIR text; - is standard input")
     parser.add_argument(
         "-p",
         "--pass-pipeline",
         metavar="'NAME{OPTION=VALUE …},…'",
-        help="passes to run in turn; none: only parse, verify and print",
+        help="passes to run in turn; without it: parse, verify and print",
     )
     parser.add_argument(
-        "-o", "--output", default="-", metavar="FILE", help="where to write (default: -, standard output)"
+        "-o", "--output", default="-", metavar="FILE.mlir", help="where to write (default: -, standard output)"
     )
-    parser.add_argument(
-        "--print-debuginfo",
-        "--mlir-print-debuginfo",
-        action="store_true",
-        help="print locations",
-    )
+    parser.add_argument("--print-debuginfo", "--mlir-print-debuginfo", action="store_true", help="print locations")
     parser.add_argument("--dump-ir-dir", type=Path, metavar="DIR", help="write the IR after each pass that changes it")
+    parser.add_argument(
+        "--split-input-file", action="store_true", help=f"treat what stands between lines `{SEPARATOR}` as files"
+    )
+    parser.add_argument(
+        "--verify-diagnostics", action="store_true", help="print an error in the place of the module that has it"
+    )
     parser.add_argument("--list-passes", action="store_true", help="list the passes and exit")
     parser.add_argument("--describe-pass", metavar="NAME", help="describe a pass and its options and exit")
 
 
 def run(args: argparse.Namespace) -> int:
-    # The dialects take a tenth of a second to import, which `--help` need not wait for.
-    from dcomc.ir import make_context, print_module, read_module
+    """Run the pipeline; nothing is written where a module has an error."""
+    # xDSL takes a second to import, which `--help` need not wait for.
+    from dcomc.ir import make_context, parse_module, print_module
     from dcomc.pipeline import run_passes
     from passes import describe_pass, make_passes, pass_summaries
 
     if args.list_passes:
         summaries = pass_summaries()
         width = max(map(len, summaries))
-        for name, summary in summaries.items():
-            print(f"{name:<{width}}  {summary}")
+        print("\n".join(f"{name:<{width}}  {summary}" for name, summary in summaries.items()))
         return 0
     if args.describe_pass is not None:
         print(describe_pass(args.describe_pass))
@@ -47,12 +53,55 @@ def run(args: argparse.Namespace) -> int:
     if args.file is None:
         raise DcomError("no FILE given", hint="give a file of MLIR text, or - for standard input")
     passes = make_passes(args.pass_pipeline) if args.pass_pipeline is not None else []
-    context = make_context()
-    module = read_module(args.file, context)
-    run_passes(context, module, passes, args.dump_ir_dir)
-    text = print_module(module, locations=args.print_debuginfo)
+    name = "<stdin>" if args.file == "-" else args.file
+
+    def transform(text: str) -> str:
+        context = make_context()
+        module = parse_module(text, name, context)
+        run_passes(context, module, passes, args.dump_ir_dir)
+        return print_module(module, locations=args.print_debuginfo)
+
+    action = _diagnosed(transform) if args.verify_diagnostics else transform
+    text = _read(args.file)
+    parts = _split(text) if args.split_input_file else [text]
+    result = f"{SEPARATOR}\n".join(action(part) for part in parts)
     if args.output == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(result)
     else:
-        write_text(Path(args.output), text)
+        write_text(Path(args.output), result)
     return 0
+
+
+def _read(file: str) -> str:
+    if file == "-":
+        return sys.stdin.read()
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a file of MLIR text") from error
+    except UnicodeDecodeError as error:
+        raise DcomError(f"{file} is not MLIR text", hint="give a file of MLIR text") from error
+
+
+def _diagnosed(transform: Callable[[str], str]) -> Callable[[str], str]:
+    """`transform`, with the text of an error in the place of the module."""
+
+    def diagnosed(text: str) -> str:
+        try:
+            return transform(text)
+        except DcomError as error:
+            return f"{error}\n"
+
+    return diagnosed
+
+
+def _split(text: str) -> Iterator[str]:
+    """The modules of a text; empty lines stand for what is before each, so that errors give lines of the whole."""
+    lines: list[str] = []
+    for number, line in enumerate(text.splitlines()):
+        if line.strip() == SEPARATOR:
+            yield "\n".join(lines)
+            lines = [""] * (number + 1)
+        else:
+            lines.append(line)
+    yield "\n".join(lines)

@@ -1,0 +1,181 @@
+// RUN: %dcomc opt %s --split-input-file --verify-diagnostics | filecheck %s
+
+// CHECK: error: expected a shape of three positive dimensions: prompts x tokens x channels
+func.func private @f(!dcom.factored<16x64, rank 4, f32>)
+
+// -----
+
+// CHECK: error: expected a shape of three positive dimensions: prompts x tokens x channels
+func.func private @f(!dcom.outliers<0x16x64, capacity 3, f32>)
+
+// -----
+
+// CHECK: error: rank 17 is not between 1 and the 16 rows of a prompt
+func.func private @f(!dcom.factored<2x16x64, rank 17, f32>)
+
+// -----
+
+// CHECK: error: rank 0 is not between 1 and the 16 rows of a prompt
+func.func private @f(!dcom.factored<2x16x64, rank 0, f32>)
+
+// -----
+
+// CHECK: error: capacity 65 is not between 1 and the 64 channels
+func.func private @f(!dcom.outliers<2x16x64, capacity 65, f32>)
+
+// -----
+
+// CHECK: error: expected the element type f16 or f32
+func.func private @f(!dcom.factored<2x16x64, rank 4, f64>)
+
+// -----
+
+// CHECK: error: layer -1 is negative
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = -1 : i64, site = "o", capacity = 3 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: unknown site 'attention', expected one of qkv, o, gate_up, down
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "attention", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: expected a tensor of rows x channels, got 3 dimensions
+func.func @f(%x: tensor<2x16x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64} : tensor<2x16x64xf32> -> tensor<2x16x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: tensor has 48 rows, but 2 prompts of 16 rows are needed
+func.func @f(%x: tensor<48x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<48x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: tensor has 60 channels, but the dcom.factored type has 64
+func.func @f(%x: tensor<32x60xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x60xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: tensor holds f16, but the dcom.factored type f32
+func.func @f(%x: !dcom.factored<2x16x24, rank 4, f32>) {
+  %y = dcom.reconstruct %x : !dcom.factored<2x16x24, rank 4, f32> -> tensor<32x24xf16>
+  func.return
+}
+
+// -----
+
+// CHECK: error: the dense result has not the type of the input
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64} : tensor<32x64xf32> -> tensor<32x60xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: capacity 2 differs from 3 in the type
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 2 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: threshold and min_count come together or not at all
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64, threshold = 1.0 : f32} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: threshold -1.0 is not zero or more
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64, threshold = -1.0 : f32, min_count = 1 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: min_count 17 is not between 1 and the 16 rows of a prompt
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64, threshold = 1.0 : f32, min_count = 17 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: iterations 3 is not between the rank 4 and min(S, H) = 16
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 3 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: iterations 17 is not between the rank 4 and min(S, H) = 16
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 17 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: reorthogonalisation -1 is negative
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = -1 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: seed -1 is negative
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = -1 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: weight is not a matrix of 64 rows, one for each channel
+func.func @f(%x: !dcom.factored<2x16x64, rank 4, f32>, %w: tensor<60x24xf32>) {
+  %y = dcom.matmul %x, %w : !dcom.factored<2x16x64, rank 4, f32>, tensor<60x24xf32> -> !dcom.factored<2x16x24, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: weight holds f16, but the activation f32
+func.func @f(%x: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<64x24xf16>) {
+  %y = dcom.outlier_matmul %x, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf16> -> tensor<32x24xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type !dcom.factored<2x16x24, rank 5, f32> is not !dcom.factored<2x16x24, rank 4, f32>
+func.func @f(%x: !dcom.factored<2x16x64, rank 4, f32>, %w: tensor<64x24xf32>) {
+  %y = dcom.matmul %x, %w : !dcom.factored<2x16x64, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 5, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type tensor<32x25xf32> is not tensor<32x24xf32>
+func.func @f(%x: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<64x24xf32>) {
+  %y = dcom.outlier_matmul %x, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> tensor<32x25xf32>
+  func.return
+}

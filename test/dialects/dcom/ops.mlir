@@ -1,0 +1,43 @@
+// RUN: %dcomc opt %s | filecheck %s
+// RUN: %dcomc opt %s --print-debuginfo | %dcomc opt - --print-debuginfo | filecheck %s --check-prefix=LOC
+
+// CHECK-LABEL: func.func @outliers
+func.func @outliers(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>) -> (tensor<32x64xf32>, tensor<32x24xf32>) {
+  // CHECK: %[[DENSE:.*]], %[[OUT:.*]] = dcom.outlier_split %x {layer = 10 : i64, site = "qkv", capacity = 3 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  // LOC: dcom.outlier_split {{.*}} loc("model.layers.10.self_attn.q_proj"("model.py":7:1))
+  %dense, %out = dcom.outlier_split %x {layer = 10 : i64, site = "qkv", capacity = 3 : i64}
+    : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32> loc("model.layers.10.self_attn.q_proj"("model.py":7:1))
+  // CHECK: dcom.outlier_matmul %[[OUT]], %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
+  %y = dcom.outlier_matmul %out, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
+  func.return %dense, %y : tensor<32x64xf32>, tensor<32x24xf32>
+}
+
+// CHECK-LABEL: func.func @outliers_by_threshold
+func.func @outliers_by_threshold(%x: tensor<32x64xf16>) -> tensor<32x64xf16> {
+  // CHECK: dcom.outlier_split %x {layer = 0 : i64, site = "down", capacity = 3 : i64, threshold = 3.500000e+00 : f32, min_count = 5 : i64} : tensor<32x64xf16> -> tensor<32x64xf16>, !dcom.outliers<1x32x64, capacity 3, f16>
+  %dense, %out = dcom.outlier_split %x
+    {layer = 0 : i64, site = "down", capacity = 3 : i64, threshold = 3.5 : f32, min_count = 5 : i64}
+    : tensor<32x64xf16> -> tensor<32x64xf16>, !dcom.outliers<1x32x64, capacity 3, f16>
+  func.return %dense : tensor<32x64xf16>
+}
+
+// CHECK-LABEL: func.func @factors
+func.func @factors(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>) -> tensor<32x24xf32> {
+  // CHECK: %[[F:.*]] = dcom.decompose %x {layer = 10 : i64, site = "o", iterations = 15 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 10, f32>
+  %f = dcom.decompose %x {layer = 10 : i64, site = "o", iterations = 15 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64}
+    : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 10, f32>
+  // CHECK: %[[G:.*]] = dcom.matmul %[[F]], %w {dcom.role = "o_proj"} : !dcom.factored<2x16x64, rank 10, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 10, f32>
+  %g = dcom.matmul %f, %w {dcom.role = "o_proj"} : !dcom.factored<2x16x64, rank 10, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 10, f32>
+  // CHECK: dcom.reconstruct %[[G]] : !dcom.factored<2x16x24, rank 10, f32> -> tensor<32x24xf32>
+  %y = dcom.reconstruct %g : !dcom.factored<2x16x24, rank 10, f32> -> tensor<32x24xf32>
+  func.return %y : tensor<32x24xf32>
+}
+
+// CHECK-LABEL: func.func @on_the_accelerator
+func.func @on_the_accelerator(%x: tensor<32x64xf16>) -> tensor<32x64xf16> {
+  // CHECK: dcom.decompose %x {{.*}}seed = 7 : i64, kernel = @lanczos} : tensor<32x64xf16> -> !dcom.factored<1x32x64, rank 32, f16>
+  %f = dcom.decompose %x {layer = 3 : i64, site = "gate_up", iterations = 32 : i64, reorthogonalisation = 1 : i64, seed = 7 : i64, kernel = @lanczos}
+    : tensor<32x64xf16> -> !dcom.factored<1x32x64, rank 32, f16>
+  %y = dcom.reconstruct %f : !dcom.factored<1x32x64, rank 32, f16> -> tensor<32x64xf16>
+  func.return %y : tensor<32x64xf16>
+}
