@@ -5,6 +5,7 @@
 What the commands report as progress goes to the terminal; README.md changes only when all of them have succeeded.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,13 @@ def update() -> int:
     path = ROOT / "README.md"
     readme = path.read_text(encoding="utf-8")
     paste(readme, "")
-    demo = subprocess.run(["bash", str(ROOT / "demo.sh")], stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    demo = subprocess.run(
+        ["bash", str(ROOT / "demo.sh")],
+        env={**os.environ, "COLUMNS": "110"},
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     if demo.returncode != 0:
         raise DcomError(f"the demo failed with exit code {demo.returncode}", hint="README.md is as it was")
     write_text(path, paste(readme, demo.stdout))
