@@ -52,11 +52,8 @@ def _div_to_zero(a: Value, b: Value) -> Value:
 
 
 def _ceil_div(a: Value, b: Value) -> Value:
-    return -(-a // b)
-
-
-def _ceil_div_unsigned(a: Array, b: Array) -> Array:
-    return a // b + (a % b != 0).astype(a.dtype)
+    """Division rounded up, signed or unsigned; nothing is negated, which the least integer would not survive."""
+    return a // b + np.not_equal(a % b, 0).astype(np.asarray(a).dtype)
 
 
 def _round_half_away(x: Value) -> Value:
@@ -151,7 +148,7 @@ _DIVISION: dict[type[Operation], Function] = {
     arith.DivUIOp: _through_unsigned(np.floor_divide),
     arith.FloorDivSIOp: np.floor_divide,
     arith.CeilDivSIOp: _ceil_div,
-    arith.CeilDivUIOp: _through_unsigned(_ceil_div_unsigned),
+    arith.CeilDivUIOp: _through_unsigned(_ceil_div),
     arith.RemSIOp: np.fmod,
     arith.RemUIOp: _through_unsigned(np.remainder),
 }

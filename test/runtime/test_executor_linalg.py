@@ -254,9 +254,13 @@ def run(text: str, *arguments: Any) -> Any:
 
 def contraction(a: str, b: str, out: str, shapes: Sequence[str], element: str, accumulator: str) -> str:
     loops = "b, h, g, s, t, d"
-    extend = "" if element == accumulator else f"""
+    extend = (
+        ""
+        if element == accumulator
+        else f"""
     %x = arith.extf %p : {element} to {accumulator}
     %y = arith.extf %q : {element} to {accumulator}"""
+    )
     names = ("%p", "%q") if element == accumulator else ("%x", "%y")
     types = [f"tensor<{shape}x{kind}>" for shape, kind in zip(shapes, (element, element, accumulator), strict=True)]
     return f"""

@@ -1,0 +1,130 @@
+"""The dcom operations on the host against their plain meaning in NumPy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcomc.diagnostics import DcomError
+from dcomc.ir import parse_module
+from runtime import lanczos
+from runtime.executor import Executor
+from runtime.executor_dcom import zero_decompose
+
+B, S, H, N, C, R, K = 2, 12, 10, 7, 3, 4, 6
+
+
+def program(element: str = "f32", options: str = "", decompose: bool = True) -> str:
+    """Split, decompose, multiply in factors, reconstruct, and add the outliers' product."""
+    x, w, y = f"tensor<{B * S}x{H}x{element}>", f"tensor<{H}x{N}x{element}>", f"tensor<{B * S}x{N}x{element}>"
+    outliers = f"!dcom.outliers<{B}x{S}x{H}, capacity {C}, {element}>"
+    f, g = (f"!dcom.factored<{B}x{S}x{n}, rank {R}, {element}>" for n in (H, N))
+    low_rank = f"""
+  %f = dcom.decompose %d {{layer = 3 : i64, site = "o", iterations = {K} : i64, reorthogonalisation = 2 : i64,
+    seed = 5 : i64}} : {x} -> {f}
+  %g = dcom.matmul %f, %w : {f}, {w} -> {g}
+  %y = dcom.reconstruct %g : {g} -> {y}"""
+    dense = f"""
+  %e = tensor.empty() : {y}
+  %y = linalg.matmul ins(%d, %w : {x}, {w}) outs(%e : {y}) -> {y}"""
+    return f"""
+module attributes {{dcom.batch = {B} : i64}} {{
+func.func @main(%x: {x}, %w: {w}) -> ({x}, {y}, {y}) {{
+  %d, %o = dcom.outlier_split %x {{layer = 3 : i64, site = "o", capacity = {C} : i64{options}}} : {x} -> {x}, {outliers}
+  {low_rank if decompose else dense}
+  %z = dcom.outlier_matmul %o, %w : {outliers}, {w} -> {y}
+  func.return %d, %y, %z : {x}, {y}, {y}
+}}
+}}"""
+
+
+def run(text: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
+    return Executor(parse_module(text, "test.mlir"), {}, **options).run("main", *arguments)
+
+
+def selected(prompt: Any, scores: Any, cutoff: float) -> list[int]:
+    """The definition, channel by channel."""
+    chosen: list[int] = []
+    for h in range(H):
+        rank = sum(scores[g] > scores[h] or (scores[g] == scores[h] and g < h) for g in range(H))
+        if rank < C and scores[h] > cutoff:
+            chosen.append(h)
+    return chosen
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, H))
+@settings(deadline=None, max_examples=60)
+def test_outlier_split_selects_by_the_definition(seed: int, with_threshold: bool, zero_channels: int) -> None:
+    """Small integers make ties; the split and the outliers' product together are the whole product."""
+    random = np.random.default_rng(seed)
+    x = random.integers(-2, 3, (B * S, H)).astype(np.float32)
+    x[:, random.permutation(H)[:zero_channels]] = 0
+    w = random.integers(-3, 4, (H, N)).astype(np.float32)
+    options = ", threshold = 1.0 : f32, min_count = 4 : i64" if with_threshold else ""
+    dense, product, outliers = run(program(options=options, decompose=False), x, w)
+    for b, prompt in enumerate(x.reshape(B, S, H)):
+        scores = (np.abs(prompt) > 1).sum(0) if with_threshold else (prompt**2).sum(0)
+        chosen = selected(prompt, scores, 3 if with_threshold else 0)
+        expected = prompt.copy()
+        expected[:, chosen] = 0
+        np.testing.assert_array_equal(dense[b * S : (b + 1) * S], expected)
+    np.testing.assert_array_equal(product + outliers, x @ w)
+
+
+def test_decompositions_are_those_of_lanczos() -> None:
+    random = np.random.default_rng(1)
+    x, w = random.normal(size=(B * S, H)).astype(np.float32), random.normal(size=(H, N)).astype(np.float32)
+    dense, y, _ = run(program(), x, w)
+    expected: list[Any] = []
+    for prompt in dense.reshape(B, S, H):
+        u, core, v = lanczos.truncate(lanczos.bidiagonalise(prompt, K, seed=5), R)
+        expected.append(u @ core @ v @ w)
+    np.testing.assert_allclose(y, np.concatenate(expected), atol=1e-5)
+
+
+def test_f16_factors_are_rounded_and_products_summed_in_f32() -> None:
+    random = np.random.default_rng(2)
+    x, w = random.normal(size=(B * S, H)).astype(np.float16), random.normal(size=(H, N)).astype(np.float16)
+    dense, y, z = run(program("f16"), x, w)
+    assert dense.dtype == y.dtype == z.dtype == np.float16
+    exact = lanczos.decompose(dense, B, R, K, seed=5)
+    np.testing.assert_allclose(y, exact.reconstruct() @ w.astype(np.float32), atol=0.02)
+
+
+def test_a_decomposition_is_asked_for_by_its_operation() -> None:
+    asked: list[tuple[int, str, tuple[int, ...]]] = []
+
+    def decompose(op: Any, x: Any) -> Any:
+        asked.append((op.layer.value.data, op.site.data, x.shape))
+        return zero_decompose(op, x)
+
+    x, w = np.ones((B * S, H), np.float32), np.ones((H, N), np.float32)
+    _, y, _ = run(program(), x, w, decompose=decompose)
+    assert asked == [(3, "o", (B * S, H))]
+    assert not y.any()
+
+
+def test_padding_is_neither_split_nor_decomposed() -> None:
+    random = np.random.default_rng(3)
+    x, w = random.normal(size=(B * S, H)).astype(np.float32), random.normal(size=(H, N)).astype(np.float32)
+    text = program()
+    results = run(text, x, w, valid_rows=[9, 0])
+    padded = x.copy()
+    padded[9:] = 0
+    for result, expected in zip(results, run(text, padded, w), strict=True):
+        np.testing.assert_array_equal(result, expected)
+    x[9:] = 1e3
+    for result, expected in zip(run(text, x, w, valid_rows=[9, 0]), results, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    with pytest.raises(DcomError, match="3 numbers of valid rows are given for 2 prompts"):
+        run(text, x, w, valid_rows=[9, 0, 1])
+
+
+@pytest.mark.parametrize(("bad", "what"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_activations_that_are_not_finite(bad: float, what: str) -> None:
+    x, w = np.ones((B * S, H), np.float32), np.ones((H, N), np.float32)
+    x[3, 4] = bad
+    with pytest.raises(DcomError, match=f"dcom.outlier_split: {what} in the activations of layer 3, site o"):
+        run(program(), x, w)
