@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dcomc.diagnostics import DcomError
 from runtime.encoding import Word
-from runtime.operands import INTEGER_REGISTERS, Values
+from runtime.operands import COUNT, INTEGER_REGISTERS, Values
 
 LOOP_DEPTH = 8
 """Hardware loops that may be open at once."""
@@ -56,7 +56,8 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue
         leaves: decides each exit.
 
     Raises:
-        MachineFault: the stream runs past its last word, nests too many loops, jumps backward, or does not end.
+        MachineFault: the stream runs past its last word, nests too many loops or lets them cross, jumps backward,
+            counts below zero, or does not end.
     """
     registers = [0] * INTEGER_REGISTERS
     registers[BASE_REGISTER] = base
@@ -70,6 +71,9 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue
             name: kind.value(raw, registers)
             for (name, kind), raw in zip(word.instruction.operands, word.operands, strict=True)
         }
+        for name, kind in word.instruction.operands:
+            if kind is COUNT and values[name] < 0:
+                raise MachineFault(f"instruction {index}: {name} is negative, {values[name]}")
         issue = Issue(index, word, values)
         yield issue
         index += 1
@@ -84,7 +88,9 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue
                 end = int(values["end"])
                 if end < index:
                     raise MachineFault(f"instruction {issue.index}: the loop ends before it begins")
-                if values["count"] <= 0 or end == index:
+                if loops and end > loops[-1][1]:
+                    raise MachineFault(f"instruction {issue.index}: the loop ends after the one that holds it")
+                if not values["count"] or end == index:
                     index = end
                 elif len(loops) == LOOP_DEPTH:
                     raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
@@ -111,4 +117,4 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue
 
 def _write(registers: list[int], register: int | float, value: int | float) -> None:
     if register:  # r0 stays zero
-        registers[int(register)] = int(value)
+        registers[int(register)] = (int(value) + (1 << 63)) % (1 << 64) - (1 << 63)
