@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     options = {"model": describe_module(module), "source": Path(args.file).name, **_options(args)}
     program = make_program(module, machine, options, _read_activations(args.activations))
     if args.emit == "asm":
-        from dcomc.assembler import disassemble
+        from dcomc.disassembler import disassemble
 
         _write(disassemble(program), args.output)
     else:
