@@ -1,0 +1,83 @@
+"""`dcomc opt`: from text to text."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from dcomc.cli import main
+from passes import PASSES
+
+TOY = Path(__file__).parents[1] / "passes" / "dcom-insert-outlier-split.mlir"
+MODULE = "builtin.module {\n  func.func private @f(!dcom.factored<1x8x8, rank 2, f32>) -> ()\n}\n"
+WRONG = MODULE.replace("rank 2", "rank 9")
+
+
+def test_without_passes_it_prints_what_it_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["opt", str(TOY)]) == 0
+    first = capsys.readouterr().out
+    assert "loc(" not in first
+    file = tmp_path / "again.mlir"
+    file.write_text(first, encoding="utf-8")
+    assert main(["opt", str(file), "-o", "-"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(MODULE))
+    assert main(["opt", "-", "-p", "cse,dce,canonicalize"]) == 0
+    assert "!dcom.factored<1x8x8, rank 2, f32>" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--print-debuginfo", "--mlir-print-debuginfo"])
+def test_locations_on_demand(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main(["opt", str(TOY), flag]) == 0
+    assert '"model.layers.*.self_attn.q_proj"("model.py":7:1)' in capsys.readouterr().out
+
+
+def test_lists_and_describes_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", "--list-passes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PASSES)
+    assert main(["opt", "--describe-pass", "dcom-insert-outlier-split"]) == 0
+    assert "[thresholds.10]" in capsys.readouterr().out
+    assert main(["opt", "--describe-pass", "dcom-insert-outliers"]) == 1
+    assert "did you mean 'dcom-insert-outlier-split'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: no FILE given"),
+        (["absent.mlir"], "error: cannot read absent.mlir: No such file"),
+        ([str(TOY), "-p", "dcom-decompose-activations{layers=9}"], "error: layer 9 does not exist"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    output = tmp_path / "out.mlir"
+    assert main(["opt", *arguments, "-o", str(output)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message) and captured.err.count("\n") == 1
+    assert not captured.out and not output.exists()
+
+
+def test_a_binary_file_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "prog.bin"
+    file.write_bytes(b"\x7fELF\xff\xfe")
+    assert main(["opt", str(file)]) == 1
+    assert "is not MLIR text" in capsys.readouterr().err
+
+
+def test_syntax_errors_give_the_line_also_in_a_split_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "two.mlir"
+    file.write_text(f"{MODULE}// -----\n%broken\n// -----\n{WRONG}", encoding="utf-8")
+    assert main(["opt", str(file), "--split-input-file"]) == 1
+    assert capsys.readouterr().err.startswith(f"{file}:5:8: error: ")
+    assert main(["opt", str(file), "--split-input-file", "--verify-diagnostics"]) == 0
+    first, second, third = capsys.readouterr().out.split("// -----\n")
+    assert "!dcom.factored<1x8x8, rank 2, f32>" in first
+    assert second.startswith(f"{file}:5:8: error: ")
+    assert "rank 9 is not between 1 and the 8 rows of a prompt" in third

@@ -1,0 +1,209 @@
+"""`dcom-legalize` against the definitions it follows: the same numbers on the host, before and after."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dcomc.diagnostics import DcomError
+from dcomc.ir import make_context, parse_module, print_module, source_location
+from dcomc.pipeline import run_passes
+from passes import make_passes
+from runtime.executor import Executor
+from runtime.lanczos import Factored, bidiagonalise, decompose
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module of one function: split, decompose, multiply, reconstruct."""
+
+    batch: int = 2
+    rows: int = 24
+    cols: int = 20
+    out: int = 9
+    rank: int = 4
+    iterations: int = 9
+    reorthogonalisation: int = 2
+    seed: int = 0
+    capacity: int = 3
+    threshold: float | None = None
+    min_count: int = 1
+    element: str = "f32"
+
+    def text(self) -> str:
+        b, s, h, n, e = self.batch, self.rows, self.cols, self.out, self.element
+        x, w, y = f"tensor<{b * s}x{h}x{e}>", f"tensor<{h}x{n}x{e}>", f"tensor<{b * s}x{n}x{e}>"
+        outliers = f"!dcom.outliers<{b}x{s}x{h}, capacity {self.capacity}, {e}>"
+        factored, product = (f"!dcom.factored<{b}x{s}x{side}, rank {self.rank}, {e}>" for side in (h, n))
+        place = 'layer = 1 : i64, site = "qkv"'
+        limit = (
+            ""
+            if self.threshold is None
+            else f", threshold = {self.threshold:e} : f32, min_count = {self.min_count} : i64"
+        )
+        return f"""
+func.func @main(%x: {x}, %w: {w}) -> ({x}, {x}, {y}, {y}) {{
+  %dense, %outliers = dcom.outlier_split %x {{{place}, capacity = {self.capacity} : i64{limit}}}
+      : {x} -> {x}, {outliers}
+  %f = dcom.decompose %dense {{{place}, iterations = {self.iterations} : i64,
+      reorthogonalisation = {self.reorthogonalisation} : i64, seed = {self.seed} : i64}} : {x} -> {factored}
+  %a = dcom.reconstruct %f : {factored} -> {x}
+  %g = dcom.matmul %f, %w : {factored}, {w} -> {product}
+  %y = dcom.reconstruct %g : {product} -> {y}
+  %z = dcom.outlier_matmul %outliers, %w : {outliers}, {w} -> {y}
+  func.return %dense, %a, %y, %z : {x}, {x}, {y}, {y}
+}}"""
+
+    def inputs(self, ranks: int | None = None) -> tuple[Array, Array]:
+        """Activations [B*S, H] of decaying spectrum, of rank `ranks` if given, and a weight [H, N]."""
+        rng = np.random.default_rng(5)
+        least = min(self.rows, self.cols)
+        x = np.zeros((self.batch, self.rows, self.cols))
+        for prompt in x:
+            values = 30 * 0.7 ** np.arange(least)
+            values[least if ranks is None else ranks :] = 0
+            left, right = (np.linalg.qr(rng.normal(size=(side, least)))[0] for side in (self.rows, self.cols))
+            prompt[:] = (left * values) @ right.T
+        dtype = {"f32": np.float32, "f16": np.float16}[self.element]
+        return x.reshape(-1, self.cols).astype(dtype), rng.normal(size=(self.cols, self.out)).astype(dtype)
+
+
+def both_ways(program: Program, *inputs: Array) -> list[tuple[Array, Array]]:
+    """Each result of a program on the host: as dcom operations and legalised."""
+    context = make_context()
+    module = parse_module(program.text(), "program", context)
+    before = Executor(module, {}).run("main", *inputs)
+    run_passes(context, module, make_passes("dcom-legalize"))
+    text = print_module(module, locations=False)
+    assert "= dcom." not in text and "!dcom" not in text
+    # From text again: the legalised module is complete on its own.
+    after = Executor(parse_module(text, "legalised"), {}).run("main", *inputs)
+    return [(np.asarray(a), np.asarray(b)) for a, b in zip(before, after, strict=True)]
+
+
+def close(a: Array, b: Array, tolerance: float) -> bool:
+    scale = max(1.0, float(np.abs(a).max()))
+    return a.dtype == b.dtype and float(np.abs(a.astype(float) - b).max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(Program(), id="truncated"),
+        pytest.param(Program(rank=9), id="nothing-cut-off"),
+        pytest.param(Program(batch=1, rank=1, iterations=1, capacity=1), id="rank-one"),
+        pytest.param(Program(rank=6, iterations=20, rows=20, cols=31), id="all-steps-even"),
+        pytest.param(Program(seed=3, reorthogonalisation=1, iterations=8), id="seed"),
+        pytest.param(Program(threshold=1.5, min_count=5, capacity=6), id="threshold"),
+        pytest.param(Program(threshold=1000.0), id="no-outliers"),
+        pytest.param(Program(capacity=20, threshold=0.5, min_count=20), id="every-channel-may-go"),
+    ],
+)
+def test_legalised_equals_definition(program: Program) -> None:
+    for before, after in both_ways(program, *program.inputs()):
+        assert np.abs(before).max() > 0.1 or program.threshold == 1000.0
+        assert close(before, after, 2e-5)
+
+
+def test_half_precision_rounds_alike() -> None:
+    program = Program(element="f16")
+    for before, after in both_ways(program, *program.inputs()):
+        assert before.dtype == np.float16
+        assert close(before, after, 4e-3)
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(0, 0), (2, 2), (4, 4), (6, 6)])
+def test_breakdown_gives_a_smaller_factorisation(ranks: int, steps: int) -> None:
+    """A zero or rank-deficient prompt ends the iteration early, in both forms at the same step."""
+    program = Program(threshold=1e6, rank=4)
+    x, w = program.inputs(ranks)
+    assert len(bidiagonalise(x[: program.rows], program.iterations).alpha) == steps
+    results = both_ways(program, x, w)
+    for before, after in results:
+        assert np.isfinite(after).all()
+        assert close(before, after, 2e-4)
+    if ranks <= program.rank:
+        assert close(x, results[1][1], 1e-4)
+
+
+def test_prompts_break_down_on_their_own() -> None:
+    program = Program(threshold=1e6)
+    x, w = program.inputs()
+    x[: program.rows] = 0
+    (_, _), (approximation, legalised), *_ = both_ways(program, x, w)
+    assert not legalised[: program.rows].any()
+    assert close(approximation, legalised, 2e-5)
+
+
+def test_equal_scores_go_by_index() -> None:
+    program = Program(batch=1, rows=4, cols=6, rank=1, iterations=2, capacity=2, out=3)
+    x = np.ones((4, 6), np.float32)
+    x[:, 5] = 2
+    for before, after in both_ways(program, x, program.inputs()[1]):
+        assert close(before, after, 1e-6)
+    dense = both_ways(program, x, program.inputs()[1])[0][1]
+    assert np.array_equal(np.flatnonzero(dense[0] == 0), [0, 5])
+
+
+def test_decomposition_of_one_function_serves_all_of_its_shape() -> None:
+    program = Program()
+    context = make_context()
+    text = program.text()
+    module = parse_module(text + text.replace("@main", "@other"), "program", context)
+    run_passes(context, module, make_passes("dcom-legalize"))
+    assert print_module(module, locations=False).count("func.func private @dcom.lanczos_") == 1
+
+
+def test_no_operation_loses_its_location() -> None:
+    context, place = make_context(), source_location("model.layers.1", "model.py", 3)
+    module = parse_module(Program().text(), "program", context)
+    for op in module.walk():
+        for region in op.regions:
+            for block in region.blocks:
+                for argument in block.args:
+                    argument.location = place
+        op.location = place
+    run_passes(context, module, make_passes("dcom-legalize"))
+    assert "loc(unknown)" not in print_module(module)
+
+
+def test_a_factored_argument_is_refused() -> None:
+    context = make_context()
+    text = """
+func.func @main(%f: !dcom.factored<1x8x8, rank 2, f32>) -> tensor<8x8xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x8x8, rank 2, f32> -> tensor<8x8xf32>
+  func.return %x : tensor<8x8xf32>
+}"""
+    with pytest.raises(DcomError, match="does not come from a dcom operation"):
+        run_passes(context, parse_module(text, "program", context), make_passes("dcom-legalize"))
+
+
+def test_a_factored_result_is_refused() -> None:
+    context = make_context()
+    text = """
+func.func @main(%x: tensor<8x8xf32>) -> !dcom.factored<1x8x8, rank 2, f32> {
+  %f = dcom.decompose %x
+    {layer = 0 : i64, site = "o", iterations = 2 : i64, reorthogonalisation = 1 : i64, seed = 0 : i64}
+    : tensor<8x8xf32> -> !dcom.factored<1x8x8, rank 2, f32>
+  func.return %f : !dcom.factored<1x8x8, rank 2, f32>
+}"""
+    with pytest.raises(DcomError, match=r"dcom\.decompose is used outside the dialect"):
+        run_passes(context, parse_module(text, "program", context), make_passes("dcom-legalize"))
+
+
+def test_factors_are_those_of_the_reference() -> None:
+    """Not only the product: singular values on the diagonal, orthonormal U and V."""
+    program = Program(batch=1, threshold=1e6)
+    x, _ = program.inputs()
+    reference: Factored = decompose(x, 1, program.rank, program.iterations)
+    context = make_context()
+    module = parse_module(program.text(), "program", context)
+    run_passes(context, module, make_passes("dcom-legalize"))
+    name = next(op.sym_name.data for op in module.ops if "lanczos" in op.sym_name.data)
+    u, core, v = Executor(module, {}).run(name, x)
+    assert np.allclose(core, reference.core[0], atol=1e-4)
+    assert np.allclose(u.T @ u, np.eye(program.rank), atol=1e-5)
+    assert np.allclose(v @ v.T, np.eye(program.rank), atol=1e-5)
