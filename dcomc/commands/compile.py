@@ -75,6 +75,12 @@ def run(args: argparse.Namespace) -> int:
         from dcomc.container import write_program
 
         write_program(program, Path(args.output))
+        instructions = sum(len(kernel.words) for kernel in program.kernels)
+        print(
+            f"compiled {len(decomposition.layers)} layers: {len(program.launches)} decompositions by "
+            f"{len(program.kernels)} kernels of {instructions} instructions, for {machine.name} ({machine.hash})",
+            file=sys.stderr,
+        )
     return 0
 
 
