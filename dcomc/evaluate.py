@@ -90,12 +90,13 @@ class Scores:
         """The share of positions at which the most likely next token is that of the reference."""
         return self.agreements / self.tokens
 
-    def add(self, window: Window, logits: Array, reference: Array) -> None:
+    def add(self, window: Window, logits: Array, reference: Array, name: str) -> None:
         """Count a window.
 
         Args:
             window: the tokens.
             logits: [B, S, V] of the model.
+            name: of the model, for errors.
             reference: [B, S, V] of the model that it is compared with; perhaps the same array.
 
         Raises:
@@ -103,13 +104,16 @@ class Scores:
         """
         if logits.shape != reference.shape:
             raise DcomError(
-                f"the program's logits have shape {list(logits.shape)}, the dense model's {list(reference.shape)}",
+                f"the logits of {name} have shape {list(logits.shape)}, those of the dense model {list(reference.shape)}",
                 hint="give the model that was traced",
             )
         for prompt, (tokens, valid) in enumerate(zip(window.tokens, window.valid, strict=True)):
             for start in range(0, valid, _ROWS):
                 stop = min(start + _ROWS, valid)
                 targets = tokens[start + 1 : min(stop + 1, valid)]
+                if not np.isfinite(logits[prompt, start:stop]).all():
+                    what = f"NaN or infinity in the logits of {name}"
+                    raise DcomError(what, hint="look for damage in the weights, or trace with --dtype f32")
                 self._add_rows(logits[prompt, start:stop], reference[prompt, start:stop], targets)
             self.tokens += valid
 
@@ -117,8 +121,6 @@ class Scores:
         """Some positions of one prompt, the last of which may have no target."""
         exact = logits.astype(np.float64)
         highest = exact.max(-1, keepdims=True)
-        if not np.isfinite(exact).all():
-            raise DcomError("NaN or infinity in the logits", hint="the activations overflowed; use --dtype f32")
         likelihoods = highest[:, 0] + np.log(np.exp(exact - highest).sum(-1))
         count = len(targets)
         self.loss += float((likelihoods[:count] - exact[np.arange(count), targets]).sum())
@@ -129,6 +131,11 @@ class Scores:
 
 class _Output(Protocol):
     logits: "torch.Tensor"
+
+
+def torch_weights(module: "torch.nn.Module") -> dict[str, Array]:
+    """The weights of a module by name, as views of its memory; a tied weight under each of its names."""
+    return {name: cast(Array, value.numpy()) for name, value in module.state_dict().items()}
 
 
 def dense_forward(module: "torch.nn.Module") -> Forward:
@@ -161,7 +168,7 @@ class Evaluation:
         for number, window in enumerate(windows):
             yield number, "dense"
             reference = self.reference(window)
-            self.dense.add(window, reference, reference)
+            self.dense.add(window, reference, reference, "the dense model")
             for name, model in self.models.items():
                 yield number, name
-                self.scores[name].add(window, model(window), reference)
+                self.scores[name].add(window, model(window), reference, f"the {name} run")

@@ -60,39 +60,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the program and the dense model, and report."""
     from dcomc.container import read_program
-    from dcomc.evaluate import Evaluation, dense_forward, split_windows
+    from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
     from dcomc.ir import parse_module
     from dcomc.model import resolve_model
 
     if args.max_tokens is not None and args.max_tokens < 2:
         raise DcomError(f"--max-tokens {args.max_tokens} is too few", hint="it goes from 2 upwards")
-    text = _read_text(cast(str | None, args.text), cast(str | None, args.prompt))
+    for output in (args.json, args.save_activations):
+        _check_output(output)
+    text = _read_text(args.text, args.prompt)
     program = read_program(args.program)
     if not program.host.strip():
-        raise DcomError(
-            f"{args.program} holds no model, only kernels", hint="compile a traced model, or use `dcomc sim`"
-        )
-    model = resolve_model(args.model).with_weights()
+        raise DcomError(f"{args.program} holds no model, only kernels", hint="compile a traced model, or use dcomc sim")
     module = parse_module(program.host, f"{args.program}:.dcom.host")
     described = describe(module)
-    tokens = model.tokenizer().encode(text)[: args.max_tokens]
-    windows = split_windows(tokens, described.batch, described.seq_len)
-    weights = model.weights()
+    if args.save_activations and not described.layers:
+        raise DcomError("no layer is decomposed, so no activation can be saved", hint="leave out --save-activations")
+    model = resolve_model(args.model).with_weights()
+    print(f"loading {model.name}", file=sys.stderr)
+    windows = split_windows(model.tokenizer().encode(text)[: args.max_tokens], described.batch, described.seq_len)
+    dense = model.torch_model("f32")
+    weights = torch_weights(dense)
     check_weights(module, weights)
 
-    recorder = Recorder(_decompose_with(program, args.decompose_with) if described.layers else None)
+    recorder = Recorder(_decompose_with(program, args.decompose_with))
     progress = _Progress(described.calls)
-    models = build_models(
-        module, weights, recorder.decompose, args.decompose_with, described.layers, not args.no_controls, progress.layer
-    )
-    evaluation = Evaluation(dense_forward(model.torch_model("f32")), models)
+    layers = () if args.no_controls else described.layers
+    models = build_models(module, weights, recorder.decompose, layers, progress.layer)
+    if args.decompose_with == "float32":
+        models.pop("float32", None)  # the program itself
     print(_headline(model.name, windows, described, args.decompose_with), file=sys.stderr)
+    evaluation = Evaluation(dense_forward(dense), models)
     progress.follow(evaluation, windows)
+    controls = {name: evaluation.scores.get(name, evaluation.scores[PROGRAM]) for name in CONTROLS if layers}
     if args.save_activations:
         _save_activations(Path(args.save_activations), recorder.inputs)
-    controls = {name: evaluation.scores[name] for name in models if name != PROGRAM}
-    if described.layers and not args.no_controls and args.decompose_with == "float32":
-        controls = {"float32": evaluation.scores[PROGRAM], **controls}
     if args.json:
         document = {
             "model": model.name,
@@ -148,51 +150,51 @@ def describe(module: "ModuleOp") -> Described:
 
 
 def check_weights(module: "ModuleOp", weights: Mapping[str, "Array"]) -> None:
-    """Raise `DcomError` when the model lacks a weight of the program; shapes are checked as weights are loaded."""
+    """Raise `DcomError` when the model lacks a weight of the program, or has it in another shape."""
     from xdsl.dialects.builtin import DenseResourceAttr
     from xdsl.dialects.ml_program import GlobalOp
 
     for op in module.ops:
-        if isinstance(op, GlobalOp) and isinstance(op.value, DenseResourceAttr) and op.sym_name.data not in weights:
-            raise DcomError(
-                f"the model has no weight '{op.sym_name.data}', which the program uses",
-                hint="give the model that was traced",
-            )
+        if not isinstance(op, GlobalOp) or not isinstance(op.value, DenseResourceAttr):
+            continue
+        name, wanted = op.sym_name.data, list(op.value.type.get_shape())
+        if name not in weights:
+            what = f"the model has no weight '{name}', which the program uses"
+            raise DcomError(what, hint="give the model that was traced")
+        if list(weights[name].shape) != wanted:
+            what = f"weight '{name}' has shape {list(weights[name].shape)}, but the program wants {wanted}"
+            raise DcomError(what, hint="give the model that was traced")
 
 
 class Recorder:
     """Wraps a decomposition and keeps the first input of each layer and site."""
 
-    def __init__(self, inner: "Decompose | None") -> None:
+    def __init__(self, inner: "Decompose") -> None:
+        self._inner = inner
         self.inputs: dict[str, Array] = {}
-        self.decompose: Decompose | None = None if inner is None else self._wrap(inner)
+        """[B*S, H] float32 or float16, by `layer10.qkv`."""
 
-    def _wrap(self, inner: "Decompose") -> "Decompose":
-        def decompose(op: "DecomposeOp", x: "Array") -> "Factored":
-            self.inputs.setdefault(f"layer{op.layer.value.data}.{op.site.data}", x)
-            return inner(op, x)
-
-        return decompose
+    def decompose(self, op: "DecomposeOp", x: "Array") -> "Factored":
+        """What the wrapped decomposition does."""
+        self.inputs.setdefault(f"layer{op.layer.value.data}.{op.site.data}", x)
+        return self._inner(op, x)
 
 
 def build_models(
     module: "ModuleOp",
     weights: Mapping[str, "Array"],
-    decompose: "Decompose | None",
-    decompose_with: str,
-    layers: tuple[int, ...],
-    controls: bool,
+    decompose: "Decompose",
+    control_layers: tuple[int, ...],
     progress: Callable[[int], None] | None = None,
 ) -> "dict[str, Forward]":
-    """The program and, where layers are decomposed, its controls, by name."""
+    """The program and, where `control_layers` says which layers are decomposed, its controls, by name."""
     from runtime.executor import Executor
     from runtime.executor_dcom import zero_decompose
 
     executors = {PROGRAM: Executor(module, weights, decompose=decompose, progress=progress)}
-    if layers and controls:
-        if decompose_with != "float32":
-            executors["float32"] = Executor(module, weights, progress=progress)
-        executors["skip_layers"] = Executor(module, weights, skip_layers=layers, progress=progress)
+    if control_layers:
+        executors["float32"] = Executor(module, weights, progress=progress)
+        executors["skip_layers"] = Executor(module, weights, skip_layers=control_layers, progress=progress)
         executors["rank_0"] = Executor(module, weights, decompose=zero_decompose, progress=progress)
     return {name: _forward(executor) for name, executor in executors.items()}
 
@@ -220,6 +222,12 @@ def _decompose_with(program: "Program", how: str) -> "Decompose":
         return factors
 
     return decompose
+
+
+def _check_output(file: str | None) -> None:
+    """Fail before the work, not after it, where a file could not be written."""
+    if file is not None and not Path(file).parent.is_dir():
+        raise DcomError(f"cannot write {file}: no such folder", hint="give a file in a folder that exists")
 
 
 def _read_text(file: str | None, prompt: str | None) -> str:
@@ -344,13 +352,13 @@ def _print_table(name: str, evaluation: "Evaluation", controls: "Mapping[str, Sc
 
     dense = evaluation.dense
     table = Table(title=f"{name}, {dense.tokens:,} tokens", title_justify="left")
-    table.add_column("model")
-    for heading in ("perplexity", "ratio", "same next token", "largest logit difference"):
-        table.add_column(heading, justify="right")
-    table.add_row("dense (transformers)", f"{dense.perplexity:.3f}", "1.000", "", "")
+    table.add_column("", no_wrap=True)
+    for heading in ("perplexity", "ratio", "same top-1", "max |Δ logit|"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row("dense, transformers", f"{dense.perplexity:.3f}", "1.000", "", "")
     for label, scores in ((PROGRAM, evaluation.scores[PROGRAM]), *controls.items()):
         table.add_row(
-            label if label == PROGRAM else f"control: {label}",
+            label if label == PROGRAM else f"{label} (control)",
             f"{scores.perplexity:.3f}",
             f"{scores.perplexity / dense.perplexity:.3f}",
             f"{scores.top1_agreement:.1%}",

@@ -43,7 +43,7 @@ def test_scores_are_those_of_torch() -> None:
     logits = reference + random.normal(size=reference.shape).astype(np.float32)
     logits[1, 100:], reference[1, 100:] = 1e6, -1e6
     scores = Scores()
-    scores.add(window, logits, reference)
+    scores.add(window, logits, reference, "it")
 
     loss, count = 0.0, 0
     for prompt, valid in enumerate(window.valid):
@@ -75,7 +75,9 @@ def test_logits_that_cannot_be_compared() -> None:
     good = np.zeros((1, 4, 5), np.float32)
     bad = good.copy()
     bad[0, 2, 1] = np.nan
-    with pytest.raises(DcomError, match="NaN or infinity in the logits"):
-        Scores().add(window, bad, good)
-    with pytest.raises(DcomError, match=r"logits have shape \[1, 4, 5\], the dense model's \[1, 4, 6\]"):
-        Scores().add(window, good, np.zeros((1, 4, 6), np.float32))
+    with pytest.raises(DcomError, match="NaN or infinity in the logits of it; look for"):
+        Scores().add(window, bad, good, "it")
+    with pytest.raises(
+        DcomError, match=r"the logits of it have shape \[1, 4, 5\], those of the dense model \[1, 4, 6\]"
+    ):
+        Scores().add(window, good, np.zeros((1, 4, 6), np.float32), "it")

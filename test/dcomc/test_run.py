@@ -1,0 +1,219 @@
+"""`dcomc run` on a small Llama with random weights: numbers against transformers, controls, files, mistakes."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dcomc.cli import main
+from dcomc.model import resolve_model
+
+WORDS = [f"w{number}" for number in range(256)]
+SEQ_LEN = 16
+
+
+def save_model(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """A checkpoint as transformers writes it, with a tokenizer of 256 words."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(seed)
+    # Initial weights of 0.2 make logits of a few units, so that perplexities differ.
+    config = LlamaConfig(**{**resolve_model("tiny").config(), "initializer_range": 0.2, **changes})
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
+    return folder
+
+
+def words(count: int, seed: int = 0) -> str:
+    return " ".join(np.random.default_rng(seed).choice(WORDS, count))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trace and compile once for each set of options."""
+    folder = tmp_path_factory.mktemp("programs")
+    known: dict[tuple[str, ...], Path] = {}
+
+    def compile(*options: str, batch: int = 2) -> Path:
+        key = (str(batch), *options)
+        if key not in known:
+            source, known[key] = folder / f"batch{batch}.mlir", folder / f"{len(known)}.bin"
+            if not source.exists():
+                assert main(["trace", str(model), f"--seq-len={SEQ_LEN}", f"--batch={batch}", "-o", str(source)]) == 0
+            assert main(["compile", str(source), *options, "-o", str(known[key])]) == 0
+        return known[key]
+
+    return compile
+
+
+def run(program: Path, model: Path, folder: Path, text: str, *options: str) -> dict[str, Any]:
+    (folder / "text.txt").write_text(text)
+    output = folder / "run.json"
+    arguments = ["run", str(program), "--model", str(model), "--text", str(folder / "text.txt"), "--json", str(output)]
+    assert main([*arguments, *options]) == 0
+    return json.loads(output.read_text())
+
+
+def transformers_perplexity(model: Path, text: str) -> float:
+    """Of prompts of SEQ_LEN tokens each, computed as anyone would."""
+    import torch
+
+    known = resolve_model(str(model))
+    ids = torch.tensor(known.tokenizer().encode(text))
+    module: Any = known.torch_model("f32")
+    losses: list[float] = []
+    for prompt in ids.split(SEQ_LEN):
+        logits = module(prompt[None], use_cache=False).logits[0, :-1].double()
+        losses += torch.nn.functional.cross_entropy(logits, prompt[1:], reduction="none").tolist()
+    return math.exp(sum(losses) / len(losses))
+
+
+def test_without_decomposition_the_program_is_the_dense_model(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = words(71)
+    result = run(compiled(), model, tmp_path, text)
+    assert result["tokens"] == 71
+    assert result["dense_perplexity"] == pytest.approx(transformers_perplexity(model, text), rel=1e-5)
+    assert result["ratio"] == pytest.approx(1, abs=1e-5)
+    assert result["top1_agreement"] == 1
+    assert 0 < result["max_logit_difference"] < 1e-4
+    assert result["controls"] == {}
+    printed = capsys.readouterr()
+    assert f"{result['perplexity']:.3f}" in printed.out
+    assert "71 tokens in 3 windows of 2 x 16; no layer is decomposed" in printed.err
+
+
+def test_decomposed_by_simulated_instructions(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last window holds one prompt of 7 tokens and one that is all padding."""
+    program = compiled("--decompose-layers=1,2", "--sites=qkv,down", "--rank=4", "--iterations=6")
+    activations = tmp_path / "activations.npz"
+    result = run(program, model, tmp_path, words(39), "--save-activations", str(activations))
+    assert (result["tokens"], result["windows"], result["decompose_with"]) == (39, 2, "sim")
+    assert set(result["controls"]) == {"skip_layers", "rank_0", "float32"}
+    assert result["perplexity"] == pytest.approx(result["controls"]["float32"]["perplexity"], rel=0.02)
+    assert result["ratio"] == result["perplexity"] / result["dense_perplexity"]
+    differences = [result, *result["controls"].values()]
+    assert all(values["max_logit_difference"] > 0.1 for values in differences)
+    assert len({values["perplexity"] for values in differences}) == 4
+    description = result["program"]
+    assert (description["layers"], description["sites"], description["ranks"]) == ([1, 2], ["qkv", "down"], [4])
+    assert description["machine"]["name"] == "dcom-16x16"
+    with np.load(activations) as saved:
+        shapes = {name: saved[name].shape for name in saved}
+    assert shapes == {
+        f"layer{layer}.{site}": (32, {"qkv": 64, "down": 160}[site]) for layer in (1, 2) for site in ("qkv", "down")
+    }
+    printed = capsys.readouterr()
+    for control in ("float32", "skip_layers", "rank_0"):
+        assert f"{control} (control)" in printed.out
+    assert "layers 1, 2, sites qkv, down, rank 4 decomposed by simulated instructions" in printed.err
+
+
+def test_on_the_host_at_full_rank_the_program_is_nearly_dense(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Sixteen tokens have rank 16; a breakdown tolerance of 2^-10 and float32 leave a small error."""
+    program = compiled("--decompose-layers=1,2", "--rank=16", "--iterations=16")
+    result = run(program, model, tmp_path, words(32), "--decompose-with", "float32")
+    assert result["controls"]["float32"]["perplexity"] == result["perplexity"]
+    assert result["ratio"] == pytest.approx(1, abs=1e-2)
+    assert abs(result["controls"]["skip_layers"]["ratio"] - 1) > 0.05
+
+
+def test_a_prompt_without_controls(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    program = compiled("--decompose-layers=3", "--rank=2", batch=1)
+    output = tmp_path / "run.json"
+    arguments = ["run", str(program), "--model", str(model), "--prompt", words(30), "--max-tokens=17", "--no-controls"]
+    assert main([*arguments, "--json", str(output)]) == 0
+    result = json.loads(output.read_text())
+    assert result["tokens"] == 16  # the seventeenth would be alone in its window
+    assert result["controls"] == {}
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    """The one line on stderr of a command that fails, after what it said before."""
+    capsys.readouterr()
+    assert main(["run", *map(str, arguments)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert sum("error: " in line for line in lines) == 1 and "Traceback" not in printed.err
+    return lines[-1]
+
+
+def test_mistakes_in_the_text(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = (compiled(), "--model", model)
+    empty, binary = tmp_path / "empty.txt", tmp_path / "binary.txt"
+    empty.write_text(" \n")
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert failure(capsys, *known, "--text", empty) == f"error: {empty} is empty; give a text of at least 2 tokens"
+    assert "is not UTF-8 text" in failure(capsys, *known, "--text", binary)
+    assert "No such file or directory" in failure(capsys, *known, "--text", tmp_path / "none.txt")
+    assert "the text has 1 token, and nothing is predicted" in failure(capsys, *known, "--prompt", "w1")
+    assert "the prompt is empty" in failure(capsys, *known, "--prompt", "")
+    assert "--max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
+    assert "one of the arguments --text --prompt is required" in failure(capsys, *known)
+
+
+def test_mistakes_in_the_files(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, prompt = compiled(), ("--prompt", "w1 w2 w3")
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(program.read_bytes()[:-100])
+    assert "compile it again" in failure(capsys, damaged, "--model", model, *prompt)
+    assert "No such file" in failure(capsys, tmp_path / "none.bin", "--model", model, *prompt)
+    assert "the preset tiny has no weights" in failure(capsys, program, "--model", "tiny", *prompt)
+    missing = tmp_path / "none" / "run.json"
+    assert f"cannot write {missing}" in failure(capsys, program, "--model", model, *prompt, "--json", missing)
+    saved = tmp_path / "activations.npz"
+    text = failure(capsys, program, "--model", model, *prompt, "--save-activations", saved)
+    assert "no layer is decomposed, so no activation can be saved" in text
+    assert not saved.exists()
+
+
+def test_a_model_that_does_not_fit_the_program(
+    compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = save_model(tmp_path / "wide", intermediate_size=192)
+    text = failure(capsys, compiled(), "--model", wide, "--prompt", "w1 w2 w3")
+    assert "mlp.gate_proj.weight' has shape [192, 64], but the program wants [160, 64]" in text
+    short = save_model(tmp_path / "short", num_hidden_layers=3)
+    text = failure(capsys, compiled(), "--model", short, "--prompt", "w1 w2 w3")
+    assert "the model has no weight 'model.layers.3." in text
+
+
+def test_nan_in_the_activations(
+    compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = save_model(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.input_layernorm.weight"][5] = np.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    program = compiled("--decompose-layers=1,2", "--sites=qkv,down", "--rank=4", "--iterations=6")
+    output = tmp_path / "run.json"
+    text = failure(capsys, program, "--model", folder, "--prompt", "w1 w2 w3", "--json", output)
+    assert "NaN or infinity in the logits of the dense model; look for damage in the weights" in text
+    assert not output.exists()
