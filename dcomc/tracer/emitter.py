@@ -29,6 +29,8 @@ from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
+from dcomc.ir import locate
+
 ELEMENTS: Mapping[str, Float16Type | Float32Type | IntegerType] = {
     "f16": Float16Type(),
     "f32": Float32Type(),
@@ -67,8 +69,8 @@ class Emitter:
 
     def append(self, op: Operation) -> None:
         """Append an operation of any number of results."""
-        op.location = self.location
         self.block.add_op(op)
+        locate([op], self.location)
 
     def number(self, value: float, element: Attribute) -> SSAValue:
         """A floating-point constant."""
@@ -170,8 +172,6 @@ class Emitter:
         shape = [extents[letter] for letter in output]
         start = self.empty(shape, element) if init is None else self.filled(init, shape, element)
         block = Block(arg_types=[*(element_of(value) for value in inputs), element])
-        for argument in block.args:
-            argument.location = self.location
         elements: Sequence[BlockArgument] = block.args if init is not None else block.args[:-1]
         scalars = Scalars(block, self.location, letters)
         scalars.append(linalg.YieldOp(body(scalars, *elements)))

