@@ -23,6 +23,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -128,8 +129,12 @@ class _Assembler:
         try:
             check_program(program)
         except ProgramError as error:
-            raise self._error(str(error), line=self._lines.get(error.part, 1)) from error
+            raise self._error(error.what, line=self._lines.get(error.part, 1)) from error
         return program
+
+    def _here(self) -> str:
+        """The line as a source location, the same wherever the file lies."""
+        return f"{Path(self._name).name}:{self._line}"
 
     def _error(self, what: str, hint: str | None = None, line: int | None = None) -> DcomError:
         return DcomError(what, hint=hint, place=f"{self._name}:{line or self._line}")
@@ -141,8 +146,7 @@ class _Assembler:
 
     def _read_line(self, line: str) -> None:
         code = _COMMENT.sub(lambda match: match[1] or "", line).strip()
-        label = _LABEL_LINE.match(code)
-        if label:
+        while label := _LABEL_LINE.match(code):
             self._read_label(label[1])
             code = code[label.end() :]
         if not code:
@@ -256,7 +260,7 @@ class _Assembler:
 
     def _read_launch(self, rest: str) -> None:
         values = self._read_pairs(rest)
-        values.setdefault("location", f"{self._name}:{self._line}")
+        values.setdefault("location", self._here())
         self._check_keys(values, cast(dict[str, type], _LAUNCH_KEYS), ".launch")
         launch = Launch(**cast(dict[str, Any], values))
         self._launches.append(launch)
@@ -308,11 +312,13 @@ class _Assembler:
             if kind is TARGET and LABEL.fullmatch(text):
                 operands.append(text)
                 continue
+            if not text:
+                raise self._error(f"{mnemonic}: operand '{name}' is missing")
             try:
                 operands.append(kind.parse(text))
             except ValueError as error:
                 raise self._error(f"{mnemonic}: operand '{name}': {error}") from error
-        location = f"{self._name}:{self._line}" if kernel.location is None else kernel.location
+        location = self._here() if kernel.location is None else kernel.location
         kernel.instructions.append(_Instruction(self._line, row, operands, location))
 
     def _finish(self, kernel: _Kernel) -> Kernel:

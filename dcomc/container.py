@@ -183,7 +183,7 @@ def parse_container(data: bytes, place: str) -> Container:
     except SectionError as error:
         raise DcomError(str(error), hint=_AGAIN, place=place) from error
     except ProgramError as error:
-        raise DcomError(f"the program is inconsistent: {error}", hint=_AGAIN, place=place) from error
+        raise DcomError(f"the program is inconsistent: {error.what}", hint=_AGAIN, place=place) from error
     summaries = (SectionSummary(s.name, len(s.data), _sha256(s.data), _WHAT[s.name]) for s in sections)
     return Container(program, version, len(data), tuple(summaries))
 

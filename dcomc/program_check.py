@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from dcomc.diagnostics import DcomError
 from runtime.machine import Machine
 from runtime.operands import LABEL, TARGET, OperandError
 from runtime.program import Kernel, KernelLayout, Launch, Program
@@ -13,13 +14,12 @@ LIMIT = 1 << 63
 """Numbers in a program are below this."""
 
 
-class ProgramError(ValueError):
+class ProgramError(DcomError):
     """What does not hold; `part` is the kernel or launch."""
 
     def __init__(self, part: str, what: str) -> None:
         super().__init__(f"{part}: {what}")
         self.part = part
-        self.what = what
 
 
 def check_program(program: Program) -> None:

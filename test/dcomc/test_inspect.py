@@ -1,0 +1,115 @@
+"""`dcomc inspect`: everything that a program holds, in tables and as JSON."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from programs import MACHINE, program
+
+from dcomc.cli import main
+from dcomc.container import write_program
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_program(program(), tmp_path / "prog.bin")
+    return tmp_path / "prog.bin"
+
+
+def rows(text: str, first: str) -> list[list[str]]:
+    """The table whose heading begins with `first`, cells apart by two spaces."""
+    block = next(block for block in text.split("\n\n") if block.startswith(first))
+    return [re.split(r" {2,}", line.strip()) for line in block.splitlines()]
+
+
+def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = printed.out.splitlines()
+    assert lines[0] == f"{path}: dcom program, format 1, {path.stat().st_size:,} bytes"
+    assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
+    assert lines[2] == 'options layers=[1, 3], outliers=3.0, rank=3, sites={"qkv": true}'
+    sections = rows(printed.out, "section")
+    assert [row[0] for row in sections[1:]] == [
+        ".note.dcom",
+        ".text",
+        ".rodata",
+        ".dcom.kernels",
+        ".dcom.launch",
+        ".dcom.srcmap",
+        ".dcom.options",
+        ".dcom.host",
+    ]
+    assert sections[2][1] == "320"
+    assert rows(printed.out, "kernel") == [
+        ["kernel", "S x H", "iterations", "slice", "seed", "instructions", "code bytes", "bytes a bank"],
+        ["lanczos_4x12", "4 x 12", "3", "8 x 8", "0", "10", "160", "264"],
+        ["other", "4 x 12", "3", "8 x 8", "1099511627776", "10", "160", "264"],
+    ]
+    launches = rows(printed.out, "layer")
+    assert launches[0] == ["layer", "site", "prompts x S x H", "rank", "iterations", "kernel", "activation", "from"]
+    source = "model.layers.1.self_attn (modeling_llama.py:1)"
+    assert launches[1] == ["1", "qkv", "2 x 4 x 12", "3", "3", "lanczos_4x12", "stored", source]
+    assert launches[2][:6] == ["3", "down", "1 x 4 x 12", "1", "3", "other"]
+
+
+def test_a_table_shows_text_as_it_is(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names with what a terminal library may take for its own markup."""
+    launch = replace(program().launches[0], location="[bold]x[/] :smile: [r0+0x100]")
+    write_program(replace(program(), launches=(launch,)), path)
+    assert main(["inspect", str(path)]) == 0
+    assert "[bold]x[/] :smile: [r0+0x100]" in capsys.readouterr().out
+
+
+def test_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert list(shown) == [
+        "format",
+        "bytes",
+        "machine",
+        "sections",
+        "kernels",
+        "launches",
+        "activations",
+        "host_lines",
+        "options",
+    ]
+    assert shown["bytes"] == path.stat().st_size
+    assert shown["machine"] == {**json.loads(MACHINE.to_json()), "hash": MACHINE.hash}
+    assert [section["bytes"] for section in shown["sections"] if section["name"] == ".rodata"] == [192]
+    assert all(re.fullmatch("[0-9a-f]{64}", section["sha256"]) for section in shown["sections"])
+    assert [(k["name"], k["instructions"], k["rows"], k["seed"]) for k in shown["kernels"]] == [
+        ("lanczos_4x12", 10, 4, 0),
+        ("other", 10, 4, 2**40),
+    ]
+    assert [(entry["layer"], entry["site"], entry["rank"], entry["stored"]) for entry in shown["launches"]] == [
+        (1, "qkv", 3, True),
+        (3, "down", 1, False),
+    ]
+    assert shown["launches"][1]["location"] == program().launches[1].location
+    assert shown["activations"] == [{"key": "layer1.qkv", "shape": [8, 12]}]
+    assert shown["options"] == program().options
+
+
+def test_a_program_of_the_dense_model(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_program(replace(program(), kernels=(), launches=(), activations={}, options={}), path)
+    assert main(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "\noptions none\n" in shown
+    assert len(rows(shown, "kernel")) == len(rows(shown, "layer")) == 1
+
+
+def test_a_damaged_program(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(b"module @tiny")] ^= 1
+    path.write_bytes(data)
+    assert main(["inspect", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"{path}: error: section .dcom.host is damaged (checksum does not match); compile it again\n"
+    )
