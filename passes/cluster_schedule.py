@@ -13,6 +13,12 @@ from dcomc.diagnostics import DcomError
 from dialects.cluster import AllocOp, KernelOp, MatrixOp
 from dialects.cluster_types import ROWS, BasisType, CellsType, VectorType
 from runtime.machine import Machine, load_machine
+from runtime.operands import BYTES, COUNT, AddressKind
+
+_REACH = 1 << AddressKind.OFFSET_BITS
+"""Everything that an instruction names begins below this buffer address."""
+_LONGEST_STREAM = (1 << BYTES.bits) - 1
+_LONGEST_VECTOR = (1 << (COUNT.bits - 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -79,21 +85,24 @@ def _chunks(
 ) -> tuple[int, int]:
     """Number of chunks, 1 where the block is resident, and tile rows in each.
 
-    Padding to whole chunks lengthens the vectors along the rows, so the room is looked at for each candidate.
+    Padding to whole chunks lengthens the vectors along the rows, so the room is looked at for each candidate. Of a
+    buffer larger than instructions reach a part stays unused.
     """
     capacity = machine.cluster.buffer_bytes
     for chunks in (1, *range(2, tile_rows + 2, 2)):
         rows_in_chunk = ceil(tile_rows / chunks)
         padded = {**slices, "slice_rows": chunks * rows_in_chunk * machine.cluster.mac_rows}
         used = sum(_align(alloc_bytes(alloc.room.type, padded), 4) for alloc in allocs)
-        held = rows_in_chunk * tile_cols * machine.tile_bytes * (1 if chunks == 1 else 2)
-        if _align(used, machine.tile_bytes) + held <= capacity:
+        chunk = rows_in_chunk * tile_cols * machine.tile_bytes
+        last = _align(used, machine.tile_bytes) + (0 if chunks == 1 else chunk)
+        encodable = last < _REACH and chunk <= _LONGEST_STREAM and padded["slice_rows"] <= _LONGEST_VECTOR
+        if encodable and last + chunk <= capacity:
             return chunks, rows_in_chunk
     used = sum(_align(alloc_bytes(alloc.room.type, slices), 4) for alloc in allocs)
     raise DcomError(
         f"kernel @{kernel.sym_name.data} needs {used} bytes of buffer for vectors and bases and "
-        f"{2 * tile_cols * machine.tile_bytes} for two tile rows of the activation, but {machine.name} has {capacity} "
-        f"in a cluster",
+        f"{2 * tile_cols * machine.tile_bytes} for two tile rows of the activation, but "
+        + (f"{machine.name} has {capacity} in a cluster" if capacity <= _REACH else f"instructions reach {_REACH}"),
         hint="use fewer iterations, a shorter sequence, or a machine with larger buffers or more clusters",
     )
 

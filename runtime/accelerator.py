@@ -106,7 +106,7 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array) -> PromptResult:
         a: [S, H], finite.
 
     Raises:
-        DcomError: `a` is not finite or has not the kernel's shape.
+        DcomError: `a` is not finite, has a norm beyond binary32, or has not the kernel's shape.
         MachineFault: the kernel does what the machine cannot do.
     """
     layout = kernel.layout
@@ -122,8 +122,11 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array) -> PromptResult:
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
     factors = unpack(banks, layout, machine)
-    scaled = Bidiagonal(factors.u, np.ldexp(factors.alpha, exponent), np.ldexp(factors.beta, exponent), factors.v)
-    return PromptResult(scaled, clock.result())
+    with np.errstate(over="ignore"):
+        alpha, beta = np.ldexp(factors.alpha, exponent), np.ldexp(factors.beta, exponent)
+    if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
+        raise DcomError("the activation's norm is beyond binary32", hint="scale it down")
+    return PromptResult(Bidiagonal(factors.u, alpha, beta, factors.v), clock.result())
 
 
 @lru_cache(maxsize=64)

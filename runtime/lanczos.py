@@ -65,7 +65,7 @@ class Factored:
 
 def start_weights(rows: int, seed: int) -> NDArray[np.float16]:
     """The weights s of the rows in the start vector, [rows] in [0.5, 1.5): a Weyl sequence, exact in binary16."""
-    phase = (np.arange(1, rows + 1, dtype=np.int64) * 40503 + seed * 25173) % 65536
+    phase = (np.arange(1, rows + 1, dtype=np.int64) * 40503 + seed * 25173 % 65536) % 65536
     return (0.5 + (phase >> 6) / 1024).astype(np.float16)
 
 
