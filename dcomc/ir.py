@@ -172,10 +172,32 @@ def describe_location(location: LocationAttr) -> str:
         case CallSiteLoc() if isinstance(location.callee, LocationAttr):
             return describe_location(location.callee)
         case FusedLoc():
-            texts = [describe_location(part) for part in fused_parts(location)]
-            return ", ".join(dict.fromkeys(text for text in texts if text != "?")) or "?"
+            return _describe_parts(fused_parts(location))
         case _:
             return "?"
+
+
+def _describe_parts(parts: Sequence[LocationAttr]) -> str:
+    """Several locations as one: `model.layers.10.self_attn.{q_proj, k_proj} (modeling_llama.py:243, 244)`."""
+    named: dict[str, list[tuple[str, int]]] = {}
+    others: list[str] = []
+    for part in parts:
+        place = part.location if isinstance(part, NameLoc) else None
+        if isinstance(part, NameLoc) and isinstance(place, FileLineColLoc):
+            named.setdefault(place.filename.data, []).append((part.desc.data, place.line.data))
+        else:
+            others.append(describe_location(part))
+    texts: list[str] = []
+    for file, places in named.items():
+        paths = [path.split(".") for path in dict.fromkeys(path for path, _ in places)]
+        shared = 0
+        while all(len(path) > shared + 1 for path in paths) and len({path[shared] for path in paths}) == 1:
+            shared += 1
+        ends = [".".join(path[shared:]) for path in paths]
+        name = ".".join([*paths[0][:shared], ends[0] if len(ends) == 1 else "{" + ", ".join(ends) + "}"])
+        lines = ", ".join(str(line) for line in dict.fromkeys(line for _, line in places))
+        texts.append(f"{name} ({file}:{lines})")
+    return "; ".join(dict.fromkeys(text for text in (*texts, *others) if text != "?")) or "?"
 
 
 def common_location(locations: Iterable[LocationAttr]) -> LocationAttr:

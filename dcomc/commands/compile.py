@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     if args.emit in ("dcom", "cluster", "isa"):
         _write(print_module(module), args.output)
         return 0
-    options = {"model": describe_module(module), "source": Path(args.file).name, **_options(args)}
+    options = {"model": describe_module(module), "source": Path(args.file).name, **asdict(decomposition)}
+    if decomposition.thresholds is not None:
+        options["thresholds"] = Path(decomposition.thresholds).name  # a program does not depend on its folder
     program = make_program(module, machine, options, _read_activations(args.activations))
     if args.emit == "asm":
         from dcomc.disassembler import disassemble
@@ -105,11 +108,6 @@ def _decomposition(args: argparse.Namespace) -> Any:
         outlier_percent=percent,
         thresholds=thresholds,
     )
-
-
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("decompose_layers", "sites", "rank", "iterations", "reorthogonalisation", "seed", "outliers", "machine")
-    return {name: getattr(args, name) for name in names}
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
