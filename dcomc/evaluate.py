@@ -104,7 +104,7 @@ class Scores:
         """
         if logits.shape != reference.shape:
             raise DcomError(
-                f"the logits of {name} have shape {list(logits.shape)}, those of the dense model {list(reference.shape)}",
+                f"the logits of {name} have shape {list(logits.shape)}, of the dense model {list(reference.shape)}",
                 hint="give the model that was traced",
             )
         for prompt, (tokens, valid) in enumerate(zip(window.tokens, window.valid, strict=True)):

@@ -77,7 +77,5 @@ def test_logits_that_cannot_be_compared() -> None:
     bad[0, 2, 1] = np.nan
     with pytest.raises(DcomError, match="NaN or infinity in the logits of it; look for"):
         Scores().add(window, bad, good, "it")
-    with pytest.raises(
-        DcomError, match=r"the logits of it have shape \[1, 4, 5\], those of the dense model \[1, 4, 6\]"
-    ):
+    with pytest.raises(DcomError, match=r"the logits of it have shape \[1, 4, 5\], of the dense model \[1, 4, 6\]"):
         Scores().add(window, good, np.zeros((1, 4, 6), np.float32), "it")
