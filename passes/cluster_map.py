@@ -48,7 +48,7 @@ class ClusterMapPass(ModulePass):
                         hint=f"an instruction counts to {_LONGEST}; trace a shorter sequence or use a larger grid",
                     )
                 kernel.properties["mapping"] = DictionaryAttr(
-                    {"slice_rows": IntegerAttr(slice_rows, i64), "slice_cols": IntegerAttr(slice_cols, i64)}
+                    {"slice_cols": IntegerAttr(slice_cols, i64), "slice_rows": IntegerAttr(slice_rows, i64)}
                 )
 
 

@@ -69,8 +69,8 @@ def _schedule(kernel: KernelOp, machine: Machine) -> None:
     for alloc in allocs:
         alloc.properties["offset"] = IntegerAttr(used, i64)
         used += _align(alloc_bytes(alloc.room.type, slices), 4)
-    matrix.properties["offset"] = IntegerAttr(_align(used, machine.tile_bytes), i64)
     matrix.properties["chunks"] = IntegerAttr(chunks, i64)
+    matrix.properties["offset"] = IntegerAttr(_align(used, machine.tile_bytes), i64)
     kernel.properties["mapping"] = dictionary(slices)
     kernel.properties["banks"] = dictionary(_banks(kernel, allocs, slices, machine))
 

@@ -1,0 +1,30 @@
+// RUN: sed -e 's/^rows = 16/rows = 2/' -e 's/^cols = 16/cols = 3/' -e 's/^mac_rows = 8/mac_rows = 4/' -e 's/^mac_cols = 8/mac_cols = 2/' %S/../../dcomc/configs/machines/dcom-16x16.toml > %t.toml
+// RUN: %dcomc opt %s -p cluster-map | filecheck %s
+// RUN: %dcomc opt %s -p cluster-map{machine=dcom-16x16} | filecheck %s
+// RUN: %dcomc opt %s -p 'cluster-map{machine="%t.toml"}' | filecheck %s --check-prefix=SMALL
+// RUN: not %dcomc opt %s -p cluster-map{machine=dcom-61x61} 2>&1 | filecheck %s --check-prefix=UNKNOWN
+// RUN: sed -e 's/512x576/524289x8/' %s > %t.mlir
+// RUN: not %dcomc opt %t.mlir -p cluster-map 2>&1 | filecheck %s --check-prefix=LONG
+
+// 512 rows over 16 clusters are 4 tiles of 8, 576 columns 4.5 and so 5; over 2 x 3 clusters of 4 x 2, 256 and 192.
+// CHECK: cluster.kernel @even attributes {seed = 0 : i64, mapping = {slice_cols = 40 : i64, slice_rows = 32 : i64}} {
+// SMALL: cluster.kernel @even attributes {seed = 0 : i64, mapping = {slice_cols = 192 : i64, slice_rows = 256 : i64}} {
+cluster.kernel @even attributes {seed = 0 : i64} {
+  %a = cluster.matrix : !cluster.matrix<512x576>
+}
+
+// A slice is at least a tile.
+// CHECK: cluster.kernel @less attributes {seed = 0 : i64, mapping = {slice_cols = 8 : i64, slice_rows = 8 : i64}} {
+// SMALL: cluster.kernel @less attributes {seed = 0 : i64, mapping = {slice_cols = 4 : i64, slice_rows = 4 : i64}} {
+cluster.kernel @less attributes {seed = 0 : i64} {
+  %a = cluster.matrix : !cluster.matrix<1x7>
+}
+
+// CHECK: cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 16 : i64, slice_rows = 16 : i64}} {
+// SMALL: cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 44 : i64, slice_rows = 68 : i64}} {
+cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 1 : i64, slice_rows = 1 : i64}} {
+  %a = cluster.matrix : !cluster.matrix<129x130>
+}
+
+// UNKNOWN: error: unknown machine 'dcom-61x61'; did you mean 'dcom-16x16'?
+// LONG: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;
