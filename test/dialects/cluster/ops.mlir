@@ -73,11 +73,13 @@ cluster.kernel @k attributes {seed = 7 : i64} {
     cluster.scale %z by %r into %v[%j] : !cluster.vector<24, cols>, !cluster.basis<3x24, cols>
     // CHECK-NEXT: cluster.scale %y by %r into %u[%j shift 1 : i64] : !cluster.vector<40, rows>, !cluster.basis<4x40, rows>
     cluster.scale %y by %r into %u[%j shift 1 : i64] : !cluster.vector<40, rows>, !cluster.basis<4x40, rows>
+  // CHECK-NEXT: }
   }
   // CHECK-NEXT: cluster.output %u shift 1 : i64 as "u" : !cluster.basis<4x40, rows>
   cluster.output %u shift 1 : i64 as "u" : !cluster.basis<4x40, rows>
   // CHECK-NEXT: cluster.output %dots as "beta" : !cluster.cells<3>
   cluster.output %dots as "beta" : !cluster.cells<3>
+// CHECK-NEXT: }
 }
 
 // CHECK: cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {slice_cols = 8 : i64, slice_rows = 16 : i64}, banks = {a_offset = 0 : i64}} {
