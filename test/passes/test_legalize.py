@@ -11,7 +11,7 @@ from dcomc.ir import make_context, parse_module, print_module, source_location
 from dcomc.pipeline import run_passes
 from passes import make_passes
 from runtime.executor import Executor
-from runtime.lanczos import Factored, bidiagonalise, decompose
+from runtime.lanczos import Factored, bidiagonalise, decompose, start_weights
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ def close(a: Array, b: Array, tolerance: float) -> bool:
         pytest.param(Program(rank=9), id="nothing-cut-off"),
         pytest.param(Program(batch=1, rank=1, iterations=1, capacity=1), id="rank-one"),
         pytest.param(Program(rank=6, iterations=20, rows=20, cols=31), id="all-steps-even"),
-        pytest.param(Program(seed=3, reorthogonalisation=1, iterations=8), id="seed"),
+        pytest.param(Program(seed=40000, reorthogonalisation=1, iterations=4), id="seed"),
         pytest.param(Program(threshold=1.5, min_count=5, capacity=6), id="threshold"),
         pytest.param(Program(threshold=1000.0), id="no-outliers"),
         pytest.param(Program(capacity=20, threshold=0.5, min_count=20), id="every-channel-may-go"),
@@ -194,16 +194,45 @@ func.func @main(%x: tensor<8x8xf32>) -> !dcom.factored<1x8x8, rank 2, f32> {
         run_passes(context, parse_module(text, "program", context), make_passes("dcom-legalize"))
 
 
-def test_factors_are_those_of_the_reference() -> None:
-    """Not only the product: singular values on the diagonal, orthonormal U and V."""
+def test_the_norm_of_the_start_is_no_measure_of_a_breakdown() -> None:
+    """It grows with the number of tokens: here a second direction is small beside the start, not beside the matrix."""
     program = Program(batch=1, threshold=1e6)
-    x, _ = program.inputs()
+    weights = start_weights(program.rows, program.seed).astype(float)
+    left = np.stack([np.ones(program.rows), weights - weights.mean()])
+    right = np.linalg.qr(np.random.default_rng(1).normal(size=(program.cols, 2)))[0].T
+    left /= np.linalg.norm(left, axis=1, keepdims=True)
+    x = (left.T * [30, 30 * 0.004]) @ right
+    x, w = x.astype(np.float32), program.inputs()[1]
+    assert len(bidiagonalise(x, program.iterations).alpha) == 2
+    (_, _), (_, approximation), *_ = both_ways(program, x, w)
+    assert np.abs(x - approximation).max() < 1e-4
+
+
+def test_each_reorthogonalisation_pass_is_there() -> None:
+    context = make_context()
+    counts: list[int] = []
+    for passes in range(4):
+        module = parse_module(Program(reorthogonalisation=passes).text(), "program", context)
+        run_passes(context, module, make_passes("dcom-legalize"))
+        counts.append(sum(op.name == "linalg.generic" for op in module.walk()))
+    # Three operations (shares, correction, difference) for u and for v.
+    assert np.diff(counts).tolist() == [6, 6, 6]
+
+
+@pytest.mark.parametrize("ranks", [None, 2, 4])
+def test_factors_are_those_of_the_reference(ranks: int | None) -> None:
+    """Not only the product: singular values on the diagonal, or the bidiagonal where no step is cut off."""
+    program = Program(batch=1, threshold=1e6)
+    x, _ = program.inputs(ranks)
     reference: Factored = decompose(x, 1, program.rank, program.iterations)
     context = make_context()
     module = parse_module(program.text(), "program", context)
     run_passes(context, module, make_passes("dcom-legalize"))
     name = next(op.sym_name.data for op in module.ops if "lanczos" in op.sym_name.data)
     u, core, v = Executor(module, {}).run(name, x)
-    assert np.allclose(core, reference.core[0], atol=1e-4)
-    assert np.allclose(u.T @ u, np.eye(program.rank), atol=1e-5)
-    assert np.allclose(v @ v.T, np.eye(program.rank), atol=1e-5)
+    assert np.allclose(core, reference.core[0], atol=1e-3)
+    used = np.diag([float(index < (ranks or program.rank)) for index in range(program.rank)])
+    assert np.allclose(u.T @ u, used, atol=1e-5)
+    assert np.allclose(v @ v.T, used, atol=1e-5)
+    off_diagonal = np.abs(core - np.diag(np.diag(core))).max()
+    assert (off_diagonal > 0.1) == (ranks is not None)
