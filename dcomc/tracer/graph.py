@@ -33,9 +33,6 @@ class Source:
         return match["prefix"] if match else None
 
 
-Argument = "Node | int | float | bool | str | tuple[Argument, ...] | None"
-
-
 @dataclass(frozen=True, eq=False)
 class Node:
     """One operation, weight or input.
