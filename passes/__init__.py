@@ -52,10 +52,22 @@ def pass_summaries() -> dict[str, str]:
 
 
 def describe_pass(name: str) -> str:
-    """The name and the description of a pass, with its options; raises `DcomError` for an unknown one."""
+    """The name, the description and the options of a pass; raises `DcomError` for an unknown one."""
     class_ = _find(name)
     text = UPSTREAM[name] if name in UPSTREAM else inspect.getdoc(class_) or ""
-    return f"{name}\n\n{text}"
+    types = get_type_hints(class_)
+    options = [
+        f"\n  {field.name}: {_describe(types[field.name])}"
+        + (" (needed)" if field.name in class_.required_fields() else _default(field.default))
+        for field in dataclasses.fields(class_)
+    ]
+    return f"{name}\n\n{text}" + ("\n\nOptions:" + "".join(options) if options else "")
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return ""
+    return f" (default {','.join(map(str, cast(tuple[object, ...], value))) if isinstance(value, tuple) else value})"
 
 
 def _find(name: str) -> type[ModulePass]:
@@ -100,7 +112,7 @@ def _make_pass(spec: ArgSpec) -> ModulePass:
 
 def _convert(name: str, option: str, values: Sequence[Value], wanted: object) -> Value | tuple[Value, ...]:
     """The values of an option as one of the types that its field has."""
-    types = [type_ for type_ in (get_args(wanted) if isinstance(wanted, UnionType) else [wanted]) if type_ != NoneType]
+    types = _alternatives(wanted)
     for type_ in types:
         if get_origin(type_) is tuple:
             element = get_args(type_)[0]
@@ -109,13 +121,21 @@ def _convert(name: str, option: str, values: Sequence[Value], wanted: object) ->
         elif len(values) == 1 and type(values[0]) is type_:
             return values[0]
     texts = ",".join(str(value) for value in values) or "nothing"
-    words = " or ".join(_describe(type_) for type_ in types)
-    raise DcomError(f"option {option} of pass {name} is {texts}", hint=f"expected {words}")
+    raise DcomError(f"option {option} of pass {name} is {texts}", hint=f"expected {_describe(wanted)}")
 
 
-def _describe(type_: object) -> str:
-    if get_origin(type_) is tuple:
-        return f"{_describe(get_args(type_)[0])}, or several with commas between"
-    return {int: "an integer", float: "a number with a decimal point", str: "a name or a quoted text"}[
-        cast(type, type_)
+def _alternatives(wanted: object) -> list[object]:
+    """The types that the values of an option may have; None only says that it may be left out."""
+    return [
+        type_ for type_ in (get_args(wanted) if isinstance(wanted, UnionType) else [wanted]) if type_ is not NoneType
     ]
+
+
+def _describe(wanted: object) -> str:
+    words = {int: "an integer", float: "a number with a decimal point", bool: "true or false", str: "a name or a text"}
+    return " or ".join(
+        f"{_describe(get_args(type_)[0])}, or several with commas between"
+        if get_origin(type_) is tuple
+        else words[cast(type, type_)]
+        for type_ in _alternatives(wanted)
+    )

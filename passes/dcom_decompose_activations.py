@@ -52,8 +52,8 @@ class DcomDecomposeActivationsPass(ModulePass):
                 f"reorthogonalisation {self.reorthogonalisation} is below 1",
                 hint="without it Lanczos vectors lose their orthogonality; 2 is the default",
             )
-        if self.seed < 0:
-            raise DcomError(f"seed {self.seed} is negative", hint="give 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise DcomError(f"seed {self.seed} is not between 0 and 2^63 - 1", hint="0 is the default")
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")

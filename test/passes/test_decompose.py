@@ -137,7 +137,7 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 iterations=3}}", "iterations 3 is not between the rank 4 and 8"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 iterations=9}}", "iterations 9 is not between the rank 4 and 8"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 reorthogonalisation=0}}", "reorthogonalisation 0 is below 1"),
-        (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 seed=-1}}", "seed -1 is negative"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 seed=-1}}", "seed -1 is not between 0 and 2.63 - 1"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}},{DECOMPOSE}{{layers=0 sites=qkv rank=4}}", "already decomposed"),
         (
             f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}},dcom-preserve-decomposed,"
