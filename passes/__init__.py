@@ -112,8 +112,7 @@ def _make_pass(spec: ArgSpec) -> ModulePass:
 
 def _convert(name: str, option: str, values: Sequence[Value], wanted: object) -> Value | tuple[Value, ...]:
     """The values of an option as one of the types that its field has."""
-    types = _alternatives(wanted)
-    for type_ in types:
+    for type_ in _alternatives(wanted):
         if get_origin(type_) is tuple:
             element = get_args(type_)[0]
             if values and all(type(value) is element for value in values):
@@ -124,7 +123,7 @@ def _convert(name: str, option: str, values: Sequence[Value], wanted: object) ->
     raise DcomError(f"option {option} of pass {name} is {texts}", hint=f"expected {_describe(wanted)}")
 
 
-def _alternatives(wanted: object) -> list[object]:
+def _alternatives(wanted: object) -> list[type]:
     """The types that the values of an option may have; None only says that it may be left out."""
     return [
         type_ for type_ in (get_args(wanted) if isinstance(wanted, UnionType) else [wanted]) if type_ is not NoneType
@@ -136,6 +135,6 @@ def _describe(wanted: object) -> str:
     return " or ".join(
         f"{_describe(get_args(type_)[0])}, or several with commas between"
         if get_origin(type_) is tuple
-        else words[cast(type, type_)]
+        else words[type_]
         for type_ in _alternatives(wanted)
     )
