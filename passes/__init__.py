@@ -125,9 +125,8 @@ def _convert(name: str, option: str, values: Sequence[Value], wanted: object) ->
 
 def _alternatives(wanted: object) -> list[type]:
     """The types that the values of an option may have; None only says that it may be left out."""
-    return [
-        type_ for type_ in (get_args(wanted) if isinstance(wanted, UnionType) else [wanted]) if type_ is not NoneType
-    ]
+    types = cast(tuple[type, ...], get_args(wanted) if isinstance(wanted, UnionType) else (wanted,))
+    return [type_ for type_ in types if type_ is not NoneType]
 
 
 def _describe(wanted: object) -> str:
