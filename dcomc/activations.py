@@ -1,6 +1,10 @@
 """Activations for launches: from files, or made from a seed."""
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +18,22 @@ Array = NDArray[Any]
 
 SPECTRUM_RANK = 256
 NOISE = 1e-3
+
+# What NumPy and zipfile raise for damaged files: they trust sizes, methods and headers before checksums.
+_DAMAGED = (
+    ValueError,
+    LookupError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 
 
 def made_from_seed(rows: int, cols: int, *seeds: int) -> NDArray[np.float32]:
@@ -71,7 +91,7 @@ def _load(path: str) -> dict[str, Array]:
             return {str(name): np.asarray(loaded[name]) for name in loaded.files}
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror or error}", hint="give an .npy or .npz file") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise DcomError(
             f"{path} is no NumPy file, or it is damaged", hint="save it by numpy.save or numpy.savez"
         ) from error

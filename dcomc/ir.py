@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import cast
 
 from xdsl.context import Context
+from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
 from xdsl.dialects.builtin import (
     ArrayAttr,
+    Builtin,
     CallSiteLoc,
     FileLineColLoc,
     FusedLoc,
@@ -27,6 +29,13 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import ParseError, VerifyException
 
 from dcomc.diagnostics import DcomError
+
+
+class _ResourceNames(OpAsmDialectInterface):
+    """Resources keep the names that the text gives them; xDSL's own renames those of every module but the first."""
+
+    def declare_resource(self, key: str) -> str:
+        return key if self.lookup(key) is not None else super().declare_resource(key)
 
 
 def make_context() -> Context:
@@ -83,9 +92,7 @@ def make_context() -> Context:
         return Tensor
 
     def builtin() -> Dialect:
-        from xdsl.dialects.builtin import Builtin
-
-        return Builtin
+        return Dialect("builtin", [*Builtin.operations], [*Builtin.attributes], [_ResourceNames()])
 
     context = Context()
     for factory in (arith, builtin, cluster, dcom, func, isa, linalg, math, ml_program, scf, tensor):

@@ -51,10 +51,12 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.pipeline import cluster_pipeline, decompose_pipeline, isa_pipeline, run_passes
     from runtime.machine import load_machine
 
-    if args.emit == "bin" and args.output is None:
-        raise DcomError("no output file given", hint="add -o prog.bin")
+    if args.emit == "bin" and args.output in (None, "-"):
+        what = "no output file given" if args.output is None else "a program is no text for standard output"
+        raise DcomError(what, hint="add -o prog.bin")
     machine = load_machine(args.machine)
     decomposition = _decomposition(args)
+    activations = _read_activations(args.activations)
     context = make_context()
     module = read_module(args.file, context)
     passes = decompose_pipeline(decomposition)
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     options = {"model": describe_module(module), "source": Path(args.file).name, **asdict(decomposition)}
     if decomposition.thresholds is not None:
         options["thresholds"] = Path(decomposition.thresholds).name  # a program does not depend on its folder
-    program = make_program(module, machine, options, _read_activations(args.activations))
+    program = make_program(module, machine, options, activations)
     if args.emit == "asm":
         from dcomc.disassembler import disassemble
 

@@ -1,0 +1,318 @@
+"""`dcomc compile`: every option, every stage, every mistake."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcomc.cli import main
+from dcomc.commands.compile import parse_layers
+from dcomc.container import read_program
+from dcomc.diagnostics import DcomError
+from runtime.machine import load_machine
+from runtime.program import Program
+
+SHIPPED = Path(__file__).resolve().parents[2] / "dcomc" / "configs" / "machines" / "dcom-16x16.toml"
+
+
+def compiled(ir: Path, folder: Path, *options: str) -> Program:
+    output = folder / "prog.bin"
+    assert main(["compile", str(ir), *options, "-o", str(output)]) == 0
+    return read_program(str(output))
+
+
+def printed(ir: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main(["compile", str(ir), *options]) == 0
+    streams = capsys.readouterr()
+    assert streams.err == ""
+    return streams.out
+
+
+def keys(program: Program) -> list[str]:
+    return [launch.key for launch in program.launches]
+
+
+def test_defaults(tiny_ir: Path, tmp_path: Path) -> None:
+    """Rank 10, 15 iterations, 2 passes, all sites, 3% outliers, on the shipped machine."""
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1")
+    assert keys(program) == ["layer1.qkv", "layer1.o", "layer1.gate_up", "layer1.down"]
+    assert {(launch.rank, launch.prompts) for launch in program.launches} == {(10, 2)}
+    shapes = {(k.layout.rows, k.layout.cols, k.layout.iterations) for k in program.kernels}
+    assert shapes == {(24, 64, 15), (24, 160, 15)}
+    assert program.machine == load_machine("dcom-16x16")
+    # 3% of 64 and of 160 channels, rounded up
+    assert "capacity = 2 : i64" in program.host and "capacity = 5 : i64" in program.host
+    assert "reorthogonalisation = 2 : i64" in program.host
+    assert program.options["model"]["model"] == "tiny"
+    assert program.activations == {}
+
+
+def test_launches_are_in_the_order_of_execution(tiny_ir: Path, tmp_path: Path) -> None:
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "3,0-1", "--sites", "down,qkv")
+    assert keys(program) == [f"layer{n}.{site}" for n in (0, 1, 3) for site in ("qkv", "down")]
+
+
+def test_options_of_the_decomposition(tiny_ir: Path, tmp_path: Path) -> None:
+    options = ["--rank", "4", "--iterations", "6", "--reorthogonalisation", "1", "--seed", "9", "--outliers", "0"]
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "2", "--sites", "o", *options)
+    (kernel,) = program.kernels
+    assert (kernel.layout.iterations, kernel.seed, program.launches[0].rank) == (6, 9, 4)
+    assert sum(word.instruction.mnemonic == "dots" for word in kernel.words) == 2
+    assert "outlier" not in program.host
+    assert "iterations = 6 : i64, reorthogonalisation = 1 : i64, seed = 9 : i64, kernel = @" in program.host
+
+
+def test_most_iterations_and_ranks(tiny_ir: Path, tmp_path: Path) -> None:
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "0", "--rank", "24")
+    assert {kernel.layout.iterations for kernel in program.kernels} == {24}
+    assert compiled(tiny_ir, tmp_path, "--decompose-layers", "0", "--rank", "1").launches[0].rank == 1
+
+
+def test_thresholds_table(tiny_ir: Path, tmp_path: Path) -> None:
+    table = tmp_path / "thresholds.toml"
+    sites = "qkv = 3.5\no = 1.0\ngate_up = 2.0\ndown = 0.5\n"
+    table.write_text(f"capacity_percent = 10.0\nmin_tokens_percent = 25.0\n\n[thresholds.1]\n{sites}")
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1", "--outliers", str(table))
+    assert "capacity = 7 : i64, threshold = 3.500000e+00 : f32, min_count = 6 : i64" in program.host
+    assert str(tmp_path) not in program.host + repr(program.options)
+
+
+def test_no_layers_is_the_dense_model(tiny_ir: Path, tmp_path: Path) -> None:
+    program = compiled(tiny_ir, tmp_path)
+    assert (program.kernels, program.launches) == ((), ())
+    assert "dcom.decompose" not in program.host and "linalg.matmul" in program.host
+
+
+def test_machine_of_a_file(tiny_ir: Path, tmp_path: Path) -> None:
+    text = SHIPPED.read_text()
+    for key, value in (("rows", 4), ("cols", 4), ("mac_rows", 4), ("mac_cols", 4), ("buffer_bytes", 3072)):
+        text = text.replace(f"\n{key} = {getattr_shipped(key)}", f"\n{key} = {value}")
+    path = tmp_path / "small.toml"
+    path.write_text(text.replace('"dcom-16x16"', '"small"'))
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "0", "--machine", str(path))
+    assert program.machine == load_machine(str(path))
+    assert (program.machine.name, program.machine.grid.rows) == ("small", 4)
+    assert {kernel.layout.slice_rows for kernel in program.kernels} == {8}
+
+
+def getattr_shipped(key: str) -> int:
+    shipped = load_machine("dcom-16x16")
+    part = shipped.grid if key in ("rows", "cols") else shipped.cluster
+    return int(getattr(part, key))
+
+
+def test_stored_activations(tiny_ir: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((48, 64)).astype(np.float32)
+    archive = tmp_path / "x.npz"
+    np.savez(archive, **{"layer1.qkv": x, "layer1.o": x.reshape(2, 24, 64)})
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1", "--activations", str(archive))
+    assert sorted(program.activations) == ["layer1.o", "layer1.qkv"]
+    assert all((stored == x.astype(np.float16)).all() for stored in program.activations.values())
+
+
+def test_same_program_from_any_folder(tiny_ir: Path, tmp_path: Path) -> None:
+    files: list[bytes] = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "tiny.mlir").write_bytes(tiny_ir.read_bytes())
+        compiled(folder / "tiny.mlir", folder, "--decompose-layers", "1")
+        files.append((folder / "prog.bin").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_emit_dcom(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "dcom")
+    assert text.count("dcom.decompose ") == 4 and text.count("dcom.outlier_split ") == 4
+    assert text.count("dcom.matmul ") == 7  # q, k, v share their factors, and gate and up
+    assert "kernel = @" not in text and "cluster." not in text
+    assert 'loc("model.layers.1.self_attn' in text
+
+
+def test_emit_cluster(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "cluster")
+    assert text.count("cluster.kernel @") == 2 and "isa." not in text
+    assert "mapping = {" in text and "banks = {" in text
+
+
+def test_emit_isa(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "isa")
+    assert text.count("isa.kernel @") == 2 and "cluster." not in text
+    assert "isa.mv.col" in text and '"z = A^T u"' in text
+
+
+def test_emit_asm_assembles_to_the_same_program(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "asm")
+    (tmp_path / "prog.s").write_text(text)
+    assert main(["asm", str(tmp_path / "prog.s"), "-o", str(tmp_path / "again.bin")]) == 0
+    compiled(tiny_ir, tmp_path, "--decompose-layers", "1")
+    assert (tmp_path / "again.bin").read_bytes() == (tmp_path / "prog.bin").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["dcom", "asm"])
+def test_emit_to_a_file(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str) -> None:
+    options = ["--decompose-layers", "1", "--sites", "o", "--emit", stage]
+    assert printed(tiny_ir, capsys, *options, "-o", str(tmp_path / "out")) == ""
+    assert (tmp_path / "out").read_text() == printed(tiny_ir, capsys, *options, "-o", "-")
+
+
+def test_stages_go_on_from_each_other(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "dcom", "-o", str(tmp_path / "dcom.mlir"))
+    lowered = printed(tmp_path / "dcom.mlir", capsys, "--emit", "isa")
+    assert lowered == printed(tiny_ir, capsys, "--decompose-layers", "1", "--emit", "isa")
+
+
+def test_dump_ir_dir(tiny_ir: Path, tmp_path: Path) -> None:
+    dumps = tmp_path / "dumps" / "here"
+    compiled(tiny_ir, tmp_path, "--decompose-layers", "1", "--dump-ir-dir", str(dumps))
+    assert sorted(path.name for path in dumps.iterdir()) == [
+        "00-input.mlir",
+        "01-dcom-insert-outlier-split.mlir",
+        "02-dcom-decompose-activations.mlir",
+        "03-dcom-preserve-decomposed.mlir",
+        "04-lower-dcom-to-cluster.mlir",
+        "05-cluster-map.mlir",
+        "06-cluster-schedule.mlir",
+        "07-lower-cluster-to-isa.mlir",
+    ]
+
+
+def test_every_instruction_says_where_it_comes_from(tiny_ir: Path, tmp_path: Path) -> None:
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1,2")
+    for kernel in program.kernels:
+        assert "?" not in kernel.locations
+        assert all("modeling_llama.py:" in location for location in kernel.locations)
+    assert program.launches[0].location.startswith("model.layers.1.self_attn")
+    assert program.launches[-1].location.startswith("model.layers.2.mlp")
+
+
+def test_what_was_made_is_said_on_stderr(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1")
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith("compiled 1 layers: 4 decompositions by 2 kernels of ")
+    assert program.machine.hash in streams.err
+
+
+def test_layers() -> None:
+    assert parse_layers("10,15") == (10, 15)
+    assert parse_layers(" 3, 1-2 ,2") == (1, 2, 3)
+    assert parse_layers("") == ()
+    for text in ("a", "1-", "-1", "3-1", "1.5", "1 2"):
+        with pytest.raises(DcomError, match="is no layer; write numbers and ranges"):
+            parse_layers(text)
+
+
+MISTAKES = [
+    (["--decompose-layers", "4"], "error: layer 4 does not exist; the model has layers 0 to 3"),
+    (["--decompose-layers", "x"], "error: --decompose-layers: 'x' is no layer"),
+    (["--decompose-layers", "1", "--rank", "0"], "error: rank 0 is not between 1 and 24; site qkv of layer 1"),
+    (["--decompose-layers", "1", "--rank", "25"], "error: rank 25 is not between 1 and 24; site qkv of layer 1"),
+    (["--decompose-layers", "1", "--rank", "-3"], "error: rank -3 is not between 1 and 24"),
+    (["--decompose-layers", "1", "--iterations", "9"], "error: iterations 9 is not between the rank 10 and 24"),
+    (["--decompose-layers", "1", "--iterations", "25"], "error: iterations 25 is not between the rank 10 and 24"),
+    (["--decompose-layers", "1", "--sites", "qkv,k"], "error: unknown site 'k'; known: down, gate_up, o, qkv"),
+    (["--decompose-layers", "1", "--sites", "gateup"], "error: unknown site 'gateup'; did you mean 'gate_up'?"),
+    (["--decompose-layers", "1", "--sites", ""], "error: unknown site ''"),
+    (["--decompose-layers", "1", "--seed", "-1"], "error: seed -1 is not between 0 and 2^63 - 1"),
+    (["--decompose-layers", "1", "--reorthogonalisation", "0"], "error: reorthogonalisation 0 is below 1"),
+    (["--decompose-layers", "1", "--outliers", "101"], "error: --outliers 101 is no percentage; give 0 to 100"),
+    (["--decompose-layers", "1", "--outliers", "-1"], "error: --outliers -1 is no percentage"),
+    (["--decompose-layers", "1", "--outliers", "nan"], "error: --outliers nan is no percentage"),
+    (["--decompose-layers", "1", "--outliers", "none.toml"], "error: cannot read none.toml: No such file"),
+    (["--decompose-layers", "1", "--machine", "dcom-8x8"], "error: unknown machine 'dcom-8x8'"),
+    (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read machine file none.toml"),
+    (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
+    (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
+    (["--decompose-layers", "1", "--rnak", "3"], "error: unrecognized arguments: --rnak 3; see dcomc compile --help"),
+    (["--decompose-layers", "1", "--rank", "ten"], "error: argument --rank: invalid int value: 'ten'"),
+]
+
+
+def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a mistake."""
+    assert main(arguments) == 1
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.count("\n") == 1 and "error: " in streams.err
+    return streams.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), MISTAKES, ids=[" ".join(options[2:] or options) for options, _ in MISTAKES]
+)
+def test_mistakes(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_output(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed(["compile", str(tiny_ir)], capsys) == "error: no output file given; add -o prog.bin\n"
+    assert failed(["compile", str(tiny_ir), "-o", "-"], capsys).startswith("error: a program is no text")
+
+
+def test_output_in_a_missing_folder(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "none" / "prog.bin"
+    error = failed(["compile", str(tiny_ir), "-o", str(output)], capsys)
+    assert error.startswith(f"error: cannot write {output}: No such file or directory; ")
+    assert not output.parent.exists()
+
+
+def test_output_is_kept_where_compiling_fails(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "prog.bin"
+    output.write_bytes(b"before")
+    failed(["compile", str(tiny_ir), "--decompose-layers", "99", "-o", str(output)], capsys)
+    assert output.read_bytes() == b"before"
+
+
+def test_input_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = str(tmp_path / "prog.bin")
+    missing = tmp_path / "none.mlir"
+    assert failed(["compile", str(missing), "-o", output], capsys).startswith(
+        f"error: cannot read {missing}: No such file"
+    )
+    (tmp_path / "binary.mlir").write_bytes(b"\x7fELF\xff\xfe")
+    assert "binary.mlir is not MLIR text" in failed(["compile", str(tmp_path / "binary.mlir"), "-o", output], capsys)
+    (tmp_path / "text.mlir").write_text("func.func @main() {\n  func.return )\n}\n")
+    error = failed(["compile", str(tmp_path / "text.mlir"), "-o", output], capsys)
+    assert error.startswith(f"{tmp_path}/text.mlir:2:15: error: ")
+    (tmp_path / "other.mlir").write_text("func.func @main() {\n  func.return\n}\n")
+    error = failed(["compile", str(tmp_path / "other.mlir"), "--decompose-layers", "0", "-o", output], capsys)
+    assert "error: the module has no call with a dcom.layer attribute; " in error
+    assert not (tmp_path / "prog.bin").exists()
+
+
+def test_buffers_that_are_too_small(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(SHIPPED.read_text().replace("buffer_bytes = 65536", "buffer_bytes = 512"))
+    arguments = ["compile", str(tiny_ir), "--decompose-layers", "1", "--machine", str(path), "-o", str(tmp_path / "x")]
+    error = failed(arguments, capsys)
+    assert error.startswith("error: kernel @lanczos_24x64_k15_r2_s0 needs ") and "has 512 in a cluster" in error
+    assert not (tmp_path / "x").exists()
+
+
+BAD_ACTIVATIONS = [
+    ({"layer2.qkv": np.zeros((48, 64))}, "activations 'layer2.qkv' belong to no launch; the launches are: layer1.qkv"),
+    ({"layer1.qkv": np.zeros((24, 64))}, "activations 'layer1.qkv' have shape (24, 64); layer1.qkv takes (48, 64)"),
+    ({"layer1.qkv": np.full((48, 64), np.nan)}, ", layer1.qkv has nan at (0, 0); every value must be finite"),
+    ({"layer1.qkv": np.full((48, 64), 1e5)}, "activations 'layer1.qkv' overflow binary16; scale them"),
+    ({"layer1.qkv": np.zeros(64)}, ", layer1.qkv is no real matrix"),
+    ({"layer1.qkv": np.zeros((48, 64), complex)}, ", layer1.qkv is no real matrix"),
+    ({"layer1.qkv": np.array([["a", "b"]])}, ", layer1.qkv is no real matrix"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), BAD_ACTIVATIONS, ids=[message for _, message in BAD_ACTIVATIONS])
+def test_activations_that_do_not_fit(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    options = ["--decompose-layers", "1", "--sites", "qkv", "--activations", str(tmp_path / "x.npz")]
+    assert message in failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]

@@ -1,0 +1,274 @@
+"""`dcomc sim`: tables, statistics, where activations come from, and every mistake."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dcomc.activations import made_from_seed
+from dcomc.cli import main
+from dcomc.container import read_program
+from runtime.accelerator import run_kernel, time_kernel
+from runtime.lanczos import bidiagonalise, optimal_error, relative_error, truncate
+
+KEYS = {"layer", "site", "rows", "cols", "rank", "iterations", "cycles", "relative_error", "optimal_error"}
+SHIPPED = Path(__file__).resolve().parents[2] / "dcomc" / "configs" / "machines" / "dcom-16x16.toml"
+
+
+@pytest.fixture(scope="module")
+def program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Layer 1 of `tiny`, 2 prompts of 24 tokens: three launches of 64 channels and one of 160."""
+    path = tmp_path_factory.mktemp("compiled") / "prog.bin"
+    assert main(["compile", str(tiny_ir), "--decompose-layers", "1", "--rank", "4", "-o", str(path)]) == 0
+    return path
+
+
+def simulated(program: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
+    stats = tmp_path / "stats.json"
+    assert main(["sim", str(program), *options, "--stats", str(stats)]) == 0
+    return json.loads(stats.read_text())
+
+
+def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a mistake."""
+    capsys.readouterr()
+    assert main(["sim", *arguments]) == 1
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.count("\n") == 1 and "error: " in streams.err
+    return streams.err
+
+
+def matrix(rows: int, cols: int, seed: int = 0) -> np.ndarray:
+    return made_from_seed(rows, cols, seed)
+
+
+def test_statistics(program: Path, tmp_path: Path) -> None:
+    stats = simulated(program, tmp_path)
+    machine = read_program(str(program)).machine
+    assert stats["machine"] == {"name": "dcom-16x16", "hash": machine.hash}
+    assert (stats["clock_hz"], stats["engine"], stats["seed"]) == (10**9, "reference", 0)
+    entries = stats["decompositions"]
+    assert [(e["layer"], e["site"]) for e in entries] == [(1, "qkv"), (1, "o"), (1, "gate_up"), (1, "down")]
+    assert [(e["rows"], e["cols"]) for e in entries] == [(24, 64)] * 3 + [(24, 160)]
+    for entry in entries:
+        assert set(entry) >= KEYS
+        assert (entry["rank"], entry["iterations"], entry["prompts"], entry["steps"]) == (4, 9, 2, [9, 9])
+        assert entry["input"] == "made from seed 0"
+        assert entry["cycles"] == sum(entry["causes"].values()) > 0
+        assert entry["seconds"] == entry["cycles"] / 1e9
+        assert 0 < entry["array_busy"] < 1 and 0 < entry["bank_busy"] < 1
+        assert entry["optimal_error"] <= entry["relative_error"] < 1.05 * entry["optimal_error"] < 1
+    assert stats["total_cycles"] == sum(entry["cycles"] for entry in entries)
+
+
+def test_table(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stats = simulated(program, tmp_path)
+    streams = capsys.readouterr()
+    assert streams.err == ""
+    lines = streams.out.splitlines()
+    assert lines[0] == f"machine: dcom-16x16 ({stats['machine']['hash']}), 1 GHz"
+    assert lines[1] == "activations: made from seed 0"
+    header = ["layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal"]
+    assert next(line.split() for line in lines if "shape" in line) == header
+    for entry in stats["decompositions"]:
+        (row,) = (line for line in lines if re.match(rf" +1 +{entry['site']} ", line))
+        assert f"2 x 24 x {entry['cols']}" in row
+        assert row.split()[7:9] == ["4", "9"]
+        assert row.split()[9] == f"{entry['cycles']:,}"
+        assert row.split()[-4] == f"{entry['array_busy']:.1%}"
+        assert row.split()[-2:] == [f"{entry['relative_error']:.4f}", f"{entry['optimal_error']:.4f}"]
+    assert f"total: 4 decompositions, {stats['total_cycles']:,} cycles, " in streams.out
+
+
+def test_numbers_are_those_of_the_kernels(program: Path, tmp_path: Path) -> None:
+    """An entry against kernels run one by one, and against float64."""
+    x = np.concatenate([matrix(24, 64), 100 * matrix(24, 64, 1)])
+    np.save(tmp_path / "x.npy", x)
+    entry = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
+    loaded = read_program(str(program))
+    results = [run_kernel(loaded.kernels[0], loaded.machine, prompt) for prompt in np.split(x, 2)]
+    approximations = [u @ core @ v for u, core, v in (truncate(result.factors, 4) for result in results)]
+    assert entry["cycles"] == sum(result.timing.cycles for result in results)
+    assert entry["relative_error"] == pytest.approx(
+        relative_error(x, np.eye(48), np.eye(48), np.concatenate(approximations))
+    )
+    best = [optimal_error(prompt, 4) * np.linalg.norm(prompt) for prompt in np.split(x, 2)]
+    assert entry["optimal_error"] == pytest.approx(np.linalg.norm(best) / np.linalg.norm(x))
+    exact = [
+        u @ core @ v for u, core, v in (truncate(bidiagonalise(p.astype(np.float64), 9), 4) for p in np.split(x, 2))
+    ]
+    assert entry["relative_error"] == pytest.approx(
+        np.linalg.norm(x - np.concatenate(exact)) / np.linalg.norm(x), rel=0.01
+    )
+
+
+def test_timing_only_gives_the_same_cycles(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timed, full = simulated(program, tmp_path, "--timing-only"), simulated(program, tmp_path)
+    assert timed["engine"] == "timing only"
+    assert "activations: none: timing only" in capsys.readouterr().out
+    for one, other in zip(timed["decompositions"], full["decompositions"], strict=True):
+        assert one["relative_error"] is one["optimal_error"] is None
+        assert one["steps"] == []
+        for key in ("cycles", "causes", "instructions", "bank_bytes", "array_busy", "bank_busy"):
+            assert one[key] == other[key], key
+    loaded = read_program(str(program))
+    assert timed["decompositions"][3]["cycles"] == 2 * time_kernel(loaded.kernels[1], loaded.machine).cycles
+
+
+def test_two_runs_give_identical_statistics(program: Path, tmp_path: Path) -> None:
+    texts: list[bytes] = []
+    for seed in ("7", "7", "8"):
+        simulated(program, tmp_path, "--seed", seed)
+        texts.append((tmp_path / "stats.json").read_bytes())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_array_for_every_launch_of_its_shape(program: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", matrix(48, 64).reshape(2, 24, 64))
+    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))
+    sources = [entry["input"] for entry in stats["decompositions"]]
+    assert sources == [str(tmp_path / "x.npy")] * 3 + ["made from seed 0"]
+    assert len({entry["relative_error"] for entry in stats["decompositions"][:3]}) == 1
+
+
+def test_archive_by_launch(program: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **{"layer1.down": matrix(48, 160), "layer1.o": matrix(48, 64).astype(np.float16)})
+    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npz"))
+    sources = [entry["input"] for entry in stats["decompositions"]]
+    assert sources == ["made from seed 0", str(tmp_path / "x.npz")] * 2
+
+
+def test_stored_activations(tiny_ir: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **{"layer1.o": matrix(48, 64, 5)})
+    program = tmp_path / "prog.bin"
+    options = ["--decompose-layers", "1", "--sites", "qkv,o", "--activations", str(tmp_path / "x.npz")]
+    assert main(["compile", str(tiny_ir), *options, "-o", str(program)]) == 0
+    stored = simulated(program, tmp_path)["decompositions"]
+    assert [entry["input"] for entry in stored] == ["made from seed 0", "stored in the program"]
+    np.save(tmp_path / "half.npy", matrix(48, 64, 5).astype(np.float16))
+    given = simulated(program, tmp_path, "--input", str(tmp_path / "half.npy"))["decompositions"]
+    assert given[1]["input"] == str(tmp_path / "half.npy")  # what is given goes before what is stored
+    assert given[1]["relative_error"] == stored[1]["relative_error"]
+
+
+def test_breakdown_is_seen_in_the_steps(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.concatenate([np.zeros((24, 64)), np.outer(np.ones(24), np.arange(64))])
+    np.save(tmp_path / "x.npy", x)
+    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))
+    entry = stats["decompositions"][0]
+    assert entry["steps"][0] == 0 and entry["steps"][1] in (1, 2)
+    assert entry["relative_error"] < 1e-3
+    assert f" 0-{entry['steps'][1]} " in capsys.readouterr().out
+    np.save(tmp_path / "x.npy", np.zeros((48, 64)))
+    entry = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
+    assert (entry["relative_error"], entry["optimal_error"]) == (0.0, 0.0)
+
+
+def test_program_that_decomposes_nothing(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", str(tiny_ir), "-o", str(tmp_path / "prog.bin")]) == 0
+    stats = simulated(tmp_path / "prog.bin", tmp_path)
+    assert (stats["decompositions"], stats["total_cycles"]) == ([], 0)
+    assert "the program decomposes nothing" in capsys.readouterr().out
+
+
+def test_machine_that_is_the_programs(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "same.toml").write_text(SHIPPED.read_text().replace('"dcom-16x16"', '"another name"'))
+    simulated(program, tmp_path, "--timing-only", "--machine", str(tmp_path / "same.toml"))
+
+
+def test_machine_that_is_not(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other.toml").write_text(SHIPPED.read_text().replace("add = 2 ", "add = 3 "))
+    error = failed([str(program), "--machine", str(tmp_path / "other.toml")], capsys)
+    assert re.match(
+        r"error: the program is for machine dcom-16x16 \(\w{16}\), not dcom-16x16 \(\w{16}\); compile it", error
+    )
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    (
+        "x.npy",
+        np.zeros((24, 64)),
+        "has shape (24, 64), which is that of no launch; the launches are: layer1.qkv 48 x 64",
+    ),
+    ("x.npy", np.zeros((3, 24, 64)), "has shape (3, 24, 64), which is that of no launch"),
+    ("x.npy", np.zeros((64, 48)), "has shape (64, 48), which is that of no launch"),
+    ("x.npy", np.zeros(48 * 64), "is no real matrix; give [rows, columns] or [prompts, rows, columns] of numbers"),
+    ("x.npy", np.zeros((48, 0)), "is no real matrix"),
+    ("x.npy", np.zeros((48, 64), complex), "is no real matrix"),
+    ("x.npy", np.full((48, 64), np.nan), "has nan at (0, 0); every value must be finite"),
+    ("x.npy", np.diag([1, np.inf]), "has inf at (1, 1); every value must be finite"),
+    ("x.npy", np.full((48, 64), 1e60), "layer1.qkv: the activation's norm is beyond binary32"),
+    (
+        "x.npz",
+        {"layer2.qkv": np.zeros((48, 64))},
+        "has no array for a launch of the program; the launches are: layer1.qkv",
+    ),
+    (
+        "x.npz",
+        {"layer1.qkv": np.zeros((48, 65))},
+        "layer1.qkv has shape (48, 65); the program takes layer1.qkv 48 x 64",
+    ),
+    ("x.npz", {"layer1.qkv": np.full((48, 64), np.nan)}, "layer1.qkv has nan at (0, 0)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG, ids=[message[:40] for *_, message in WRONG])
+def test_input_that_does_not_fit(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: Any, message: str
+) -> None:
+    if isinstance(value, dict):
+        np.savez(tmp_path / name, **value)
+    else:
+        np.save(tmp_path / name, value)
+    arguments = [str(program), "--input", str(tmp_path / name), "--stats", str(tmp_path / "stats.json")]
+    assert message in failed(arguments, capsys)
+    assert not (tmp_path / "stats.json").exists()
+
+
+def test_input_that_is_no_array(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(name: str) -> str:
+        return failed([str(program), "--input", str(tmp_path / name)], capsys)
+
+    assert f"error: cannot read {tmp_path}/none.npy: No such file" in error("none.npy")
+    (tmp_path / "text.npy").write_text("1 2 3\n")
+    assert "text.npy is no NumPy file, or it is damaged" in error("text.npy")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    assert "empty.npz is no NumPy file, or it is damaged" in error("empty.npz")
+    np.savez(tmp_path / "x.npz", **{"layer1.qkv": matrix(48, 64)})
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:5000])
+    assert "cut.npz is no NumPy file, or it is damaged" in error("cut.npz")
+    (tmp_path / "named.npy").write_bytes((tmp_path / "x.npz").read_bytes())
+    assert "named.npy holds named arrays; give it the ending .npz" in error("named.npy")
+    np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
+    assert "x.npy is no NumPy file, or it is damaged" in error("x.npy")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_archives_give_one_line(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], compressed: bool
+) -> None:
+    """Whatever byte is wrong: an error of one line, or an archive that happens to be whole."""
+    path = tmp_path / "x.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **{"layer1.o": np.arange(48.0).reshape(6, 8)})
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        failed([str(program), "--input", str(path)], capsys)
+
+
+def test_mistakes(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed([str(program), "--seed", "-1"], capsys) == "error: --seed -1 is negative; give 0 or more\n"
+    error = failed([str(program), "--timing-only", "--input", "x.npy"], capsys)
+    assert error == "error: --timing-only needs no --input; leave one of them out\n"
+    assert "error: unknown machine 'none'" in failed([str(program), "--machine", "none"], capsys)
+    assert "unrecognized arguments: --sead" in failed([str(program), "--sead", "1"], capsys)
+    missing = failed([str(tmp_path / "none.bin")], capsys)
+    assert missing.startswith(f"error: cannot read {tmp_path}/none.bin: No such file")
+    (tmp_path / "text.bin").write_text("module {}\n")
+    assert "text.bin" in failed([str(tmp_path / "text.bin")], capsys)
+    error = failed([str(program), "--timing-only", "--stats", str(tmp_path / "none" / "stats.json")], capsys)
+    assert error.startswith(f"error: cannot write {tmp_path}/none/stats.json: No such file or directory")
