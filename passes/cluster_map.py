@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from math import ceil
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
 from dialects.cluster import KernelOp, MatrixOp
+from passes._kernels import dictionary, only
 from runtime.machine import load_machine
 from runtime.operands import COUNT
 
@@ -38,8 +39,7 @@ class ClusterMapPass(ModulePass):
         machine = load_machine(self.machine)
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
-                (matrix,) = (inner for inner in kernel.body.block.ops if isinstance(inner, MatrixOp))
-                rows, cols = matrix.matrix.type.shape
+                rows, cols = only(kernel, MatrixOp).matrix.type.shape
                 slice_rows = _slice(rows, machine.grid.rows, machine.cluster.mac_rows)
                 slice_cols = _slice(cols, machine.grid.cols, machine.cluster.mac_cols)
                 if max(slice_rows, slice_cols) > _LONGEST:
@@ -47,9 +47,7 @@ class ClusterMapPass(ModulePass):
                         f"an activation of {rows} x {cols} gives a cluster {slice_rows} x {slice_cols} elements",
                         hint=f"an instruction counts to {_LONGEST}; trace a shorter sequence or use a larger grid",
                     )
-                kernel.properties["mapping"] = DictionaryAttr(
-                    {"slice_cols": IntegerAttr(slice_cols, i64), "slice_rows": IntegerAttr(slice_rows, i64)}
-                )
+                kernel.properties["mapping"] = dictionary({"slice_rows": slice_rows, "slice_cols": slice_cols})
 
 
 def _slice(length: int, clusters: int, tile: int) -> int:

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import I64, DictionaryAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
 from dialects.cluster import AllocOp, KernelOp, MatrixOp
-from dialects.cluster_types import ROWS, BasisType, CellsType, VectorType
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from passes._kernels import MAPPING, basis_along, dictionary, numbers, only
 from runtime.machine import Machine, load_machine
 from runtime.operands import BYTES, COUNT, AddressKind
 
@@ -55,8 +55,8 @@ class ClusterSchedulePass(ModulePass):
 def _schedule(kernel: KernelOp, machine: Machine) -> None:
     if kernel.mapping is None:
         raise DcomError(f"kernel @{kernel.sym_name.data} has no mapping", hint="run cluster-map first")
-    slices = integers(kernel.mapping)
-    (matrix,) = (op for op in kernel.body.block.ops if isinstance(op, MatrixOp))
+    slices = numbers(kernel, kernel.mapping, MAPPING)
+    matrix = only(kernel, MatrixOp)
     allocs = [op for op in kernel.body.block.ops if isinstance(op, AllocOp)]
     tile_rows, tile_cols = (
         slices["slice_rows"] // machine.cluster.mac_rows,
@@ -72,7 +72,7 @@ def _schedule(kernel: KernelOp, machine: Machine) -> None:
     matrix.properties["chunks"] = IntegerAttr(chunks, i64)
     matrix.properties["offset"] = IntegerAttr(_align(used, machine.tile_bytes), i64)
     kernel.properties["mapping"] = dictionary(slices)
-    kernel.properties["banks"] = dictionary(_banks(kernel, allocs, slices, machine))
+    kernel.properties["banks"] = dictionary(_banks(kernel, slices, machine))
 
 
 def _chunks(
@@ -107,12 +107,11 @@ def _chunks(
     )
 
 
-def _banks(kernel: KernelOp, allocs: list[AllocOp], slices: Mapping[str, int], machine: Machine) -> dict[str, int]:
+def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dict[str, int]:
     """Bank addresses from the launch's base on, each on a whole transfer of the bank."""
     line = machine.bank.stream_bytes_per_cycle
-    bases = [alloc.room.type for alloc in allocs if isinstance(alloc.room.type, BasisType)]
-    u_vectors = next(basis.shape[0] for basis in bases if basis.axis.data == ROWS) - 1
-    v_vectors = next(basis.shape[0] for basis in bases if basis.axis.data != ROWS)
+    u_vectors = basis_along(kernel, ROWS).shape[0] - 1
+    v_vectors = basis_along(kernel, COLS).shape[0]
     block = 2 * slices["slice_rows"] * slices["slice_cols"]
     u_stride = _align(2 * u_vectors * slices["slice_rows"], line)
     sizes = {
@@ -152,13 +151,3 @@ def alloc_bytes(room: object, slices: Mapping[str, int]) -> int:
 
 def _align(size: int, to: int) -> int:
     return ceil(size / to) * to
-
-
-def integers(attribute: DictionaryAttr) -> dict[str, int]:
-    """A dictionary attribute of i64 as numbers."""
-    return {key: cast(IntegerAttr[I64], value).value.data for key, value in attribute.data.items()}
-
-
-def dictionary(values: Mapping[str, int]) -> DictionaryAttr:
-    """Numbers as a dictionary attribute of i64."""
-    return DictionaryAttr({key: IntegerAttr(value, i64) for key, value in sorted(values.items())})

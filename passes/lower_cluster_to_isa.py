@@ -12,7 +12,8 @@ from dcomc.diagnostics import DcomError
 from dialects import cluster, isa
 from dialects.cluster import shift_of
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
-from passes.cluster_schedule import alloc_bytes, integers
+from passes._kernels import BANKS, MAPPING, numbers, only
+from passes.cluster_schedule import alloc_bytes
 from runtime.machine import Machine, load_machine
 from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, INTEGER_REGISTERS, SCALAR_REGISTERS
 from runtime.program import KernelLayout
@@ -20,6 +21,7 @@ from runtime.sequencer import BASE_REGISTER
 
 _BANK, _TURN, _CHUNK, _FIRST_POINTER = 2, 3, 4, 5
 """Integer registers: a bank address, the turn of the loop, bytes of a vector done by chunks, pointers into bases."""
+_PLACED = cluster.MatrixOp | cluster.AllocOp
 _LINE = {ROWS: "col", COLS: "row"}
 """The clusters across the grid's rows are those of a column, and the other way round."""
 
@@ -54,7 +56,12 @@ class LowerClusterToIsaPass(ModulePass):
                     raise DcomError(
                         f"kernel @{kernel.sym_name.data} is not scheduled", hint="run cluster-map and cluster-schedule"
                     )
-                lowered = _Lowering(kernel, integers(kernel.mapping), integers(kernel.banks), machine).kernel()
+                if any(op.offset is None for op in kernel.body.block.ops if isinstance(op, _PLACED)):
+                    raise DcomError(
+                        f"kernel @{kernel.sym_name.data} has something without an offset", hint="run cluster-schedule"
+                    )
+                slices, banks = numbers(kernel, kernel.mapping, MAPPING), numbers(kernel, kernel.banks, BANKS)
+                lowered = _Lowering(kernel, slices, banks, machine).kernel()
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
@@ -71,7 +78,7 @@ class _Lowering:
         self._location: LocationAttr = kernel.location
         self._scalars: dict[SSAValue, int] = {}
         self._pointers: dict[int, int] = {}  # bytes a turn -> register
-        (self._matrix,) = (op for op in kernel.body.block.ops if isinstance(op, cluster.MatrixOp))
+        self._matrix = only(kernel, cluster.MatrixOp)
         self._labels = 0
 
     def kernel(self) -> isa.KernelOp:
@@ -79,7 +86,7 @@ class _Lowering:
             self._lower(op)
         self._emit("halt")
         rows, cols = self._matrix.matrix.type.shape
-        iterations = next(op.count.value.data for op in self._kernel.body.block.ops if isinstance(op, cluster.ForOp))
+        iterations = only(self._kernel, cluster.ForOp).count.value.data
         layout = KernelLayout(rows=rows, cols=cols, iterations=iterations, **self._slices, **self._banks)
         lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, layout, self._kernel.seed.value.data)
         lowered.location = self._kernel.location

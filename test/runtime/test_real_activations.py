@@ -80,7 +80,7 @@ def test_factors(
     )
     for name, value in (("error", error), ("float64", exact), ("optimal", optimal), ("u", off_u), ("v", off_v)):
         record_property(name, value)
-    print(f"\n{site} {x.shape}: {error:.6f}, float64 {exact:.6f}, optimal {optimal:.6f}, UU {off_u:.1e}, VV {off_v:.1e}")
+    print(f"\n{site}: {error:.6f}, float64 {exact:.6f}, optimal {optimal:.6f}; UU {off_u:.1e}, VV {off_v:.1e}")
     assert error == pytest.approx(exact, rel=0.01)
     assert optimal * (1 - 1e-6) <= error <= 1.05 * optimal
     assert max(off_u, off_v) < 2**-9
