@@ -9,6 +9,9 @@ Numbers: data is binary16, sums and scalars are binary32. A product of two binar
 product with binary32 factors is rounded once to it, and takes the binary16 multipliers several turns (assumed: the
 24-bit significand in 11-bit pieces). `tree` adds neighbours pairwise, level by level. Rounding is to nearest even; a
 store to a 16-bit location rounds once, and a NaN is stored as 0x7E00.
+
+Memory: a buffer address, and the bytes used there, are multiples of the element's size, and bank addresses, strides and
+bytes are even. A result must not overlap another operand of its instruction. All else is a fault before it is executed.
 """
 
 from collections.abc import Callable
@@ -66,6 +69,8 @@ class Range:
     operand: str
     access: Access
     size: Callable[[Values, Machine], int]
+    element: int
+    """Bytes of an element; address and size are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "exit.ngt",
         0x04,
         (("a", SREG), ("b", SREG), ("target", TARGET)),
-        "Unless s[a] > s[b] (in the first cluster), leave every loop that does not hold `target`, a later place, and go "
-        "on there.",
+        "Unless s[a] > s[b] (in the first cluster), leave every loop that does not hold `target`, a later place, and "
+        "go on there.",
         Unit.CONTROL,
         costs.CONTROL,
         scalars_read=("a", "b"),
@@ -152,7 +157,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "cluster row i gets those at bank + i * stride. `token` is done with the last byte.",
         Unit.BANK,
         costs.TRANSFER,
-        (Range("buffer", Access.WRITE, costs.bytes),),
+        (Range("buffer", Access.WRITE, costs.bytes, 2),),
     ),
     Instruction(
         "st",
@@ -161,7 +166,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "As `ld`, from the buffers to the bank.",
         Unit.BANK,
         costs.TRANSFER,
-        (Range("buffer", Access.READ, costs.bytes),),
+        (Range("buffer", Access.READ, costs.bytes, 2),),
     ),
     Instruction(
         "fill",
@@ -170,7 +175,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "Set `bytes` bytes at x to zero.",
         Unit.ARRAY,
         costs.Cost(lambda v, m: ceil(v["bytes"] / m.cluster.buffer_write_bytes_per_cycle), costs.one),
-        (Range("x", Access.WRITE, costs.bytes),),
+        (Range("x", Access.WRITE, costs.bytes, 2),),
     ),
     Instruction(
         "mv.row",
@@ -181,9 +186,9 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(costs.row_busy, lambda v, m: costs.tree_latency(m, m.cluster.mac_cols)),
         (
-            Range("y", Access.UPDATE, costs.tile_rows(4)),
-            Range("a", Access.READ, costs.tiles),
-            Range("x", Access.READ, costs.tile_cols(2)),
+            Range("y", Access.UPDATE, costs.tile_rows(4), 4),
+            Range("a", Access.READ, costs.tiles, 2),
+            Range("x", Access.READ, costs.tile_cols(2), 2),
         ),
     ),
     Instruction(
@@ -195,23 +200,24 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(costs.col_busy, lambda v, m: costs.tree_latency(m, m.cluster.mac_rows)),
         (
-            Range("y", Access.UPDATE, costs.tile_cols(4)),
-            Range("a", Access.READ, costs.tiles),
-            Range("x", Access.READ, costs.tile_rows(2)),
+            Range("y", Access.UPDATE, costs.tile_cols(4), 4),
+            Range("a", Access.READ, costs.tiles, 2),
+            Range("x", Access.READ, costs.tile_rows(2), 2),
         ),
     ),
     Instruction(
         "dots",
         0x22,
         (("d", BUFFER), ("basis", BUFFER), ("x", BUFFER), ("count", COUNT), ("length", COUNT)),
-        "d[i] = basis[i] . x for i < count: from zero, for each chunk of as many elements as the array has multipliers, "
-        "in order, d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d binary32.",
+        "d[i] = basis[i] . x for i < count: from zero, for each chunk of as many elements as the array has "
+        "multipliers, in order, d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d "
+        "binary32.",
         Unit.ARRAY,
         costs.Cost(costs.dots_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
         (
-            Range("d", Access.WRITE, costs.floats("count")),
-            Range("basis", Access.READ, costs.basis),
-            Range("x", Access.READ, costs.floats("length")),
+            Range("d", Access.WRITE, costs.floats("count"), 4),
+            Range("basis", Access.READ, costs.basis, 2),
+            Range("x", Access.READ, costs.floats("length"), 4),
         ),
     ),
     Instruction(
@@ -221,7 +227,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "d = x . x, chunk by chunk as `dots`; x and d binary32.",
         Unit.ARRAY,
         costs.Cost(costs.norm_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
-        (Range("d", Access.WRITE, costs.word), Range("x", Access.READ, costs.floats("length"))),
+        (Range("d", Access.WRITE, costs.word, 4), Range("x", Access.READ, costs.floats("length"), 4)),
     ),
     Instruction(
         "subtract",
@@ -232,9 +238,9 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(costs.subtract_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.add),
         (
-            Range("x", Access.UPDATE, costs.floats("length")),
-            Range("basis", Access.READ, costs.basis),
-            Range("c", Access.READ, costs.floats("count")),
+            Range("x", Access.UPDATE, costs.floats("length"), 4),
+            Range("basis", Access.READ, costs.basis, 2),
+            Range("c", Access.READ, costs.floats("count"), 4),
         ),
     ),
     Instruction(
@@ -244,7 +250,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "d = binary16(x * s[by]), the product rounded to binary32 first; x binary32.",
         Unit.ARRAY,
         costs.Cost(costs.scale_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.convert),
-        (Range("d", Access.WRITE, costs.halves("length")), Range("x", Access.READ, costs.floats("length"))),
+        (Range("d", Access.WRITE, costs.halves("length"), 2), Range("x", Access.READ, costs.floats("length"), 4)),
         scalars_read=("by",),
     ),
     Instruction(
@@ -254,7 +260,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "x[i] of the first cluster of each row = tree of x[i] over the row's clusters, an odd one passing through.",
         Unit.ROW_LINKS,
         costs.reduce(costs.cols),
-        (Range("x", Access.UPDATE, costs.floats("length")),),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
     ),
     Instruction(
         "reduce.col",
@@ -263,7 +269,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "As `reduce.row`, over the clusters of each column.",
         Unit.COLUMN_LINKS,
         costs.reduce(costs.rows),
-        (Range("x", Access.UPDATE, costs.floats("length")),),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
     ),
     Instruction(
         "bcast.row",
@@ -272,7 +278,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "x of every cluster of a row = x of its first cluster.",
         Unit.ROW_LINKS,
         costs.broadcast(costs.cols),
-        (Range("x", Access.UPDATE, costs.floats("length")),),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
     ),
     Instruction(
         "bcast.col",
@@ -281,7 +287,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "x of every cluster of a column = x of its first cluster.",
         Unit.COLUMN_LINKS,
         costs.broadcast(costs.rows),
-        (Range("x", Access.UPDATE, costs.floats("length")),),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
     ),
     Instruction(
         "s.li",
@@ -299,7 +305,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = x",
         Unit.SCALAR,
         costs.SCALAR_COPY,
-        (Range("x", Access.READ, costs.word),),
+        (Range("x", Access.READ, costs.word, 4),),
         scalars_written=("d",),
     ),
     Instruction(
@@ -309,7 +315,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "x = s[a]",
         Unit.SCALAR,
         costs.SCALAR_COPY,
-        (Range("x", Access.WRITE, costs.word),),
+        (Range("x", Access.WRITE, costs.word, 4),),
         scalars_read=("a",),
     ),
     Instruction(

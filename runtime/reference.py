@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Unit
 from runtime.machine import Machine
 from runtime.operands import SCALAR_REGISTERS, Values
-from runtime.sequencer import Issue, MachineFault
+from runtime.sequencer import Issue
 
 Array = NDArray[Any]
 Single = NDArray[np.float32]
@@ -53,15 +54,13 @@ class ReferenceEngine:
         """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
 
         Raises:
-            MachineFault: an address outside the buffer or the bank.
+            MachineFault: memory that the instruction may not touch.
         """
+        check_access(issue, self.machine, self.banks.shape[1])
         meaning = _MEANINGS.get(issue.mnemonic)
         if meaning is not None:
-            try:
-                with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
-                    meaning(self, issue.values)
-            except MachineFault as fault:
-                raise MachineFault(f"instruction {issue.index}, {issue.word}: {fault.what}") from fault
+            with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
+                meaning(self, issue.values)
 
     def leaves(self, issue: Issue) -> bool:
         """Whether `exit.ngt` leaves: the first cluster's scalars decide."""
@@ -71,10 +70,6 @@ class ReferenceEngine:
     def view(self, address: int | float, count: int, kind: type[np.generic]) -> Array:
         """`count` elements in every cluster's buffer, [rows, cols, count], in place."""
         start, size = int(address), count * np.dtype(kind).itemsize
-        if start < 0 or start + size > self.machine.cluster.buffer_bytes:
-            raise MachineFault(
-                f"bytes {start} to {start + size} are outside the buffer of {self.machine.cluster.buffer_bytes}"
-            )
         return self.buffers[:, :, start : start + size].view(kind)
 
     def single(self, address: int | float, count: int | float) -> Single:
@@ -100,14 +95,10 @@ def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
 
 def _transfer(engine: ReferenceEngine, v: Values, to_buffer: bool) -> None:
     size, bank = int(v["bytes"]), int(v["bank"])
-    rows, cols = int(v["rows"]) or engine.machine.grid.rows, int(v["cols"]) or engine.machine.grid.cols
-    if rows > engine.machine.grid.rows or cols > engine.machine.grid.cols:
-        raise MachineFault(f"{rows} x {cols} clusters are more than the grid has")
+    rows, cols = transfer_extent(v, engine.machine)
     buffers = engine.view(v["buffer"], size, np.uint8)
     for row in range(rows):
         start = bank + row * int(v["stride"])
-        if start < 0 or start + size > engine.banks.shape[1]:
-            raise MachineFault(f"bytes {start} to {start + size} are outside the launch's {engine.banks.shape[1]}")
         if to_buffer:
             buffers[row, :cols] = engine.banks[:cols, start : start + size]
         else:

@@ -52,7 +52,7 @@ def test_costs_are_defined_for_every_value(row: Instruction) -> None:
         ([HALT, replace(LI, mnemonic="halt")], "same mnemonic or opcode"),
         ([HALT, replace(LI, opcode=0)], "same mnemonic or opcode"),
         ([replace(LI, operands=(("d", IREG), ("d", IREG)))], "li: operand names are ambiguous"),
-        ([replace(LI, ranges=(Range("x", instructions.Access.READ, lambda v, m: 4),))], "li: operand names"),
+        ([replace(LI, ranges=(Range("x", instructions.Access.READ, lambda v, m: 4, 4),))], "li: operand names"),
         ([replace(LI, scalars_read=("s",))], "li: operand names are ambiguous or unknown"),
         ([replace(LI, scalars_written=("s",))], "li: operand names are ambiguous or unknown"),
         ([replace(LI, operands=tuple((f"d{i}", IMMEDIATE) for i in range(3)))], "li: operands overflow the word"),
