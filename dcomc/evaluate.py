@@ -18,6 +18,9 @@ Array: TypeAlias = NDArray[Any]
 _ROWS = 64
 """Positions whose logits are looked at together: bounds the float64 copies."""
 
+_MOST_LOSS = 700.0
+"""The mean loss whose exp is still a float."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -82,8 +85,16 @@ class Scores:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean negative log-likelihood of a predicted token."""
-        return exp(self.loss / self.predictions)
+        """exp of the mean negative log-likelihood of a predicted token.
+
+        Raises:
+            DcomError: it is beyond a float.
+        """
+        mean = self.loss / self.predictions
+        if mean > _MOST_LOSS:
+            what = f"the mean negative log-likelihood is {mean:.3g}, beyond that of any text"
+            raise DcomError(what, hint="look for damage in the weights")
+        return exp(mean)
 
     @property
     def top1_agreement(self) -> float:

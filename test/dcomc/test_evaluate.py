@@ -70,6 +70,15 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary() -> No
     assert evaluation.scores["same"].max_logit_difference == 0
 
 
+def test_a_perplexity_beyond_a_float_is_an_error() -> None:
+    (window,) = split_windows([0, 0], 1, 2)
+    wrong = np.float32([[[0, 1e4], [0, 1e4]]])
+    scores = Scores()
+    scores.add(window, wrong, wrong, "it")
+    with pytest.raises(DcomError, match=r"the mean negative log-likelihood is 1e\+04, beyond that of any text"):
+        _ = scores.perplexity
+
+
 def test_logits_that_cannot_be_compared() -> None:
     (window,) = split_windows(range(4), 1, 4)
     good = np.zeros((1, 4, 5), np.float32)
