@@ -53,7 +53,7 @@ def _launch(op: DecomposeOp) -> Launch:
             f"the decomposition of layer {op.layer.value.data}, site {op.site.data}, has no kernel",
             hint="run lower-dcom-to-cluster",
         )
-    prompts, _, _ = op.factors.type.dimensions
+    prompts, _, _ = op.factors.type.blocks
     return Launch(
         kernel=op.kernel.string_value(),
         layer=op.layer.value.data,

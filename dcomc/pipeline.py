@@ -34,6 +34,8 @@ class Decomposition:
     outlier_percent: float = 0.0
     thresholds: str | None = None
     """A thresholds table, which takes the place of `outlier_percent`."""
+    block: int | None = None
+    """Tokens that share a basis; all of a prompt unless given."""
 
 
 def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
@@ -57,6 +59,7 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
             iterations=options.iterations,
             reorthogonalisation=options.reorthogonalisation,
             seed=options.seed,
+            block=options.block,
         )
     )
     passes.append(DcomPreserveDecomposedPass())

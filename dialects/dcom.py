@@ -1,8 +1,9 @@
 """The `dcom` dialect, Level 1: low-rank factors of activations, and the outlier channels kept exact beside them.
 
 An activation is a 2-D tensor of B*S rows and H channels. Its rows are prompt-major: prompt b holds rows b*S to
-(b+1)*S - 1, and each prompt is decomposed on its own. A prompt X is held as U core V (the paper's Eq. 2), and as long
-as only linear operations follow, the factors take the tensor's place: (U core V) W = U core (V W) (Eq. 6).
+(b+1)*S - 1. Each prompt, or each block of T of its rows, is decomposed on its own. A block X is held as U core V (the
+paper's Eq. 2), and as long as only linear operations follow, the factors take the tensor's place:
+(U core V) W = U core (V W) (Eq. 6).
 
 `dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition.
 """
@@ -177,14 +178,16 @@ class OutlierSplitOp(IRDLOperation):
 
 @irdl_op_definition
 class DecomposeOp(IRDLOperation):
-    """Decompose each prompt by Lanczos bidiagonalisation with reorthogonalisation (the paper's Algorithm 1).
+    """Decompose each block by Lanczos bidiagonalisation with reorthogonalisation (the paper's Algorithm 1).
+
+    The result's type says what a block is: a prompt, or T rows of it, the last ones filled up with zero rows.
 
     After k = `iterations` steps, or fewer at a breakdown, X ~ U B V with B bidiagonal; the SVD P diag(s) Q^T of B then
     truncates to the rank R: U P[:, :R], core diag(s[:R]), Q^T[:R] V. Where nothing is cut off (R = k, or a breakdown
     after at most R steps) the factors stay U, B, V, with zero columns for missing steps. `runtime/lanczos.py` is the
     definition; `kernel` names the accelerator's program for it, once there is one.
 
-    `input` f16 or f32 [B*S, H]; the result has the same shape and element type, at rank R <= k <= min(S, H).
+    `input` f16 or f32 [B*S, H]; the result has the same shape and element type, at rank R <= k <= min(T, H).
     """
 
     name = "dcom.decompose"
@@ -230,11 +233,11 @@ class DecomposeOp(IRDLOperation):
     def verify_(self) -> None:
         _verify_place(self.layer, self.site)
         _verify_rows(self.input.type, self.factors.type)
-        _, rows, cols = self.factors.type.dimensions
+        _, rows, cols = self.factors.type.blocks
         rank, iterations = self.factors.type.rank.data, self.iterations.value.data
         if not rank <= iterations <= min(rows, cols):
             raise VerifyException(
-                f"iterations {iterations} is not between the rank {rank} and min(S, H) = {min(rows, cols)}"
+                f"iterations {iterations} is not between the rank {rank} and min(T, H) = {min(rows, cols)}"
             )
         if self.reorthogonalisation.value.data < 0:
             raise VerifyException(f"reorthogonalisation {self.reorthogonalisation.value.data} is negative")
@@ -262,11 +265,8 @@ class MatmulOp(IRDLOperation):
         super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
 
     def verify_(self) -> None:
-        batch, rows, cols = self.input.type.dimensions
-        _verify_weight(self.weight.type, cols, self.input.type.element_type)
-        expected = FactoredType.get(
-            batch, rows, self.weight.type.get_shape()[1], self.input.type.rank.data, self.input.type.element_type
-        )
+        _verify_weight(self.weight.type, self.input.type.dimensions[2], self.input.type.element_type)
+        expected = self.input.type.with_cols(self.weight.type.get_shape()[1])
         if self.result.type != expected:
             raise VerifyException(f"result type {self.result.type} is not {expected}")
 

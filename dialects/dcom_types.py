@@ -14,25 +14,34 @@ Element: TypeAlias = Float16Type | Float32Type
 """The element type of an activation."""
 
 
-def _parse(parser: AttrParser, keyword: str) -> Sequence[Attribute]:
-    """Parse `<BxSxN, keyword R, element>`."""
-    with parser.in_angle_brackets():
-        shape = ArrayAttr([IntAttr(dimension) for dimension in parser.parse_dimension_list()])
-        parser.parse_punctuation(",")
-        parser.parse_keyword(keyword)
-        size = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
-        parser.parse_punctuation(",")
-        start = parser.pos
-        element = parser.parse_type()
-        if not isinstance(element, Element):
-            parser.raise_error("expected the element type f16 or f32", start, parser.pos)
-        return shape, size, element
+def _parse_shape(parser: AttrParser) -> ArrayAttr[IntAttr]:
+    """Parse `BxSxN,`."""
+    shape = ArrayAttr([IntAttr(dimension) for dimension in parser.parse_dimension_list()])
+    parser.parse_punctuation(",")
+    return shape
 
 
-def _print(printer: Printer, shape: ArrayAttr[IntAttr], keyword: str, size: IntAttr, element: Element) -> None:
+def _parse_size(parser: AttrParser, keyword: str) -> IntAttr:
+    """Parse `keyword R,`."""
+    parser.parse_keyword(keyword)
+    size = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
+    parser.parse_punctuation(",")
+    return size
+
+
+def _parse_element(parser: AttrParser) -> Element:
+    start = parser.pos
+    element = parser.parse_type()
+    if not isinstance(element, Element):
+        parser.raise_error("expected the element type f16 or f32", start, parser.pos)
+    return element
+
+
+def _print(printer: Printer, shape: ArrayAttr[IntAttr], sizes: str, element: Element) -> None:
+    """Print `<BxSxN, sizes, element>`."""
     with printer.in_angle_brackets():
         printer.print_dimension_list([dimension.data for dimension in shape])
-        printer.print_string(f", {keyword} {size.data}, ")
+        printer.print_string(f", {sizes}, ")
         printer.print_attribute(element)
 
 
@@ -47,6 +56,10 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
 
     U is [B, S, R] and V is [B, R, N], of the element type; core is [B, R, R], always float32, since the norms of an
     activation overflow binary16.
+
+    `!dcom.factored<BxSxN, block T, rank R, element>` has a basis for each block of T rows of a prompt: with
+    M = B ceil(S / T) blocks, U is [M, T, R], core [M, R, R] and V [M, R, N]. The last block of a prompt may be short;
+    its U is filled with zero rows.
     """
 
     name = "dcom.factored"
@@ -54,11 +67,27 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
     shape: ArrayAttr[IntAttr]
     rank: IntAttr
     element_type: Element
+    block: IntAttr
+    """T; the S rows of a prompt where the prompt is one block."""
 
     @classmethod
-    def get(cls, batch: int, rows: int, cols: int, rank: int, element_type: Element) -> "FactoredType":
-        """The type of `batch` prompts of `rows` x `cols` at `rank`."""
-        return cls(ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)]), IntAttr(rank), element_type)
+    def get(
+        cls, batch: int, rows: int, cols: int, rank: int, element_type: Element, block: int | None = None
+    ) -> "FactoredType":
+        """The type of `batch` prompts of `rows` x `cols` at `rank`, in blocks of `block` rows (the whole prompt)."""
+        shape = ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)])
+        return cls(shape, IntAttr(rank), element_type, IntAttr(rows if block is None else block))
+
+    def with_cols(self, cols: int) -> "FactoredType":
+        """The same but for the number of channels."""
+        batch, rows, _ = self.dimensions
+        return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data)
+
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """M, T, N: how many matrices are held in factors, and the shape of each."""
+        batch, rows, cols = self.dimensions
+        return batch * -(-rows // self.block.data), self.block.data, cols
 
     @property
     def dimensions(self) -> tuple[int, int, int]:
@@ -68,16 +97,26 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        return _parse(parser, "rank")
+        with parser.in_angle_brackets():
+            shape = _parse_shape(parser)
+            block = shape.data[1] if len(shape) == 3 else IntAttr(1)
+            if parser.parse_optional_keyword("block") is not None:
+                block = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
+                parser.parse_punctuation(",")
+            return shape, _parse_size(parser, "rank"), _parse_element(parser), block
 
     def print_parameters(self, printer: Printer) -> None:
-        _print(printer, self.shape, "rank", self.rank, self.element_type)
+        block = "" if self.block == self.shape.data[1] else f"block {self.block.data}, "
+        _print(printer, self.shape, f"{block}rank {self.rank.data}", self.element_type)
 
     def verify(self) -> None:
         _verify_shape(self.shape)
-        rows = self.dimensions[1]
-        if not 1 <= self.rank.data <= rows:
-            raise VerifyException(f"rank {self.rank.data} is not between 1 and the {rows} rows of a prompt")
+        rows, block = self.dimensions[1], self.block.data
+        if not 1 <= block <= rows:
+            raise VerifyException(f"block {block} is not between 1 and the {rows} rows of a prompt")
+        if not 1 <= self.rank.data <= block:
+            what = "prompt" if block == rows else "block"
+            raise VerifyException(f"rank {self.rank.data} is not between 1 and the {block} rows of a {what}")
 
 
 @irdl_attr_definition
@@ -106,10 +145,11 @@ class OutliersType(ParametrizedAttribute, TypeAttribute):
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        return _parse(parser, "capacity")
+        with parser.in_angle_brackets():
+            return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
 
     def print_parameters(self, printer: Printer) -> None:
-        _print(printer, self.shape, "capacity", self.capacity, self.element_type)
+        _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
 
     def verify(self) -> None:
         _verify_shape(self.shape)

@@ -188,6 +188,20 @@ def write_slice(source: SSAValue, target: SSAValue, position: SSAValue) -> SSAVa
     ).result
 
 
+def first_rows(source: SSAValue, rows: int) -> SSAValue:
+    """source[:, :rows] of [B, S, N]."""
+    batch, _, cols = shape_of(source)
+    shape = (batch, rows, cols)
+    result = TensorType(element_of(source), shape)
+    return tensor.ExtractSliceOp(source, [0, 0, 0], list(shape), [1, 1, 1], result).result
+
+
+def insert_rows(source: SSAValue, target: SSAValue) -> SSAValue:
+    """target with target[:, :S] = source [B, S, N]."""
+    sizes = list(shape_of(source))
+    return tensor.InsertSliceOp.get(source, target, static_sizes=sizes, result_type=target.type).result
+
+
 def loop(
     count: int, carried: Sequence[SSAValue], body: Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]]
 ) -> Sequence[SSAValue]:

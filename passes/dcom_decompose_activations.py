@@ -32,7 +32,10 @@ class DcomDecomposeActivationsPass(ModulePass):
         %k = linalg.matmul {dcom.role = "k_proj"} ins(%approximation, %wk : …) outs(%zero_1 : …) -> …
 
     Options: `layers`, `sites` (all four unless given), `rank` R (10), `iterations` k of Lanczos (the smallest of R + 5
-    and the sides of a prompt's matrix), `reorthogonalisation` passes (2), `seed` of the start vector (0).
+    and the sides of what is decomposed), `reorthogonalisation` passes (2), `seed` of the start vector (0), and `block`,
+    the rows of a prompt that share a basis (all unless given): with block=64, rows 0 to 63 are decomposed by
+    themselves, then rows 64 to 127, and so on; the factors are `!dcom.factored<1x512x576, block 64, rank 10, f32>`.
+    The last block of a prompt may be short.
     """
 
     name = "dcom-decompose-activations"
@@ -43,9 +46,10 @@ class DcomDecomposeActivationsPass(ModulePass):
     iterations: int | None = None
     reorthogonalisation: int = 2
     seed: int = 0
+    block: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Raises `DcomError` for a layer, site, rank, number of iterations or seed out of range."""
+        """Raises `DcomError` for a layer, site, rank, number of iterations, seed or block out of range."""
         sites = check_sites(self.sites)
         if self.reorthogonalisation < 1:
             raise DcomError(
@@ -65,8 +69,11 @@ class DcomDecomposeActivationsPass(ModulePass):
 
     def _decompose(self, site: Site, layer: int, name: str, batch: int, tokens: int) -> None:
         cols = site.input.type.get_shape()[1]
-        most = min(tokens, cols)
-        shape = f"site {name} of layer {layer} is {tokens} x {cols} a prompt"
+        block = tokens if self.block is None else self.block
+        if not 1 <= block <= tokens:
+            raise DcomError(f"block {block} is not between 1 and the {tokens} tokens of a prompt", hint="such as 64")
+        most = min(block, cols)
+        shape = f"site {name} of layer {layer} is {block} x {cols} a {'prompt' if block == tokens else 'block'}"
         if not 1 <= self.rank <= most:
             raise DcomError(f"rank {self.rank} is not between 1 and {most}", hint=shape)
         iterations = min(self.rank + EXTRA_ITERATIONS, most) if self.iterations is None else self.iterations
@@ -74,7 +81,7 @@ class DcomDecomposeActivationsPass(ModulePass):
             raise DcomError(f"iterations {iterations} is not between the rank {self.rank} and {most}", hint=shape)
         if isinstance(site.input.owner, ReconstructOp):
             raise DcomError(f"site {name} of layer {layer} is already decomposed", hint="decompose a site once")
-        factors = FactoredType.get(batch, tokens, cols, self.rank, site.input.type.element_type)
+        factors = FactoredType.get(batch, tokens, cols, self.rank, site.input.type.element_type, block)
         with building(site.insert_point(), site.location):
             decompose = DecomposeOp(
                 site.input,

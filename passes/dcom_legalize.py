@@ -32,7 +32,10 @@ from passes._build import (
     contract,
     convert,
     either,
+    element_of,
     filled,
+    first_rows,
+    insert_rows,
     join_rows,
     loop,
     loop_index,
@@ -49,7 +52,7 @@ from passes._legalize_lanczos import Problem, lanczos_function
 
 
 class _Factors(NamedTuple):
-    """A factored value: U [B, S, R] and V [B, R, N] of the element type, core [B, R, R] f32."""
+    """A factored value of M blocks: U [M, T, R] and V [M, R, N] of the element type, core [M, R, R] f32."""
 
     u: SSAValue
     core: SSAValue
@@ -115,7 +118,7 @@ class _Legaliser:
             case ReconstructOp():
                 u, core, v = self.factored[op.input]
                 dense = contract("bsr,brn->bsn", u, contract("brq,bqn->brn", core, v))
-                self._replace(op.result, join_rows(convert(dense, op.input.type.element_type)))
+                self._replace(op.result, _join_blocks(convert(dense, op.input.type.element_type), op.input.type))
             case OutlierMatmulOp():
                 self._replace(op.result, _outlier_matmul(op, self.outliers[op.input]))
             case _:
@@ -126,22 +129,42 @@ class _Legaliser:
         old.replace_all_uses_with(new)
 
     def _decompose(self, op: DecomposeOp) -> _Factors:
-        """A loop over prompts that calls the Lanczos function of the shape."""
-        batch, rows, cols = op.factors.type.dimensions
+        """A loop over blocks that calls the Lanczos function of the shape."""
+        count, rows, cols = op.factors.type.blocks
         rank, element = op.factors.type.rank.data, op.factors.type.element_type
         problem = Problem(
             rows, cols, rank, op.iterations.value.data, op.reorthogonalisation.value.data, op.seed.value.data
         )
         self.problems.setdefault(problem, op.location)
-        prompts = convert(split_rows(op.input, batch), f32)
+        blocks = convert(_split_blocks(op.input, op.factors.type), f32)
 
-        def prompt(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            call = CallOp(problem.name, [read_slice(prompts, index)], problem.function_type().outputs.data)
+        def block(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            call = CallOp(problem.name, [read_slice(blocks, index)], problem.function_type().outputs.data)
             return [write_slice(part, whole, index) for part, whole in zip(call.results, carried, strict=True)]
 
-        shapes = ((batch, rows, rank), (batch, rank, rank), (batch, rank, cols))
-        u, core, v = loop(batch, [filled(shape, f32, 0) for shape in shapes], prompt)
+        shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
+        u, core, v = loop(count, [filled(shape, f32, 0) for shape in shapes], block)
         return _Factors(convert(u, element), core, convert(v, element))
+
+
+def _split_blocks(value: SSAValue, type_: FactoredType) -> SSAValue:
+    """[B*S, N] to [M, T, N], each prompt filled up with zero rows to whole blocks."""
+    batch, rows, cols = type_.dimensions
+    count, block, _ = type_.blocks
+    if count * block != batch * rows:
+        whole = filled((batch, count // batch * block, cols), element_of(value), 0)
+        value = join_rows(insert_rows(split_rows(value, batch), whole))
+    return split_rows(value, count)
+
+
+def _join_blocks(value: SSAValue, type_: FactoredType) -> SSAValue:
+    """[M, T, N] to [B*S, N], without the rows that fill up a prompt."""
+    batch, rows, _ = type_.dimensions
+    count, block, _ = type_.blocks
+    joined = join_rows(value)
+    if count * block != batch * rows:
+        joined = join_rows(first_rows(split_rows(joined, batch), rows))
+    return joined
 
 
 def _outlier_split(op: OutlierSplitOp) -> tuple[SSAValue, _Outliers]:
@@ -209,7 +232,7 @@ def _outlier_matmul(op: OutlierMatmulOp, outliers: _Outliers) -> SSAValue:
 class DcomLegalizePass(ModulePass):
     """Lower every dcom operation to Level 0: the definition of the dialect, and a program that other compilers run.
 
-    A factored value becomes three tensors, and each decomposition a loop over prompts that calls one private function
+    A factored value becomes three tensors, and each decomposition a loop over blocks that calls one private function
     for its shape. Before:
 
         %factors = dcom.decompose %x {layer = 10 : i64, site = "qkv", iterations = 6 : i64, …} :

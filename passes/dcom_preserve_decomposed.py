@@ -9,7 +9,7 @@ from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dialects.dcom import Element, FactoredType, MatmulOp, ReconstructOp
+from dialects.dcom import Element, MatmulOp, ReconstructOp
 from passes._build import add, building, structured
 from passes._sites import erase_dead, starts_from_zero
 
@@ -46,8 +46,7 @@ def _push_down(reconstruct: ReconstructOp) -> list[ReconstructOp]:
     Returns the reconstructions of the products.
     """
     below: list[ReconstructOp] = []
-    batch, rows, _ = reconstruct.input.type.dimensions
-    rank, element = reconstruct.input.type.rank.data, reconstruct.input.type.element_type
+    element = reconstruct.input.type.element_type
     for use in list(reconstruct.result.uses):
         matmul = use.operation
         if not isinstance(matmul, LinalgMatmulOp) or use.index != 0:
@@ -56,7 +55,7 @@ def _push_down(reconstruct: ReconstructOp) -> list[ReconstructOp]:
         weight_type, type_ = cast(TensorType[Element], weight.type), cast(TensorType[Element], product.type)
         if weight_type.element_type != element or type_.element_type != element:
             continue
-        result = FactoredType.get(batch, rows, weight_type.get_shape()[1], rank, element)
+        result = reconstruct.input.type.with_cols(weight_type.get_shape()[1])
         with building(InsertPoint.before(matmul), matmul.location):
             factors = MatmulOp(reconstruct.input, weight, result)
             below.append(ReconstructOp(factors.result, type_))

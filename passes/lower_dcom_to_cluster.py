@@ -37,7 +37,7 @@ class _Shape:
 
     @classmethod
     def of(cls, op: DecomposeOp) -> "_Shape":
-        _, rows, cols = op.factors.type.dimensions
+        _, rows, cols = op.factors.type.blocks
         options = (op.iterations, op.reorthogonalisation, op.seed)
         return cls(rows, cols, *(option.value.data for option in options))
 

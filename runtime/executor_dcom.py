@@ -13,7 +13,7 @@ from runtime.executor_block import Array, Builder, Host, Kernel, element_dtype, 
 from runtime.lanczos import Factored
 
 Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Array], Factored]
-"""Takes a decomposition and its input [B*S, H]; returns its factors."""
+"""Takes a decomposition and its input in M whole blocks of T rows, [M*T, H]; returns the factors of each."""
 
 
 class DcomHost(Host, Protocol):
@@ -37,7 +37,7 @@ def host_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
     """`dcom.decompose` by the float32 Lanczos of `runtime.lanczos`."""
     return lanczos.decompose(
         x,
-        op.factors.type.dimensions[0],
+        op.factors.type.blocks[0],
         op.factors.type.rank.data,
         op.iterations.value.data,
         seed=op.seed.value.data,
@@ -47,9 +47,9 @@ def host_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
 
 def zero_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
     """No decomposition at all: the rank-0 control, in which only the outlier channels are left."""
-    batch, rows, cols = op.factors.type.dimensions
+    count, rows, cols = op.factors.type.blocks
     rank = op.factors.type.rank.data
-    shapes = ((batch, rows, rank), (batch, rank, rank), (batch, rank, cols))
+    shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
     return Factored(*(np.zeros(shape, np.float32) for shape in shapes))
 
 
@@ -100,14 +100,15 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
 
 
 def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
-    batch, rows, cols = op.factors.type.dimensions
-    rank = op.factors.type.rank.data
+    type_ = op.factors.type
+    rank = type_.rank.data
+    count, rows, cols = type_.blocks
     dtype = element_dtype(op.input.type, op)
-    shapes = ((batch, rows, rank), (batch, rank, rank), (batch, rank, cols))
+    shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
 
     def kernel(x: Array) -> tuple[Factored]:
-        prompts = _prompts(op, x, batch, host.valid_rows)
-        factors = host.decompose(op, prompts.reshape(x.shape))
+        prompts = _prompts(op, x, type_.dimensions[0], host.valid_rows)
+        factors = host.decompose(op, _in_blocks(prompts, type_).reshape(-1, cols))
         if (factors.u.shape, factors.core.shape, factors.v.shape) != shapes:
             raise failure(op, f"the decomposition gave factors of shapes {factors.u.shape}, {factors.v.shape}")
         return (
@@ -119,6 +120,23 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
         )
 
     return kernel
+
+
+def _in_blocks(prompts: Array, type_: dcom.FactoredType) -> Array:
+    """[B, S, N] as [M, T, N], each prompt filled up with zero rows to whole blocks."""
+    batch, rows, cols = prompts.shape
+    count, block, _ = type_.blocks
+    missing = count // batch * block - rows
+    if missing:
+        prompts = np.concatenate([prompts, np.zeros((batch, missing, cols), prompts.dtype)], axis=1)
+    return prompts.reshape(count, block, cols)
+
+
+def _out_of_blocks(blocks: Array, type_: dcom.FactoredType) -> Array:
+    """[M*T, N] or [M, T, N] as [B*S, N], without the rows that fill up a prompt."""
+    batch, rows, _ = type_.dimensions
+    cols = blocks.shape[-1]
+    return blocks.reshape(batch, -1, cols)[:, :rows].reshape(batch * rows, cols)
 
 
 def _wide(x: Array) -> Array:
@@ -139,7 +157,8 @@ def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
 
     def kernel(f: Factored) -> tuple[Array]:
-        return (Factored(_wide(f.u), f.core, _wide(f.v)).reconstruct().astype(dtype, copy=False),)
+        dense = Factored(_wide(f.u), f.core, _wide(f.v)).reconstruct()
+        return (_out_of_blocks(dense, op.input.type).astype(dtype, copy=False),)
 
     return kernel
 

@@ -63,12 +63,13 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Launch:
-    """One decomposition of the model: a kernel, run for each prompt of the batch."""
+    """One decomposition of the model: a kernel, run for each prompt of the batch, or for each block of a prompt."""
 
     kernel: str
     layer: int
     site: str
     prompts: int
+    """Matrices that the kernel decomposes, one after another: the blocks of all prompts."""
     rank: int
     """Columns kept by the truncation on the host."""
     location: str

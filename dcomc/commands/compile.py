@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, default=10, help="columns of the factors (default: %(default)s)")
     parser.add_argument("--iterations", type=int, help="Lanczos steps, at least the rank (default: rank + 5)")
     parser.add_argument(
+        "--block", type=int, metavar="TOKENS", help="tokens that share a basis (default: all of a prompt)"
+    )
+    parser.add_argument(
         "--reorthogonalisation", type=int, default=2, help="Gram-Schmidt passes a vector (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the start vector (default: %(default)s)")
@@ -109,6 +112,7 @@ def _decomposition(args: argparse.Namespace) -> Any:
         seed=args.seed,
         outlier_percent=percent,
         thresholds=thresholds,
+        block=args.block,
     )
 
 

@@ -3,6 +3,8 @@
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 iterations=6 reorthogonalisation=1 seed=9}' | filecheck %s --check-prefix=OPTIONS
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=2 sites=qkv percent=1},dcom-decompose-activations{layers=2,0 sites=qkv rank=4}' | filecheck %s --check-prefix=SPLIT
 
+// RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 block=3},dcom-preserve-decomposed' | filecheck %s --check-prefix=BLOCK
+
 // One decomposition serves q, k and v; its iterations are R + 5, but no more than the 8 rows of a prompt.
 // CHECK-LABEL: func.func private @decoder_layer_2(
 // CHECK:         %[[F:.*]] = dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<16x12xf32> -> !dcom.factored<2x8x12, rank 4, f32>
@@ -19,6 +21,11 @@
 // LOC: dcom.reconstruct {{.*}} loc(fused["model.layers.2.self_attn.q_proj"
 
 // OPTIONS: dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 6 : i64, reorthogonalisation = 1 : i64, seed = 9 : i64} : tensor<16x12xf32> -> !dcom.factored<2x8x12, rank 2, f32>
+
+// Three rows share a basis; the last block of a prompt has two. Products keep the blocks.
+// BLOCK: %[[F:.*]] = dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 3 : i64, {{.*}}} : tensor<16x12xf32> -> !dcom.factored<2x8x12, block 3, rank 2, f32>
+// BLOCK: %[[V:.*]] = dcom.matmul %[[F]], %wv {{.*}} -> !dcom.factored<2x8x6, block 3, rank 2, f32>
+// BLOCK: dcom.reconstruct %[[V]] : !dcom.factored<2x8x6, block 3, rank 2, f32> -> tensor<16x6xf32>
 
 // What is decomposed is what the outlier split leaves.
 // SPLIT-LABEL: func.func private @decoder_layer_0(

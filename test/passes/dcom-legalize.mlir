@@ -49,8 +49,26 @@ func.func @half_precision(%x: tensor<16x12xf16>) -> tensor<16x12xf16> {
   func.return %y : tensor<16x12xf16>
 }
 
+// Blocks of 3 of a prompt's 8 rows: three blocks a prompt, the last filled up with a zero row that leaves again.
+// CHECK-LABEL: func.func @blocks
+// CHECK:         %[[ZERO:.*]] = linalg.fill {{.*}} -> tensor<2x9x12xf32>
+// CHECK:         %[[X:.*]] = tensor.expand_shape %x {{.*}} into tensor<2x8x12xf32>
+// CHECK:         %[[PADDED:.*]] = tensor.insert_slice %[[X]] into %[[ZERO]][0, 0, 0] [2, 8, 12] [1, 1, 1]
+// CHECK:         %[[ROWS:.*]] = tensor.collapse_shape %[[PADDED]] {{.*}} into tensor<18x12xf32>
+// CHECK:         %[[BLOCKS:.*]] = tensor.expand_shape %[[ROWS]] {{.*}} into tensor<6x3x12xf32>
+// CHECK:         scf.for {{.*}} -> (tensor<6x3x2xf32>, tensor<6x2x2xf32>, tensor<6x2x12xf32>)
+// CHECK:           tensor.extract_slice %[[BLOCKS]]
+// CHECK:           func.call @dcom.lanczos_3x12_rank2
+// CHECK:         tensor.extract_slice {{.*}}[0, 0, 0] [2, 8, 12] [1, 1, 1] : tensor<2x9x12xf32> to tensor<2x8x12xf32>
+func.func @blocks(%x: tensor<16x12xf32>) -> tensor<16x12xf32> {
+  %factors = dcom.decompose %x {layer = 11 : i64, site = "o", iterations = 3 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<16x12xf32> -> !dcom.factored<2x8x12, block 3, rank 2, f32>
+  %y = dcom.reconstruct %factors : !dcom.factored<2x8x12, block 3, rank 2, f32> -> tensor<16x12xf32>
+  func.return %y : tensor<16x12xf32>
+}
+
 // CHECK-LABEL: func.func private @dcom.lanczos_8x12_rank4_iterations8_reorthogonalisation2_seed0(
 // CHECK-SAME:    %a: tensor<8x12xf32>{{.*}}) -> (tensor<8x4xf32>, tensor<4x4xf32>, tensor<4x12xf32>)
+// CHECK-LABEL: func.func private @dcom.lanczos_3x12_rank2
 // CHECK-NOT:   func.func
 // TWICE-COUNT-1: func.func private @dcom.lanczos_8x12
 // TWICE-NOT:     func.func private @dcom.lanczos_8x12

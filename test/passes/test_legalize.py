@@ -29,6 +29,7 @@ class Program:
     reorthogonalisation: int = 2
     seed: int = 0
     capacity: int = 3
+    block: int | None = None
     threshold: float | None = None
     min_count: int = 1
     element: str = "f32"
@@ -36,8 +37,9 @@ class Program:
     def text(self) -> str:
         b, s, h, n, e = self.batch, self.rows, self.cols, self.out, self.element
         x, w, y = f"tensor<{b * s}x{h}x{e}>", f"tensor<{h}x{n}x{e}>", f"tensor<{b * s}x{n}x{e}>"
+        block = "" if self.block is None else f"block {self.block}, "
         outliers = f"!dcom.outliers<{b}x{s}x{h}, capacity {self.capacity}, {e}>"
-        factored, product = (f"!dcom.factored<{b}x{s}x{side}, rank {self.rank}, {e}>" for side in (h, n))
+        factored, product = (f"!dcom.factored<{b}x{s}x{side}, {block}rank {self.rank}, {e}>" for side in (h, n))
         place = 'layer = 1 : i64, site = "qkv"'
         limit = (
             ""
@@ -97,6 +99,8 @@ def close(a: Array, b: Array, tolerance: float) -> bool:
         pytest.param(Program(batch=1, rank=1, iterations=1, capacity=1), id="rank-one"),
         pytest.param(Program(rank=6, iterations=20, rows=20, cols=31), id="all-steps-even"),
         pytest.param(Program(seed=40000, reorthogonalisation=1, iterations=4), id="seed"),
+        pytest.param(Program(block=8, iterations=8), id="blocks"),
+        pytest.param(Program(block=7, iterations=5), id="blocks-and-a-short-one"),
         pytest.param(Program(threshold=1.5, min_count=5, capacity=6), id="threshold"),
         pytest.param(Program(threshold=1000.0), id="no-outliers"),
         pytest.param(Program(capacity=20, threshold=0.5, min_count=20), id="every-channel-may-go"),

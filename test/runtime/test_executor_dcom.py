@@ -84,6 +84,43 @@ def test_decompositions_are_those_of_lanczos() -> None:
     np.testing.assert_allclose(y, np.concatenate(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [1, 4, 5, 11, 12])
+def test_blocks_have_a_basis_each(block: int) -> None:
+    """A short block is what it is by itself: the zero rows that fill it up change nothing."""
+    random = np.random.default_rng(4)
+    x, w = random.normal(size=(B * S, H)).astype(np.float32), random.normal(size=(H, N)).astype(np.float32)
+    rank = min(2, block)
+    text = (
+        program()
+        .replace(f"rank {R}", f"block {block}, rank {rank}")
+        .replace(f"iterations = {K}", f"iterations = {rank}")
+    )
+    dense, y, _ = run(text, x, w)
+    expected: list[Any] = []
+    for prompt in dense.reshape(B, S, H):
+        for start in range(0, S, block):
+            rows = prompt[start : start + block]
+            steps = min(rank, len(rows))
+            u, core, v = lanczos.truncate(lanczos.bidiagonalise(rows, steps, seed=5), steps)
+            expected.append(u @ core @ v @ w)
+    np.testing.assert_allclose(y, np.concatenate(expected), atol=1e-5)
+
+
+def test_padding_of_a_prompt_is_in_its_last_blocks() -> None:
+    random = np.random.default_rng(6)
+    x, w = random.normal(size=(B * S, H)).astype(np.float32), random.normal(size=(H, N)).astype(np.float32)
+    text = program().replace(f"rank {R}", "block 5, rank 3").replace(f"iterations = {K}", "iterations = 3")
+    asked: list[Any] = []
+
+    def decompose(op: Any, blocks: Any) -> Any:
+        asked.append(blocks.reshape(-1, 5, H))
+        return zero_decompose(op, blocks)
+
+    run(text, x, w, valid_rows=[7, 12], decompose=decompose)
+    filled = [int(np.count_nonzero(block.any(1))) for block in asked[0]]
+    assert filled == [5, 2, 0, 5, 5, 2]
+
+
 def test_f16_factors_are_rounded_and_products_summed_in_f32() -> None:
     random = np.random.default_rng(2)
     x, w = random.normal(size=(B * S, H)).astype(np.float16), random.normal(size=(H, N)).astype(np.float16)

@@ -20,6 +20,32 @@ func.func private @f(!dcom.factored<2x16x64, rank 0, f32>)
 
 // -----
 
+// CHECK: error: block 17 is not between 1 and the 16 rows of a prompt
+func.func private @f(!dcom.factored<2x16x64, block 17, rank 4, f32>)
+
+// -----
+
+// CHECK: error: rank 5 is not between 1 and the 4 rows of a block
+func.func private @f(!dcom.factored<2x16x64, block 4, rank 5, f32>)
+
+// -----
+
+// CHECK: error: iterations 6 is not between the rank 3 and min(T, H) = 5
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 6 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, block 5, rank 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type !dcom.factored<2x16x24, rank 4, f32> is not !dcom.factored<2x16x24, block 5, rank 4, f32>
+func.func @f(%x: !dcom.factored<2x16x64, block 5, rank 4, f32>, %w: tensor<64x24xf32>) {
+  %y = dcom.matmul %x, %w : !dcom.factored<2x16x64, block 5, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 4, f32>
+  func.return
+}
+
+// -----
+
 // CHECK: error: capacity 65 is not between 1 and the 64 channels
 func.func private @f(!dcom.outliers<2x16x64, capacity 65, f32>)
 
@@ -118,7 +144,7 @@ func.func @f(%x: tensor<32x64xf32>) {
 
 // -----
 
-// CHECK: error: iterations 3 is not between the rank 4 and min(S, H) = 16
+// CHECK: error: iterations 3 is not between the rank 4 and min(T, H) = 16
 func.func @f(%x: tensor<32x64xf32>) {
   %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 3 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return
@@ -126,7 +152,7 @@ func.func @f(%x: tensor<32x64xf32>) {
 
 // -----
 
-// CHECK: error: iterations 17 is not between the rank 4 and min(S, H) = 16
+// CHECK: error: iterations 17 is not between the rank 4 and min(T, H) = 16
 func.func @f(%x: tensor<32x64xf32>) {
   %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 17 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return

@@ -41,3 +41,17 @@ func.func @on_the_accelerator(%x: tensor<32x64xf16>) -> tensor<32x64xf16> {
   %y = dcom.reconstruct %f : !dcom.factored<1x32x64, rank 32, f16> -> tensor<32x64xf16>
   func.return %y : tensor<32x64xf16>
 }
+
+// A basis for each block of rows; a block as long as a prompt goes without saying.
+// CHECK-LABEL: func.func @blocks
+func.func @blocks(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>, %whole: !dcom.factored<2x16x64, block 16, rank 4, f32>) -> tensor<32x24xf32> {
+  // CHECK-SAME: %whole: !dcom.factored<2x16x64, rank 4, f32>
+  // CHECK: %[[F:.*]] = dcom.decompose %x {{.*}} : tensor<32x64xf32> -> !dcom.factored<2x16x64, block 5, rank 4, f32>
+  %f = dcom.decompose %x {layer = 10 : i64, site = "o", iterations = 5 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64}
+    : tensor<32x64xf32> -> !dcom.factored<2x16x64, block 5, rank 4, f32>
+  // CHECK: %[[G:.*]] = dcom.matmul %[[F]], %w : !dcom.factored<2x16x64, block 5, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 5, rank 4, f32>
+  %g = dcom.matmul %f, %w : !dcom.factored<2x16x64, block 5, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 5, rank 4, f32>
+  // CHECK: dcom.reconstruct %[[G]] : !dcom.factored<2x16x24, block 5, rank 4, f32> -> tensor<32x24xf32>
+  %y = dcom.reconstruct %g : !dcom.factored<2x16x24, block 5, rank 4, f32> -> tensor<32x24xf32>
+  func.return %y : tensor<32x24xf32>
+}
