@@ -1,39 +1,68 @@
 """The fast engine: the meaning of each instruction in compiled code, the same bits as the reference engine.
 
-The buffers of all clusters lie as [16-bit word][cluster], so that what a cluster does to an element is one operation on
-whole rows, and a tree within a cluster is a sum of rows. `runtime.fast_kernels` has the loops.
+The buffers of all clusters lie as [16-bit word, cluster], so that what a cluster does to an element is one operation on
+a whole row; `runtime.fast_kernels` has the loops. A stream from the banks to all clusters is not carried out at once:
+matvecs, which are most of the work, read their tiles in the banks, and the words are copied only where something else
+needs them in the buffers.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import fast_kernels as kernels
 from runtime.access import check_access, transfer_extent
-from runtime.instructions import BY_MNEMONIC, Unit
+from runtime.instructions import BY_MNEMONIC, Access, Unit
 from runtime.machine import Machine
 from runtime.operands import SCALAR_REGISTERS, Values
-from runtime.reference import tree
+from runtime.reference import with_one_nan
 from runtime.sequencer import Issue
+
+Words = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A stream to all clusters that has not been carried out; in 16-bit words."""
+
+    buffer: int
+    bank: int
+    stride: int
+    count: int
+
+    def meets(self, start: int, end: int) -> bool:
+        """Whether it writes any word from `start` to before `end`."""
+        return self.buffer < end and start < self.buffer + self.count
+
+    def lies_in(self, start: int, end: int) -> bool:
+        """Whether all that it writes is from `start` to before `end`."""
+        return start <= self.buffer and self.buffer + self.count <= end
 
 
 class FastEngine:
     """The state of the machine while one stream runs over the whole grid; used as `ReferenceEngine` is.
 
     Args:
-        banks: uint8 [grid columns, bytes], an even number of bytes; read and written in place.
+        banks: uint16 [bank word, grid column], C-contiguous; read and written in place.
     """
 
-    def __init__(self, machine: Machine, banks: NDArray[np.uint8]) -> None:
-        clusters = machine.grid.rows * machine.grid.cols
+    def __init__(self, machine: Machine, banks: Words) -> None:
+        grid, cluster = machine.grid, machine.cluster
         self.machine = machine
         self.banks = banks
-        self.planar_banks = np.ascontiguousarray(banks.view(np.uint16).T)
-        self.words = np.zeros((machine.cluster.buffer_bytes // 2, clusters), np.uint16)
-        self.scalars = np.zeros((SCALAR_REGISTERS, clusters), np.float32)
-        self.lanes = machine.cluster.mac_rows * machine.cluster.mac_cols
-        self.matvec = kernels.matvec(machine.cluster.mac_rows, machine.cluster.mac_cols)
+        self.scalars = np.zeros((SCALAR_REGISTERS, grid.rows * grid.cols), np.float32)
+        self.lanes = cluster.mac_rows * cluster.mac_cols
+        block = min(self.lanes, kernels.BLOCK)
+        self.dots, self.norm2 = kernels.dots(block), kernels.norm2(block)
+        self.matvec_row, self.matvec_column = (
+            kernels.matvec_row(cluster.mac_cols),
+            kernels.matvec_column(cluster.mac_rows),
+        )
+        self.words = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
+        """The buffers but for what is pending."""
+        self._pending: list[_Pending] = []
 
     def execute(self, issue: Issue) -> None:
         """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
@@ -41,9 +70,11 @@ class FastEngine:
         Raises:
             MachineFault: memory that the instruction may not touch.
         """
-        check_access(issue, self.machine, self.banks.shape[1])
+        check_access(issue, self.machine, 2 * len(self.banks))
         meaning = _MEANINGS.get(issue.mnemonic)
         if meaning is not None:
+            if issue.mnemonic not in _PREPARE_THEMSELVES:
+                self._prepare(issue)
             with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
                 meaning(self, issue.values)
 
@@ -52,9 +83,77 @@ class FastEngine:
         a, b = (self.scalars[int(issue.values[name]), 0] for name in ("a", "b"))
         return not a > b
 
+    def buffers(self) -> NDArray[np.uint8]:
+        """The bytes of all buffers, [grid rows, grid columns, bytes], copied."""
+        self.settle(0, len(self.words))
+        shape = (self.machine.grid.rows, self.machine.grid.cols, -1)
+        return np.ascontiguousarray(self.words.T).view(np.uint8).reshape(shape)
+
+    def grid(self, x: int, count: int) -> Words:
+        """Words of all buffers from word `x` on, [count, grid rows, grid columns], in place."""
+        return self.words[x : x + count].reshape(count, self.machine.grid.rows, self.machine.grid.cols)
+
+    def _prepare(self, issue: Issue) -> None:
+        """Carry out the pending streams that an instruction would notice; forget those that it overwrites."""
+        for used in issue.word.instruction.ranges if self._pending else ():
+            start = _word(issue.values, used.operand)
+            end = start + used.size(issue.values, self.machine) // 2
+            if used.access is Access.WRITE:
+                self._pending = [stream for stream in self._pending if not stream.lies_in(start, end)]
+            self.settle(start, end)
+
+    def settle(self, start: int, end: int) -> None:
+        """Carry out the pending streams to any buffer word from `start` to before `end`."""
+        for stream in [stream for stream in self._pending if stream.meets(start, end)]:
+            self._pending.remove(stream)
+            self.copy_in(stream, self.machine.grid.rows, self.machine.grid.cols)
+
+    def settle_bank(self, start: int, end: int) -> None:
+        """Carry out the pending streams that read any bank word from `start` to before `end`."""
+        for stream in list(self._pending):
+            last = stream.bank + (self.machine.grid.rows - 1) * stream.stride
+            if stream.bank < end and start < last + stream.count:
+                self._pending.remove(stream)
+                self.copy_in(stream, self.machine.grid.rows, self.machine.grid.cols)
+
+    def copy_in(self, stream: _Pending, rows: int, cols: int) -> None:
+        """Copy words from the banks to the first rows x cols clusters."""
+        buffers = self.grid(stream.buffer, stream.count)
+        for row in range(rows):
+            first = stream.bank + row * stream.stride
+            buffers[:, row, :cols] = self.banks[first : first + stream.count, :cols]
+
+    def load(self, stream: _Pending, rows: int, cols: int) -> None:
+        """Carry out a stream from the banks, or leave it pending where it goes to all clusters."""
+        end = stream.buffer + stream.count
+        everywhere = (rows, cols) == (self.machine.grid.rows, self.machine.grid.cols)
+        if everywhere:
+            self._pending = [other for other in self._pending if not other.lies_in(stream.buffer, end)]
+        self.settle(stream.buffer, end)
+        if everywhere:
+            self._pending.append(stream)
+        else:
+            self.copy_in(stream, rows, cols)
+
+    def tiles(self, start: int, count: int) -> tuple[Words, int, int, int]:
+        """Where `count` words of all clusters lie that begin at buffer word `start`.
+
+        Returns:
+            words, one-dimensional; the place of the first word of cluster (0, 0); the step to the next grid row; the
+            step to the next word.
+        """
+        cols = self.machine.grid.cols
+        for stream in self._pending:
+            if stream.buffer <= start and start + count <= stream.buffer + stream.count:
+                first = stream.bank + start - stream.buffer
+                return self.banks.reshape(-1), first * cols, stream.stride * cols, cols
+        self.settle(start, start + count)
+        return self.words.reshape(-1), start * self.words.shape[1], cols, self.words.shape[1]
+
 
 Meaning = Callable[[FastEngine, Values], None]
 _MEANINGS: dict[str, Meaning] = {}
+_PREPARE_THEMSELVES = ("ld", "mv.row", "mv.col")
 
 
 def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
@@ -66,24 +165,26 @@ def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
 
 
 def _word(v: Values, operand: str) -> int:
-    """The first 16-bit word of a buffer operand."""
+    """The first 16-bit word of a buffer operand, or any other number of bytes in words."""
     return int(v[operand]) // 2
 
 
 @_executes("ld")
 def _load(engine: FastEngine, v: Values) -> None:
-    rows, cols = transfer_extent(v, engine.machine)
-    place = (_word(v, "buffer"), _word(v, "bank"), _word(v, "stride"), _word(v, "bytes"))
-    kernels.load(engine.words, engine.planar_banks, *place, rows, cols)
+    stream = _Pending(_word(v, "buffer"), _word(v, "bank"), _word(v, "stride"), _word(v, "bytes"))
+    if stream.count:
+        engine.load(stream, *transfer_extent(v, engine.machine))
 
 
 @_executes("st")
 def _store(engine: FastEngine, v: Values) -> None:
     rows, cols = transfer_extent(v, engine.machine)
-    buffer, bank, stride, count = (_word(v, name) for name in ("buffer", "bank", "stride", "bytes"))
-    kernels.store(engine.words, engine.planar_banks, buffer, bank, stride, count, rows, cols)
-    end = bank + (rows - 1) * stride + count
-    engine.banks.view(np.uint16)[:cols, bank:end] = engine.planar_banks[bank:end, :cols].T
+    bank, stride, count = (_word(v, name) for name in ("bank", "stride", "bytes"))
+    engine.settle_bank(bank, bank + (rows - 1) * stride + count)
+    buffers = engine.grid(_word(v, "buffer"), count)
+    for row in range(rows):  # in order, so that the last wins where they overlap
+        first = bank + row * stride
+        engine.banks[first : first + count, :cols] = buffers[:, row, :cols]
 
 
 @_executes("fill")
@@ -94,28 +195,40 @@ def _fill(engine: FastEngine, v: Values) -> None:
 
 @_executes("mv.row")
 def _matvec_row(engine: FastEngine, v: Values) -> None:
-    _matvec(engine, v, 0)
+    cluster = engine.machine.cluster
+    outputs, inputs = int(v["rows"]) * cluster.mac_rows, int(v["cols"]) * cluster.mac_cols
+    _matvec(engine, v, engine.matvec_row, cluster.mac_rows, outputs, inputs)
 
 
 @_executes("mv.col")
-def _matvec_col(engine: FastEngine, v: Values) -> None:
-    _matvec(engine, v, 1)
+def _matvec_column(engine: FastEngine, v: Values) -> None:
+    cluster = engine.machine.cluster
+    outputs, inputs = int(v["cols"]) * cluster.mac_cols, int(v["rows"]) * cluster.mac_rows
+    _matvec(engine, v, engine.matvec_column, cluster.mac_cols, outputs, inputs)
 
 
-def _matvec(engine: FastEngine, v: Values, which: int) -> None:
-    addresses = (_word(v, name) for name in ("y", "a", "x"))
-    engine.matvec[which](engine.words, *addresses, int(v["rows"]), int(v["cols"]), bool(v["accumulate"]))
+def _matvec(
+    engine: FastEngine, v: Values, kernel: Callable[..., None], other_side: int, outputs: int, inputs: int
+) -> None:
+    y, x, rows, cols = _word(v, "y"), _word(v, "x"), int(v["rows"]), int(v["cols"])
+    engine.settle(y, y + 2 * outputs)
+    engine.settle(x, x + inputs)
+    tiles = engine.tiles(_word(v, "a"), rows * cols * engine.lanes)
+    grid_cols = engine.machine.grid.cols
+    kernel(engine.words, y, x, *tiles, grid_cols, other_side, rows, cols, bool(v["accumulate"]))
 
 
 @_executes("dots")
 def _dots(engine: FastEngine, v: Values) -> None:
     d, basis, x = (_word(v, name) for name in ("d", "basis", "x"))
-    kernels.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), engine.lanes)
+    cols = engine.machine.grid.cols
+    engine.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), engine.lanes, cols)
 
 
 @_executes("norm2")
 def _norm2(engine: FastEngine, v: Values) -> None:
-    kernels.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), engine.lanes)
+    cols = engine.machine.grid.cols
+    engine.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), engine.lanes, cols)
 
 
 @_executes("subtract")
@@ -129,75 +242,65 @@ def _scale(engine: FastEngine, v: Values) -> None:
     kernels.scale(engine.words, _word(v, "d"), _word(v, "x"), engine.scalars[int(v["by"])], int(v["length"]))
 
 
-def _on_grid(engine: FastEngine, v: Values, change: Callable[[NDArray[np.float32]], None]) -> None:
-    """Apply `change` in place to x as [grid rows, grid cols, length]."""
-    values = kernels.read_singles(engine.words, _word(v, "x"), int(v["length"]))
-    grid = np.ascontiguousarray(values.T).reshape(engine.machine.grid.rows, engine.machine.grid.cols, -1)
-    change(grid)
-    kernels.write_singles(engine.words, _word(v, "x"), np.ascontiguousarray(grid.reshape(values.T.shape).T))
-
-
 @_executes("reduce.row")
 def _reduce_row(engine: FastEngine, v: Values) -> None:
-    def change(x: NDArray[np.float32]) -> None:
-        x[:, 0] = tree(np.swapaxes(x, 1, 2))
-
-    _on_grid(engine, v, change)
+    kernels.reduce_row(engine.words, _word(v, "x"), int(v["length"]), engine.machine.grid.cols)
 
 
 @_executes("reduce.col")
-def _reduce_col(engine: FastEngine, v: Values) -> None:
-    def change(x: NDArray[np.float32]) -> None:
-        x[0] = tree(np.moveaxis(x, 0, 2))
-
-    _on_grid(engine, v, change)
+def _reduce_column(engine: FastEngine, v: Values) -> None:
+    kernels.reduce_column(engine.words, _word(v, "x"), int(v["length"]), engine.machine.grid.cols)
 
 
 @_executes("bcast.row")
 def _broadcast_row(engine: FastEngine, v: Values) -> None:
-    def change(x: NDArray[np.float32]) -> None:
-        x[:, 1:] = x[:, :1]
-
-    _on_grid(engine, v, change)
+    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
+    x[:, :, 1:] = x[:, :, :1]
 
 
 @_executes("bcast.col")
-def _broadcast_col(engine: FastEngine, v: Values) -> None:
-    def change(x: NDArray[np.float32]) -> None:
-        x[1:] = x[:1]
-
-    _on_grid(engine, v, change)
+def _broadcast_column(engine: FastEngine, v: Values) -> None:
+    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
+    x[:, 1:] = x[:, :1]
 
 
 @_executes("s.li")
 def _scalar_immediate(engine: FastEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = v["value"]
+    _set_scalar(engine, v, np.float32(v["value"]))
 
 
 @_executes("s.ld")
 def _scalar_load(engine: FastEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = kernels.read_singles(engine.words, _word(v, "x"), 1)[0]
+    x = _word(v, "x")
+    pairs = np.ascontiguousarray(engine.words[x : x + 2].T)
+    engine.scalars[int(v["d"])] = pairs.view(np.float32)[:, 0]
 
 
 @_executes("s.st")
 def _scalar_store(engine: FastEngine, v: Values) -> None:
-    kernels.write_singles(engine.words, _word(v, "x"), engine.scalars[int(v["a"])][None])
+    x = _word(v, "x")
+    engine.words[x : x + 2] = engine.scalars[int(v["a"])].view(np.uint16).reshape(-1, 2).T
 
 
 @_executes("s.mul")
 def _scalar_multiply(engine: FastEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])]
+    _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
 
 
 @_executes("s.max")
 def _scalar_maximum(engine: FastEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    engine.scalars[int(v["d"])] = np.where(a > b, a, b)
+    _set_scalar(engine, v, np.where(a > b, a, b))
 
 
 @_executes("s.rsqrt")
 def _scalar_rsqrt(engine: FastEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
+    values: NDArray[np.float64] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
+    _set_scalar(engine, v, values)
+
+
+def _set_scalar(engine: FastEngine, v: Values, values: NDArray[np.floating] | np.float32) -> None:
+    engine.scalars[int(v["d"])] = with_one_nan(np.asarray(values, np.float32))
 
 
 def _check_meanings() -> None:

@@ -1,6 +1,10 @@
-"""Compiled kernels of the fast engine over planar buffers, [16-bit word][cluster]; addresses are in words.
+"""Compiled kernels of the fast engine, and the few intrinsics that speak LLVM for them: numba has no binary16.
 
-Every sum is in the order of `runtime.reference`, so that the bits are the same. Compiled code is cached on disk.
+`words` is uint16 [buffer word, cluster], each cluster's buffer a column of it; addresses count 16-bit words, and a
+binary32 element takes two rows, its low half first. Clusters lie row by row of the grid, so that `cols` neighbours are
+a cluster row. Every sum is in the order of `runtime.reference`, and so gives the same bits.
+
+All of it stands in one file because numba keeps compiled code for as long as the file of the kernel stays the same.
 """
 
 from collections.abc import Callable
@@ -8,116 +12,346 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic as numba_intrinsic
 from numpy.typing import NDArray
-
-from runtime.fast_words import load_half, load_single, store_half, store_single, tree_of_halves
 
 Words = NDArray[np.uint16]
 Single = NDArray[np.float32]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+BLOCK = 16
+"""Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""
+_LANES = 16
+_NAN_HALF, _NAN_SINGLE = 0x7E00, 0x7FC00000
+_I64, _I32, _I16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
+_HALF, _FLOAT = ir.HalfType(), ir.FloatType()
+
+# numba's own objects have no types that a checker could follow.
+Object = Any
+intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic)
+literal_intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic(prefer_literal=True))
+for_range = cast(Callable[..., Any], cgutils.for_range)
+
 
 def compiled(kernel: Kernel) -> Kernel:
-    """Compile on the first call, without the interpreter's lock, and keep the code; the bits are IEEE's."""
-    return cast(Kernel, njit(nogil=True, cache=True, fastmath=False, error_model="numpy")(kernel))
+    """Compile on the first call, without the interpreter's lock; keep the code on disk where numba finds a place."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+    try:
+        return cast(Kernel, njit(cache=True, **options)(kernel))
+    except RuntimeError:  # no folder of this file or of the user can be written
+        return cast(Kernel, njit(**options)(kernel))
+
+
+def _pointer(context: Object, builder: Object, kind: Object, words: Object, row: Object, cluster: Object) -> Object:
+    array = context.make_array(kind)(context, builder, words)
+    offset = builder.add(builder.mul(row, builder.extract_value(array.shape, 1)), cluster)
+    return builder.gep(array.data, [offset], inbounds=True)
+
+
+def _element(context: Object, builder: Object, kind: Object, array: Object, offset: Object) -> Object:
+    """A pointer to an element of a one-dimensional contiguous array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [offset], inbounds=True)
+
+
+@intrinsic
+def load_half(typing: Object, words: Object, row: Object, cluster: Object) -> Object:
+    """The binary16 element at words[row, cluster], widened to binary32."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        bits = builder.load(_pointer(context, builder, signature.args[0], *args))
+        return builder.fpext(builder.bitcast(bits, _HALF), _FLOAT)
+
+    return types.float32(words, types.int64, types.int64), code
+
+
+@intrinsic
+def load_single(typing: Object, words: Object, row: Object, cluster: Object) -> Object:
+    """The binary32 element at words[row : row + 2, cluster]."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        words, row, cluster = args
+        low = builder.load(_pointer(context, builder, signature.args[0], words, row, cluster))
+        high = builder.load(_pointer(context, builder, signature.args[0], words, builder.add(row, _I64(1)), cluster))
+        bits = builder.or_(builder.zext(low, _I32), builder.shl(builder.zext(high, _I32), _I32(16)))
+        return builder.bitcast(bits, _FLOAT)
+
+    return types.float32(words, types.int64, types.int64), code
+
+
+@intrinsic
+def store_half(typing: Object, words: Object, row: Object, cluster: Object, value: Object) -> Object:
+    """words[row, cluster] = binary16(value), to nearest even; a NaN becomes 0x7E00."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        words, row, cluster, value = args
+        bits = builder.bitcast(builder.fptrunc(value, _HALF), _I16)
+        bits = builder.select(builder.fcmp_unordered("uno", value, value), _I16(_NAN_HALF), bits)
+        builder.store(bits, _pointer(context, builder, signature.args[0], words, row, cluster))
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64, types.float32), code
+
+
+@intrinsic
+def store_single(typing: Object, words: Object, row: Object, cluster: Object, value: Object) -> Object:
+    """words[row : row + 2, cluster] = value; a NaN becomes 0x7FC00000."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        words, row, cluster, value = args
+        bits, kind = builder.bitcast(value, _I32), signature.args[0]
+        bits = builder.select(builder.fcmp_unordered("uno", value, value), _I32(_NAN_SINGLE), bits)
+        builder.store(builder.trunc(bits, _I16), _pointer(context, builder, kind, words, row, cluster))
+        high = builder.trunc(builder.lshr(bits, _I32(16)), _I16)
+        builder.store(high, _pointer(context, builder, kind, words, builder.add(row, _I64(1)), cluster))
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64, types.float32), code
+
+
+@literal_intrinsic
+def add_tree(
+    typing: Object,
+    a: Object,
+    a_start: Object,
+    a_step: Object,
+    x: Object,
+    x_start: Object,
+    total: Object,
+    total_start: Object,
+    cols: Object,
+    count: Object,
+) -> Object:
+    """total[c] += tree(a[i * a_step + c] * x[i * cols + c] for i < count), for c < cols, each array from its start on.
+
+    `a` is uint16 that holds binary16, or float32; x and total are float32; all are one-dimensional. `count` is a
+    constant power of two. Lanes of neighbouring c go through the vector unit together.
+    """
+    leaves = getattr(count, "literal_value", None)
+    if leaves is None:
+        return None
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        a, a_start, a_step, x, x_start, total, total_start, cols, _ = args
+        kinds = signature.args
+
+        def load(kind: Object, array: Object, offset: Object, lanes: int) -> Object:
+            stored, element = (_FLOAT, _FLOAT) if kind.dtype == types.float32 else (_I16, _HALF)
+            pointer = _element(context, builder, kind, array, offset)
+            value = builder.load(builder.bitcast(pointer, ir.VectorType(stored, lanes).as_pointer()))
+            value.align = 4 if stored is _FLOAT else 2
+            if element is _HALF:
+                value = builder.fpext(builder.bitcast(value, ir.VectorType(_HALF, lanes)), ir.VectorType(_FLOAT, lanes))
+            return value
+
+        def step(c: Object, lanes: int) -> None:
+            a_first, x_first, place = (builder.add(start, c) for start in (a_start, x_start, total_start))
+
+            def tree(first: int, size: int) -> Object:
+                if size > 1:
+                    return builder.fadd(tree(first, size // 2), tree(first + size // 2, size // 2))
+                left = load(kinds[0], a, builder.add(a_first, builder.mul(a_step, _I64(first))), lanes)
+                return builder.fmul(
+                    left, load(kinds[3], x, builder.add(x_first, builder.mul(cols, _I64(first))), lanes)
+                )
+
+            value = builder.fadd(load(kinds[5], total, place, lanes), tree(0, leaves))
+            pointer = _element(context, builder, kinds[5], total, place)
+            builder.store(value, builder.bitcast(pointer, ir.VectorType(_FLOAT, lanes).as_pointer())).align = 4
+
+        wide = builder.udiv(cols, _I64(_LANES))
+        with for_range(builder, wide) as loop:
+            step(builder.mul(loop.index, _I64(_LANES)), _LANES)
+        with for_range(builder, cols, start=builder.mul(wide, _I64(_LANES))) as loop:
+            step(loop.index, 1)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.void(a, integer, integer, x, integer, total, integer, integer, count), code
 
 
 @cache
-def matvec(rows: int, cols: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Row and column matvec for tiles of rows x cols: kernel(words, y, a, x, tile_rows, tile_cols, accumulate)."""
+def matvec_row(mac_cols: int) -> Callable[..., None]:
+    """y = A x for tiles of mac_cols columns; kernel(...) as its arguments below say.
+
+    Args of the kernel:
+        a: one-dimensional uint16; word w of cluster (r, c) of the tiles is a[a_start + r * a_row + w * a_word + c].
+        y, x: their first words in `words`.
+    """
 
     @compiled
-    def row(words: Words, y: int, a: int, x: int, tile_rows: int, tile_cols: int, accumulate: bool) -> None:
-        clusters = words.shape[1]
-        total = np.empty(clusters, np.float32)
-        for r in range(tile_rows):
-            for i in range(rows):
-                out = y + 2 * (r * rows + i)
-                for n in range(clusters):
-                    total[n] = load_single(words, out, n) if accumulate else np.float32(0)
-                for c in range(tile_cols):
-                    base = a + ((r * tile_cols + c) * rows + i) * cols
-                    for n in range(clusters):
-                        total[n] += tree_of_halves(words, base, 1, x + c * cols, n, cols)
-                for n in range(clusters):
-                    store_single(words, out, n, total[n])
+    def kernel(
+        words: Words,
+        y: int,
+        x: int,
+        a: Words,
+        a_start: int,
+        a_row: int,
+        a_word: int,
+        cols: int,
+        mac_rows: int,
+        tile_rows: int,
+        tile_cols: int,
+        accumulate: bool,
+    ) -> None:
+        vector = np.empty(tile_cols * mac_cols * cols, np.float32)
+        total = np.empty(mac_rows * cols, np.float32)
+        for r in range(words.shape[1] // cols):
+            for e in range(tile_cols * mac_cols):
+                for c in range(cols):
+                    vector[e * cols + c] = load_half(words, x + e, r * cols + c)
+            word = a_start + r * a_row
+            for i in range(tile_rows):
+                for p in range(mac_rows):
+                    for c in range(cols):
+                        total[p * cols + c] = (
+                            load_single(words, y + 2 * (i * mac_rows + p), r * cols + c)
+                            if accumulate
+                            else np.float32(0)
+                        )
+                for j in range(tile_cols):
+                    for p in range(mac_rows):
+                        add_tree(a, word, a_word, vector, j * mac_cols * cols, total, p * cols, cols, mac_cols)
+                        word += mac_cols * a_word
+                for p in range(mac_rows):
+                    for c in range(cols):
+                        store_single(words, y + 2 * (i * mac_rows + p), r * cols + c, total[p * cols + c])
+
+    return kernel
+
+
+@cache
+def matvec_column(mac_rows: int) -> Callable[..., None]:
+    """y = A^T x for tiles of mac_rows rows, as `matvec_row`, with mac_cols in the place of mac_rows."""
 
     @compiled
-    def column(words: Words, y: int, a: int, x: int, tile_rows: int, tile_cols: int, accumulate: bool) -> None:
-        clusters = words.shape[1]
-        total = np.empty((tile_cols * cols, clusters), np.float32)
-        for j in range(tile_cols * cols):
-            for n in range(clusters):
-                total[j, n] = load_single(words, y + 2 * j, n) if accumulate else np.float32(0)
-        for r in range(tile_rows):
-            for c in range(tile_cols):
-                for j in range(cols):
-                    base = a + (r * tile_cols + c) * rows * cols + j
-                    for n in range(clusters):
-                        total[c * cols + j, n] += tree_of_halves(words, base, cols, x + r * rows, n, rows)
-        for j in range(tile_cols * cols):
-            for n in range(clusters):
-                store_single(words, y + 2 * j, n, total[j, n])
+    def kernel(
+        words: Words,
+        y: int,
+        x: int,
+        a: Words,
+        a_start: int,
+        a_row: int,
+        a_word: int,
+        cols: int,
+        mac_cols: int,
+        tile_rows: int,
+        tile_cols: int,
+        accumulate: bool,
+    ) -> None:
+        width = tile_cols * mac_cols
+        vector = np.empty(mac_rows * cols, np.float32)
+        total = np.empty(width * cols, np.float32)
+        for r in range(words.shape[1] // cols):
+            for e in range(width):
+                for c in range(cols):
+                    total[e * cols + c] = load_single(words, y + 2 * e, r * cols + c) if accumulate else np.float32(0)
+            word = a_start + r * a_row
+            for i in range(tile_rows):
+                for e in range(mac_rows):
+                    for c in range(cols):
+                        vector[e * cols + c] = load_half(words, x + i * mac_rows + e, r * cols + c)
+                for j in range(tile_cols):
+                    for q in range(mac_cols):
+                        place = (j * mac_cols + q) * cols
+                        add_tree(a, word + q * a_word, mac_cols * a_word, vector, 0, total, place, cols, mac_rows)
+                    word += mac_rows * mac_cols * a_word
+            for e in range(width):
+                for c in range(cols):
+                    store_single(words, y + 2 * e, r * cols + c, total[e * cols + c])
 
-    return row, column
+    return kernel
 
 
 @compiled
-def _chunk_tree(terms: Single, out: int, total: Single) -> None:
-    """total[out] += the tree of all rows of `terms`, which is overwritten."""
-    count, clusters = terms.shape
+def _tree_of_rows(terms: Single, count: int, cols: int) -> None:
+    """terms[:cols] = the tree of the first `count` rows of `cols` elements; the rest is overwritten."""
     while count > 1:
         for i in range(count // 2):
-            for n in range(clusters):
-                terms[i, n] = terms[2 * i, n] + terms[2 * i + 1, n]
+            for c in range(cols):
+                terms[i * cols + c] = terms[2 * i * cols + c] + terms[(2 * i + 1) * cols + c]
         if count % 2:
-            for n in range(clusters):
-                terms[count // 2, n] = terms[count - 1, n]
+            for c in range(cols):
+                terms[count // 2 * cols + c] = terms[(count - 1) * cols + c]
         count = (count + 1) // 2
-    for n in range(clusters):
-        total[out, n] += terms[0, n]
 
 
-@compiled
-def dots(words: Words, d: int, basis: int, x: int, count: int, length: int, lanes: int) -> None:
-    clusters = words.shape[1]
-    total = np.zeros((count, clusters), np.float32)
-    terms = np.empty((lanes, clusters), np.float32)
-    for i in range(count):
-        for start in range(0, length, lanes):
-            for k in range(lanes):
-                e = start + k
-                for n in range(clusters):
-                    terms[k, n] = (
-                        load_half(words, basis + i * length + e, n) * load_single(words, x + 2 * e, n)
-                        if e < length
-                        else np.float32(0)
-                    )
-            _chunk_tree(terms, i, total)
-    for i in range(count):
-        for n in range(clusters):
-            store_single(words, d + 2 * i, n, total[i, n])
+@cache
+def dots(block: int) -> Callable[..., None]:
+    """kernel(words, d, basis, x, count, length, lanes, cols) for clusters with `lanes` multipliers, block | lanes."""
+
+    @compiled
+    def kernel(words: Words, d: int, basis: int, x: int, count: int, length: int, lanes: int, cols: int) -> None:
+        clusters = words.shape[1]
+        flat = words.reshape(-1)
+        chunks = (length + lanes - 1) // lanes
+        whole = length // lanes
+        vector = np.zeros(chunks * lanes * cols, np.float32)
+        last = np.zeros(lanes * cols, np.uint16)  # the last chunk, where it is short
+        terms = np.empty(lanes // block * cols, np.float32)
+        total = np.empty(cols, np.float32)
+        for first in range(0, clusters, cols):
+            for e in range(length):
+                for c in range(cols):
+                    vector[e * cols + c] = load_single(words, x + 2 * e, first + c)
+            for i in range(count):
+                row = basis + i * length
+                for e in range(whole * lanes, length):
+                    for c in range(cols):
+                        last[(e - whole * lanes) * cols + c] = words[row + e, first + c]
+                total[:] = 0
+                for chunk in range(chunks):
+                    terms[:] = 0
+                    for b in range(lanes // block):
+                        e = chunk * lanes + b * block
+                        if chunk < whole:
+                            start = (row + e) * clusters + first
+                            add_tree(flat, start, clusters, vector, e * cols, terms, b * cols, cols, block)
+                        else:
+                            add_tree(last, b * block * cols, cols, vector, e * cols, terms, b * cols, cols, block)
+                    _tree_of_rows(terms, lanes // block, cols)
+                    for c in range(cols):
+                        total[c] += terms[c]
+                for c in range(cols):
+                    store_single(words, d + 2 * i, first + c, total[c])
+
+    return kernel
 
 
-@compiled
-def norm2(words: Words, d: int, x: int, length: int, lanes: int) -> None:
-    clusters = words.shape[1]
-    total = np.zeros((1, clusters), np.float32)
-    terms = np.empty((lanes, clusters), np.float32)
-    for start in range(0, length, lanes):
-        for k in range(lanes):
-            e = start + k
-            for n in range(clusters):
-                value = load_single(words, x + 2 * e, n) if e < length else np.float32(0)
-                terms[k, n] = value * value
-        _chunk_tree(terms, 0, total)
-    for n in range(clusters):
-        store_single(words, d, n, total[0, n])
+@cache
+def norm2(block: int) -> Callable[..., None]:
+    """kernel(words, d, x, length, lanes, cols), as `dots`."""
+
+    @compiled
+    def kernel(words: Words, d: int, x: int, length: int, lanes: int, cols: int) -> None:
+        chunks = (length + lanes - 1) // lanes
+        vector = np.zeros(chunks * lanes * cols, np.float32)
+        terms = np.empty(lanes // block * cols, np.float32)
+        total = np.empty(cols, np.float32)
+        for first in range(0, words.shape[1], cols):
+            for e in range(length):
+                for c in range(cols):
+                    vector[e * cols + c] = load_single(words, x + 2 * e, first + c)
+            total[:] = 0
+            for chunk in range(chunks):
+                terms[:] = 0
+                for b in range(lanes // block):
+                    start = (chunk * lanes + b * block) * cols
+                    add_tree(vector, start, cols, vector, start, terms, b * cols, cols, block)
+                _tree_of_rows(terms, lanes // block, cols)
+                for c in range(cols):
+                    total[c] += terms[c]
+            for c in range(cols):
+                store_single(words, d, first + c, total[c])
+
+    return kernel
 
 
 @compiled
 def subtract(words: Words, x: int, basis: int, c: int, count: int, length: int) -> None:
+    """x -= c[i] * basis[i], in the order of i."""
     clusters = words.shape[1]
     value = np.empty(clusters, np.float32)
     for e in range(length):
@@ -132,45 +366,31 @@ def subtract(words: Words, x: int, basis: int, c: int, count: int, length: int) 
 
 @compiled
 def scale(words: Words, d: int, x: int, by: Single, length: int) -> None:
+    """d = binary16(x * by), by [clusters]."""
     for e in range(length):
         for n in range(words.shape[1]):
             store_half(words, d + e, n, load_single(words, x + 2 * e, n) * by[n])
 
 
 @compiled
-def load(words: Words, banks: Words, buffer: int, bank: int, stride: int, count: int, rows: int, cols: int) -> None:
-    """Copy from banks [word, column] to the first rows x cols clusters; all in 16-bit words."""
-    columns = banks.shape[1]
-    for k in range(count):
-        for r in range(rows):
-            source = bank + r * stride + k
+def reduce_row(words: Words, x: int, length: int, cols: int) -> None:
+    """x of the first cluster of each row = the tree over the row."""
+    terms = np.empty(cols, np.float32)
+    for e in range(length):
+        for first in range(0, words.shape[1], cols):
             for c in range(cols):
-                words[buffer + k, r * columns + c] = banks[source, c]
+                terms[c] = load_single(words, x + 2 * e, first + c)
+            _tree_of_rows(terms, cols, 1)
+            store_single(words, x + 2 * e, first, terms[0])
 
 
 @compiled
-def store(words: Words, banks: Words, buffer: int, bank: int, stride: int, count: int, rows: int, cols: int) -> None:
-    """Copy back; cluster rows in order, so that the last wins where they overlap."""
-    columns = banks.shape[1]
-    for r in range(rows):
-        for k in range(count):
-            target = bank + r * stride + k
-            for c in range(cols):
-                banks[target, c] = words[buffer + k, r * columns + c]
-
-
-@compiled
-def read_singles(words: Words, x: int, length: int) -> Single:
-    """[length, clusters]"""
-    values = np.empty((length, words.shape[1]), np.float32)
+def reduce_column(words: Words, x: int, length: int, cols: int) -> None:
+    """x of the first cluster of each column = the tree over the column."""
+    terms = np.empty(words.shape[1], np.float32)
     for e in range(length):
         for n in range(words.shape[1]):
-            values[e, n] = load_single(words, x + 2 * e, n)
-    return values
-
-
-@compiled
-def write_singles(words: Words, x: int, values: Single) -> None:
-    for e in range(values.shape[0]):
-        for n in range(words.shape[1]):
-            store_single(words, x + 2 * e, n, values[e, n])
+            terms[n] = load_single(words, x + 2 * e, n)
+        _tree_of_rows(terms, words.shape[1] // cols, cols)
+        for c in range(cols):
+            store_single(words, x + 2 * e, c, terms[c])

@@ -8,7 +8,8 @@ reserved and zero. All clusters of a stream's rectangle execute an instruction t
 Numbers: data is binary16, sums and scalars are binary32. A product of two binary16 values is exact in binary32; a
 product with binary32 factors is rounded once to it, and takes the binary16 multipliers several turns (assumed: the
 24-bit significand in 11-bit pieces). `tree` adds neighbours pairwise, level by level. Rounding is to nearest even; a
-store to a 16-bit location rounds once, and a NaN is stored as 0x7E00.
+store to a 16-bit location rounds once. A NaN that is computed, which is all but a copy (`ld`, `st`, `bcast`, `s.ld`,
+`s.st`), is 0x7E00 in binary16 and 0x7FC00000 in binary32.
 
 Memory: a buffer address, and the bytes used there, are multiples of the element's size, and bank addresses, strides and
 bytes are even. A result must not overlap another operand of its instruction. All else is a fault before it is executed.

@@ -36,6 +36,11 @@ def to_half(values: Single) -> NDArray[np.float16]:
     return halves
 
 
+def with_one_nan(values: Single) -> Single:
+    """The same numbers, and 0x7FC00000 for every NaN."""
+    return np.where(np.isnan(values), np.uint32(0x7FC00000).view(np.float32), values)
+
+
 class ReferenceEngine:
     """The state of the machine while one stream runs over the whole grid.
 
@@ -149,7 +154,7 @@ def _accumulate(y: Single, terms: Single, v: Values) -> None:
     total = y.copy() if v["accumulate"] else np.zeros_like(y)
     for term in terms:
         total += term
-    y[...] = total
+    y[...] = with_one_nan(total)
 
 
 def _chunks(engine: ReferenceEngine, products: Single) -> Single:
@@ -171,13 +176,13 @@ def _basis(engine: ReferenceEngine, v: Values) -> Single:
 @_executes("dots")
 def _dots(engine: ReferenceEngine, v: Values) -> None:
     x = engine.single(v["x"], v["length"])
-    engine.single(v["d"], v["count"])[:] = _chunks(engine, _basis(engine, v) * x[:, :, None, :])
+    engine.single(v["d"], v["count"])[:] = with_one_nan(_chunks(engine, _basis(engine, v) * x[:, :, None, :]))
 
 
 @_executes("norm2")
 def _norm2(engine: ReferenceEngine, v: Values) -> None:
     x = engine.single(v["x"], v["length"])
-    engine.single(v["d"], 1)[..., 0] = _chunks(engine, x * x)
+    engine.single(v["d"], 1)[..., 0] = with_one_nan(_chunks(engine, x * x))
 
 
 @_executes("subtract")
@@ -185,6 +190,7 @@ def _subtract(engine: ReferenceEngine, v: Values) -> None:
     x, c, basis = engine.single(v["x"], v["length"]), engine.single(v["c"], v["count"]), _basis(engine, v)
     for i in range(basis.shape[2]):
         x -= c[:, :, i, None] * basis[:, :, i]
+    x[:] = with_one_nan(x)
 
 
 @_executes("scale")
@@ -197,13 +203,13 @@ def _scale(engine: ReferenceEngine, v: Values) -> None:
 @_executes("reduce.row")
 def _reduce_row(engine: ReferenceEngine, v: Values) -> None:
     x = engine.single(v["x"], v["length"])
-    x[:, 0] = tree(np.swapaxes(x, 1, 2))
+    x[:, 0] = with_one_nan(tree(np.swapaxes(x, 1, 2)))
 
 
 @_executes("reduce.col")
 def _reduce_col(engine: ReferenceEngine, v: Values) -> None:
     x = engine.single(v["x"], v["length"])
-    x[0] = tree(np.moveaxis(x, 0, 2))
+    x[0] = with_one_nan(tree(np.moveaxis(x, 0, 2)))
 
 
 @_executes("bcast.row")
@@ -220,7 +226,7 @@ def _broadcast_col(engine: ReferenceEngine, v: Values) -> None:
 
 @_executes("s.li")
 def _scalar_immediate(engine: ReferenceEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = v["value"]
+    _set_scalar(engine, v, np.float32(v["value"]))
 
 
 @_executes("s.ld")
@@ -235,18 +241,23 @@ def _scalar_store(engine: ReferenceEngine, v: Values) -> None:
 
 @_executes("s.mul")
 def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])]
+    _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
 
 
 @_executes("s.max")
 def _scalar_maximum(engine: ReferenceEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    engine.scalars[int(v["d"])] = np.where(a > b, a, b)
+    _set_scalar(engine, v, np.where(a > b, a, b))
 
 
 @_executes("s.rsqrt")
 def _scalar_rsqrt(engine: ReferenceEngine, v: Values) -> None:
-    engine.scalars[int(v["d"])] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
+    values: NDArray[np.float64] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
+    _set_scalar(engine, v, values)
+
+
+def _set_scalar(engine: ReferenceEngine, v: Values, values: Array | np.float32) -> None:
+    engine.scalars[int(v["d"])] = with_one_nan(np.asarray(values, np.float32))
 
 
 def _check_meanings() -> None:
