@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.gguf_reading import parsed_once
 from dcomc.weights import Array, SafetensorsWeights
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ class Model:
         """The transformers module in evaluation mode on the CPU: the dense reference.
 
         Args:
-            dtype: `f16` or `f32`, of the weights and of the computation.
+            dtype: `bf16`, `f16` or `f32`, of the weights and of the computation.
 
         Raises:
             DcomError: no weights, or a checkpoint that transformers cannot load.
@@ -138,15 +140,7 @@ class Model:
             DcomError: there is none, or it cannot be read.
         """
         model = self.with_weights()
-        gguf = model.kind == "gguf"
-        transformers = load_transformers(gguf=gguf)
-        folder, options = _pretrained(model.path, gguf)
-        try:
-            return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
-        except _UNREADABLE as error:
-            raise DcomError(
-                f"no tokenizer in {model.path}: {_first_line(error)}", hint="it needs tokenizer.json"
-            ) from error
+        return _tokenizer(model.path, model.kind == "gguf")
 
 
 def resolve_model(spec: str) -> Model:
@@ -205,6 +199,17 @@ def _pretrained(path: Path, gguf: bool) -> tuple[str, dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
+def _tokenizer(path: Path, gguf: bool) -> Tokenizer:
+    transformers = load_transformers(gguf=gguf)
+    folder, options = _pretrained(path, gguf)
+    try:
+        with parsed_once() if gguf else nullcontext():
+            return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
+    except _UNREADABLE as error:
+        raise DcomError(f"no tokenizer in {path}: {_first_line(error)}", hint="it needs tokenizer.json") from error
+
+
+@lru_cache(maxsize=1)
 def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     """Load once: a GGUF file takes seconds to dequantise, and its weights are views of the module's."""
     transformers = load_transformers(gguf=gguf)
@@ -213,9 +218,10 @@ def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     folder, options = _pretrained(path, gguf)
     if gguf:
         options["config"] = copy.deepcopy(_gguf_config(path))
-    element = {"f16": torch.float16, "f32": torch.float32}[dtype]
+    element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
     try:
-        module = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=element, **options)
+        with parsed_once() if gguf else nullcontext():
+            module = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=element, **options)
     except _UNREADABLE as error:
         raise DcomError(f"cannot load {path}: {_first_line(error)}", hint="is the file whole?") from error
     return cast("torch.nn.Module", module).eval().requires_grad_(False)
@@ -227,7 +233,8 @@ def _gguf_config(path: Path) -> Any:
     transformers = load_transformers(gguf=True)
     folder, options = _pretrained(path, gguf=True)
     try:
-        return transformers.AutoConfig.from_pretrained(folder, **options)
+        with parsed_once():
+            return transformers.AutoConfig.from_pretrained(folder, **options)
     except _UNREADABLE as error:
         raise DcomError(f"cannot read the GGUF file {path}: {_first_line(error)}", hint="is the file whole?") from error
 

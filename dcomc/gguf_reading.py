@@ -1,0 +1,64 @@
+"""GGUF files as transformers reads them, but parsed once.
+
+Transformers parses the header, with its vocabulary of some 100,000 strings, anew for the configuration, the tokenizer
+and the weights, builds the table of tensor names once for each module of the model, and shows a progress bar wherever
+stderr leads. Within `parsed_once` it finds one parse, one table, and a bar for terminals alone.
+"""
+
+import functools
+import importlib
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+_INTEGRATION = "transformers.modeling_gguf_pytorch_utils"
+
+
+@contextmanager
+def parsed_once() -> Generator[None]:
+    """Let transformers share what it reads of a GGUF file, also between several of these blocks.
+
+    Needs the packages gguf, torch and transformers.
+    """
+    gguf, integration = importlib.import_module("gguf"), importlib.import_module(_INTEGRATION)
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(gguf, "GGUFReader", _reader))
+        stack.enter_context(_replaced(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)))
+        quiet = functools.partial(integration.tqdm, disable=None)  # None: where stderr is no terminal
+        stack.enter_context(_replaced(integration, "tqdm", quiet))
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: object) -> Generator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(path: str) -> Any:
+    return _reader_class()(path)
+
+
+@functools.cache
+def _reader_class() -> type:
+    base = importlib.import_module("gguf.gguf_reader").GGUFReader
+
+    class Reader(base):
+        """gguf's reader on a plain array: each slice of a memmap costs five times that of an array."""
+
+        @property
+        def data(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+            return self._data
+
+        @data.setter
+        def data(self, mapped: np.memmap[Any, np.dtype[np.uint8]]) -> None:
+            self._data = np.asarray(mapped)
+
+    return Reader
