@@ -4,16 +4,19 @@ A block becomes a `Block`: a pure function of its arguments and of the values it
 is a `Step`: its kernel, and slots of a frame that it reads and writes. A slot is cleared at its value's last use.
 
 Values are never changed in place, so results may be views of their operands. A tensor is an array; `f16`, `f32` and
-`f64` are NumPy's float16, float32 and float64; `index` is int64; signless integers are signed; `i1` is bool.
+`f64` are NumPy's float16, float32 and float64; `bf16` is ml_dtypes' bfloat16; `index` is int64; signless integers are
+signed; `i1` is bool.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import (
+    BFloat16Type,
     DenseIntOrFPElementsAttr,
     Float16Type,
     Float32Type,
@@ -104,6 +107,8 @@ def unsupported(op: Operation, what: str = "the executor does not support this o
 def element_dtype(element: Attribute, op: Operation) -> np.dtype[Any]:
     """The NumPy type of an element type or of a scalar type."""
     match element:
+        case BFloat16Type():
+            return np.dtype(ml_dtypes.bfloat16)
         case Float16Type():
             return np.dtype(np.float16)
         case Float32Type():

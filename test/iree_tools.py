@@ -48,7 +48,9 @@ def run_module(compiled: bytes, weights: Mapping[str, np.ndarray[Any, Any]], *in
     """Call `@main` of a compiled module on the CPU; returns its result."""
     index = iree.runtime.ParameterIndex()
     for name, value in weights.items():
-        iree.runtime.parameter_index_add_numpy_ndarray(index, name, np.ascontiguousarray(value))
+        # Parameters are bytes; IREE knows no NumPy type of bfloat16.
+        data = np.ascontiguousarray(value).view(np.uint16) if value.dtype.name == "bfloat16" else value
+        iree.runtime.parameter_index_add_numpy_ndarray(index, name, np.ascontiguousarray(data))
     config = iree.runtime.Config("local-sync")
     instance = config.vm_instance
     provider = index.create_provider(scope="model")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"tokens a prompt (default: {_DEFAULT_SEQ_LEN}, or the model's most if that is less)",
     )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="prompts (default: 1)")
-    parser.add_argument("--dtype", choices=("f16", "f32"), default="f32", help="element type (default: f32)")
+    parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32", help="element type (default: f32)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ def trace(model: Model, seq_len: int, batch: int, dtype: str) -> ModuleOp:
     Args:
         model: what to trace; its weights are not read.
         seq_len, batch: the shape [batch, seq_len] of the token ids.
-        dtype: `f16` or `f32`.
+        dtype: `bf16`, `f16` or `f32`.
 
     Raises:
         DcomError: a configuration that cannot be traced, or operators without a lowering.

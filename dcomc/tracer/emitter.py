@@ -1,4 +1,4 @@
-"""Appending Level 0 operations to a block: tensors, reshapes and `linalg.generic` by subscripts, with locations."""
+"""Appending tensor operations to a block: reshapes, slices and `linalg.generic` by subscripts, with locations."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,37 +6,34 @@ from dataclasses import dataclass
 from typing import cast
 
 from xdsl.dialects import arith, tensor
-from xdsl.dialects import math as math_dialect
 from xdsl.dialects.builtin import (
     AffineMapAttr,
     AnyFloat,
     ArrayAttr,
+    BFloat16Type,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
     Float16Type,
     Float32Type,
-    FloatAttr,
-    IndexType,
     IntegerAttr,
     IntegerType,
-    LocationAttr,
     StringAttr,
     TensorType,
     i64,
 )
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
-from xdsl.ir import Attribute, Block, BlockArgument, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
-from dcomc.ir import locate
+from dcomc.tracer.scalars import F32, Appender, Scalars
 
-ELEMENTS: Mapping[str, Float16Type | Float32Type | IntegerType] = {
+ELEMENTS: Mapping[str, BFloat16Type | Float16Type | Float32Type | IntegerType] = {
+    "bf16": BFloat16Type(),
     "f16": Float16Type(),
-    "f32": Float32Type(),
+    "f32": F32,
     "i64": i64,
 }
-F32 = Float32Type()
 
 
 def tensor_type(shape: Sequence[int], element: Attribute) -> TensorType[Attribute]:
@@ -55,31 +52,13 @@ def element_of(value: SSAValue) -> Attribute:
 
 
 @dataclass
-class Emitter:
-    """Appends operations to `block`, all with `location`."""
+class Emitter(Appender):
+    """Appends tensor operations to `block`, all with `location`."""
 
-    block: Block
-    location: LocationAttr
-
-    def add(self, op: Operation, hint: str | None = None) -> SSAValue:
-        """Append an operation of one result; returns the result, named `hint`."""
-        self.append(op)
-        op.results[0].name_hint = hint
-        return op.results[0]
-
-    def append(self, op: Operation) -> None:
-        """Append an operation of any number of results."""
-        self.block.add_op(op)
-        locate([op], self.location)
-
-    def number(self, value: float, element: Attribute) -> SSAValue:
-        """A floating-point constant."""
-        return self.add(arith.ConstantOp(FloatAttr(value, cast(AnyFloat, element))))
-
-    def table(self, values: Sequence[float]) -> SSAValue:
-        """A constant f32 vector."""
-        attribute = DenseIntOrFPElementsAttr.from_list(TensorType(F32, [len(values)]), values)
-        return self.add(arith.ConstantOp(attribute))
+    def constant(self, values: Sequence[float], shape: Sequence[int], element: Attribute, hint: str) -> SSAValue:
+        """A constant tensor; `values` in row-major order."""
+        kind = TensorType(cast(AnyFloat, element), shape)
+        return self.add(arith.ConstantOp(DenseIntOrFPElementsAttr.from_list(kind, values)), hint)
 
     def empty(self, shape: Sequence[int], element: Attribute) -> SSAValue:
         """A tensor of unspecified contents."""
@@ -102,13 +81,16 @@ class Emitter:
         attributes: dict[str, Attribute] = {"dcom.role": StringAttr(role)}
         return self.add(linalg.MatmulOp((left, right), (init,), attributes=attributes), role)
 
-    def slice(self, value: SSAValue, axis: int, start: int, size: int) -> SSAValue:
-        """`size` elements from `start` along one axis."""
+    def slice(self, value: SSAValue, axis: int, start: int, size: int, step: int = 1) -> SSAValue:
+        """`size` elements from `start` along one axis, every `step`-th."""
         shape = shape_of(value)
+        if (start, size, step) == (0, shape[axis], 1):
+            return value
         sizes = [size if n == axis else extent for n, extent in enumerate(shape)]
         offsets = [start if n == axis else 0 for n in range(len(shape))]
+        strides = [step if n == axis else 1 for n in range(len(shape))]
         result = tensor_type(sizes, element_of(value))
-        return self.add(tensor.ExtractSliceOp(value, offsets, sizes, [1] * len(shape), result))
+        return self.add(tensor.ExtractSliceOp(value, offsets, sizes, strides, result), "slice")
 
     def concatenate(self, parts: Sequence[SSAValue], axis: int, hint: str | None = None) -> SSAValue:
         """The parts one after another along one axis."""
@@ -164,7 +146,7 @@ class Emitter:
             sizes: extents of letters that no input has.
         """
         left, output = subscripts.split("->")
-        groups = left.split(",") if left else []
+        groups = left.split(",") if inputs else []
         extents = dict(sizes or {})
         for group, value in zip(groups, inputs, strict=True):
             extents.update(zip(group, shape_of(value), strict=True))
@@ -184,77 +166,6 @@ class Emitter:
         )
 
 
-@dataclass
-class Scalars(Emitter):
-    """Appends scalar operations to the body of a `linalg.generic` whose loops are named by `letters`."""
-
-    letters: str
-
-    def mul(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        return self.add(arith.MulfOp(a, b))
-
-    def plus(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        return self.add(arith.AddfOp(a, b))
-
-    def minus(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        return self.add(arith.SubfOp(a, b))
-
-    def divide(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        return self.add(arith.DivfOp(a, b))
-
-    def negate(self, a: SSAValue) -> SSAValue:
-        return self.add(arith.NegfOp(a))
-
-    def maximum(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        return self.add(arith.MaximumfOp(a, b))
-
-    def exp(self, a: SSAValue) -> SSAValue:
-        return self.add(math_dialect.ExpOp(a))
-
-    def rsqrt(self, a: SSAValue) -> SSAValue:
-        return self.add(math_dialect.RsqrtOp(a))
-
-    def cos(self, a: SSAValue) -> SSAValue:
-        return self.add(math_dialect.CosOp(a))
-
-    def sin(self, a: SSAValue) -> SSAValue:
-        return self.add(math_dialect.SinOp(a))
-
-    def index(self, letter: str) -> SSAValue:
-        """The loop index of a letter."""
-        return self.add(linalg.IndexOp(self.letters.index(letter)))
-
-    def index_to_f32(self, value: SSAValue) -> SSAValue:
-        return self.add(arith.SIToFPOp(self.add(arith.IndexCastOp(value, i64)), F32))
-
-    def at_most(self, a: SSAValue, b: SSAValue) -> SSAValue:
-        """Whether index a <= index b."""
-        return self.add(arith.CmpiOp(a, b, "ule"))
-
-    def select(self, condition: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
-        return self.add(arith.SelectOp(condition, yes, no))
-
-    def gather(self, table: SSAValue, *indices: SSAValue) -> SSAValue:
-        """An element of a tensor; integer indices are cast."""
-        cast_indices = [
-            value if isinstance(value.type, IndexType) else self.add(arith.IndexCastOp(value, IndexType()))
-            for value in indices
-        ]
-        return self.add(tensor.ExtractOp(table, cast_indices, element_of(table)))
-
-    def cast(self, value: SSAValue, element: Attribute) -> SSAValue:
-        """The value as another floating-point type, rounded to nearest even where that is narrower."""
-        if value.type == element:
-            return value
-        target = cast(AnyFloat, element)
-        widens = target.bitwidth > cast(AnyFloat, value.type).bitwidth
-        return self.add(arith.ExtFOp(value, target) if widens else arith.TruncFOp(value, target))
-
-    def wide(self, value: SSAValue) -> SSAValue:
-        """The value as f32."""
-        return self.cast(value, F32)
-
-
 def _projection(letters: str, group: str) -> AffineMapAttr:
     results = tuple(AffineExpr.dimension(letters.index(letter)) for letter in group)
     return AffineMapAttr(AffineMap(len(letters), 0, results))
@@ -262,6 +173,8 @@ def _projection(letters: str, group: str) -> AffineMapAttr:
 
 def _reassociation(coarse: Sequence[int], fine: Sequence[int]) -> ArrayAttr[ArrayAttr[IntegerAttr]] | None:
     """Which dimensions of `fine` make up each of `coarse`, or None where they do not nest."""
+    if not coarse and all(extent == 1 for extent in fine):
+        return ArrayAttr(())
     groups: list[list[int]] = []
     position = 0
     for extent in coarse:

@@ -10,6 +10,7 @@ from dcomc.ir import source_location
 
 WEIGHT = "weight"
 INPUT = "input"
+CONSTANT = "constant"
 
 _LAYER = re.compile(r"(?P<prefix>(?:[^.]+\.)*?(?P<index>\d+))(?:\.|$)")
 
@@ -39,10 +40,10 @@ class Node:
 
     Attributes:
         name: the checkpoint's name of a weight; otherwise unique in the graph.
-        op: `weight`, `input`, or the operator's name such as `aten.linear.default`.
-        args: operands and constants in the order of the operator's schema.
+        op: `weight`, `input`, `constant`, or the operator's name such as `aten.linear.default`.
+        args: operands and constants in the order of the operator's schema; the numbers of a constant tensor.
         options: keyword arguments that are not at their defaults.
-        shape, dtype: of the result; dtype is `f16`, `f32`, `i64`, …
+        shape, dtype: of the result; dtype is `f16`, `bf16`, `f32`, `i64`, …
     """
 
     name: str
@@ -55,6 +56,8 @@ class Node:
 
     def operands(self) -> Iterator["Node"]:
         """The nodes among the arguments, tuples included, in order."""
+        if self.op == CONSTANT:
+            return
         pending = list(self.args)
         while pending:
             argument = pending.pop(0)

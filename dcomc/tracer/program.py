@@ -22,7 +22,8 @@ from dcomc.diagnostics import DcomError
 from dcomc.tracer.emitter import ELEMENTS, Emitter, tensor_type
 from dcomc.tracer.graph import INPUT, WEIGHT, Graph, Node, Source
 from dcomc.tracer.layers import Layer, find_layers
-from dcomc.tracer.lowerings import Scope, is_supported
+from dcomc.tracer.lowerings import LOWERINGS, describe_unsupported, is_supported
+from dcomc.tracer.scope import Scope
 
 
 def build_module(graph: Graph, name: str, seq_len: int, batch: int) -> ModuleOp:
@@ -66,15 +67,15 @@ def _reject_unsupported(graph: Graph) -> None:
     places: defaultdict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for node in graph.nodes:
         if not is_supported(node):
-            op = f"attention with {node.args[3]}" if node.op == "dcomc.other_attention.default" else node.op
-            counts[op] += 1
-            places[op][node.source.file].add(node.source.line)
+            what = describe_unsupported(node)
+            counts[what] += 1
+            places[what][node.source.file].add(node.source.line)
     if counts:
         lines = {
-            op: " ".join(f"{file}:{','.join(map(str, sorted(numbers)))}" for file, numbers in files.items())
-            for op, files in places.items()
+            what: " ".join(f"{file}:{','.join(map(str, sorted(numbers)))}" for file, numbers in files.items())
+            for what, files in places.items()
         }
-        listed = ", ".join(f"{op} x{count} ({lines[op]})" for op, count in counts.most_common())
+        listed = ", ".join(f"{what} x{count} ({lines[what]})" for what, count in counts.most_common())
         raise DcomError(f"operators without a lowering: {listed}", hint="dcomc traces models of the Llama family")
 
 
@@ -117,7 +118,7 @@ def _layer_function(layer: Layer, name: str) -> func.FuncOp:
         attributes.append(DictionaryAttr({"dcom.weight": StringAttr(weight)} if weight else {}))
     scope = Scope(Emitter(block, first.source.location()), dict(zip(layer.inputs, block.args, strict=True)))
     for node in layer.nodes:
-        scope.lower(node, node.source.location(layer.module(node)))
+        scope.lower(node, node.source.location(layer.module(node)), LOWERINGS[node.op])
     scope.emitter.append(func.ReturnOp(*(scope.values[node] for node in layer.outputs)))
     function = func.FuncOp(
         name,
@@ -154,7 +155,7 @@ def _main(
             continue
         if layer is None:
             _load_weights(scope, tuple(node.operands()), origins)
-            scope.lower(node, node.source.location())
+            scope.lower(node, node.source.location(), LOWERINGS[node.op])
         elif layer in pending:
             _call(scope, pending.pop(layer), callees[layer], origins)
     scope.emitter.location = start

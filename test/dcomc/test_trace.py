@@ -17,10 +17,12 @@ from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.dialects.ml_program import GlobalOp
 
 from dcomc.cli import main
+from dcomc.diagnostics import DcomError
 from dcomc.ir import print_module, verify_module
 from dcomc.model import resolve_model
 from dcomc.tracer import trace
 from dcomc.tracer.capture import capture
+from dcomc.tracer.graph import INPUT, Graph, Node, Source
 from dcomc.tracer.program import build_module
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,7 +159,7 @@ def test_the_prompt_is_512_tokens_or_what_the_model_takes(tmp_path: Path, capsys
         (["--seq-len", "65"], "--seq-len 65 is out of range; it goes from 1 to 64"),
         (["--seq-len", "many"], "argument --seq-len: invalid int value"),
         (["--batch", "0"], "--batch 0 is out of range"),
-        (["--dtype", "bf16"], "invalid choice: 'bf16'"),
+        (["--dtype", "f64"], "invalid choice: 'f64'"),
     ],
 )
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
@@ -171,26 +173,37 @@ def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, capsys: py
     output.write_text("before", encoding="utf-8")
     gpt2 = {"model_type": "gpt2", "n_layer": 3, "n_embd": 16, "n_head": 2, "vocab_size": 50}
     error = failure(capsys, folder_of(tmp_path, gpt2), "--seq-len", "8", "-o", str(output))
-    assert re.search(r"aten\.layer_norm\.default x7 \(transformers/models/gpt2/modeling_gpt2\.py:\d+,\d+,\d+\)", error)
-    assert re.search(r"aten\.addmm\.default x12 \(transformers/models/gpt2/modeling_gpt2\.py:\d+", error)
-    assert re.search(r"aten\.tanh\.default x3 ", error)
+    assert re.search(r"aten\.addmm\.default x12 \(transformers/models/gpt2/modeling_gpt2\.py:\d+,\d+,\d+,\d+\)", error)
+    assert re.search(r"aten\.to\.dtype_layout x1 \(transformers/models/gpt2/modeling_gpt2\.py:\d+\);", error)
     assert error.endswith("; dcomc traces models of the Llama family\n")
     assert output.read_text(encoding="utf-8") == "before"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "out.mlir"]
 
 
 def test_another_activation_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failure(capsys, folder_of(tmp_path, LLAMA | {"hidden_act": "relu"}), "-o", "-")
+    error = failure(capsys, folder_of(tmp_path, LLAMA | {"hidden_act": "mish"}), "-o", "-")
     assert re.search(
-        r"operators without a lowering: aten\.relu\.default x2 \(transformers/models/llama/\w+\.py:\d+\);", error
+        r"operators without a lowering: aten\.mish\.default x2 \(transformers/models/llama/\w+\.py:\d+\);", error
     )
 
 
-def test_attention_that_is_not_plain_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = LLAMA | {"model_type": "mistral", "sliding_window": 8}
+def test_attention_that_is_not_causal_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = LLAMA | {"model_type": "gemma3_text", "head_dim": 6, "use_bidirectional_attention": True}
     error = failure(capsys, folder_of(tmp_path, config), "--seq-len", "9", "-o", "-")
-    assert "attention with a sliding window of 8 tokens x2 (transformers/models/mistral/modeling_mistral.py:" in error
-    assert main(["trace", str(tmp_path), "--seq-len", "8", "-o", "-"]) == 0
+    assert "attention with a mask that is no causal window and no causal order x2 (transformers/models/gemma3/" in error
+
+
+def test_an_operator_in_a_form_without_a_lowering_is_named_with_the_form() -> None:
+    x = Node("x", INPUT, (), (), (2, 3), "f32", Source("model", "model.py", 1))
+    counts = Node("n", INPUT, (), (), (2, 3), "i64", Source("model", "model.py", 1))
+    scaled = Node("a", "aten.add.Tensor", (x, x), (("alpha", 2),), (2, 3), "f32", Source("model", "model.py", 7))
+    integer = Node("b", "aten.mul.Tensor", (counts, counts), (), (2, 3), "i64", Source("model", "model.py", 8))
+    joined = Node("c", "aten.bmm.default", (scaled, integer), (), (2, 3), "f32", Source("model", "model.py", 9))
+    with pytest.raises(DcomError) as caught:
+        build_module(Graph((x, counts, scaled, integer, joined), joined), "test", 3, 2)
+    assert "aten.add.Tensor with alpha=2 x1 (model.py:7)" in str(caught.value)
+    assert "aten.mul.Tensor from i64 to i64[2, 3] x1 (model.py:8)" in str(caught.value)
+    assert "aten.bmm.default x1 (model.py:9)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
