@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 NOT_TRACED = "give a module made by `dcomc trace`"
 
+FUSED = {"qkv": "qkv_proj", "gate_up": "gate_up_proj"}
+"""The role of one matmul that does the work of all of a site's, in models that store their weights joined."""
+
 
 def _integer(attribute: Attribute | None) -> int | None:
     return attribute.value.data if isa(attribute, IntegerAttr) else None
@@ -189,10 +192,14 @@ class Site:
 def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
     """The matmuls of `site` in a layer's function, grouped by their input: one group for q, k and v.
 
+    A matmul of the site's fused role stands for all the others.
+
     Raises:
         DcomError: a role of the site has no matmul, or its input is no matrix of float16 or float32.
     """
-    matmuls: dict[str, list[MatmulOp]] = {role: [] for role in SITES[site]}
+    present = {op.attributes.get("dcom.role") for op in function.body.ops}
+    roles = (FUSED[site],) if StringAttr(FUSED.get(site, "")) in present else SITES[site]
+    matmuls: dict[str, list[MatmulOp]] = {role: [] for role in roles}
     for op in function.body.ops:
         role = op.attributes.get("dcom.role")
         if isinstance(role, StringAttr) and role.data in matmuls:
