@@ -101,6 +101,9 @@ def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
     for name, end in ends.items():
         if end > layout.bank_bytes:
             yield f"layout: {name} ends at byte {end} of {layout.bank_bytes}"
+    for name, value in vars(layout).items():
+        if name.endswith(("_offset", "_stride", "_bytes")) and value % 2:
+            yield f"layout: {name} = {value} is odd"
 
 
 def _check_launch(launch: Launch, kernels: dict[str, Kernel]) -> None:

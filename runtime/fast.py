@@ -8,6 +8,7 @@ needs them in the buffers.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,13 +291,12 @@ def _scalar_multiply(engine: FastEngine, v: Values) -> None:
 @_executes("s.max")
 def _scalar_maximum(engine: FastEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    _set_scalar(engine, v, np.where(a > b, a, b))
+    _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, a, b)))
 
 
 @_executes("s.rsqrt")
 def _scalar_rsqrt(engine: FastEngine, v: Values) -> None:
-    values: NDArray[np.float64] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
-    _set_scalar(engine, v, values)
+    _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
 
 
 def _set_scalar(engine: FastEngine, v: Values, values: NDArray[np.floating] | np.float32) -> None:

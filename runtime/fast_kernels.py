@@ -394,3 +394,43 @@ def reduce_column(words: Words, x: int, length: int, cols: int) -> None:
         _tree_of_rows(terms, words.shape[1] // cols, cols)
         for c in range(cols):
             store_single(words, x + 2 * e, c, terms[c])
+
+
+@compiled
+def largest_bits(values: NDArray[np.uint32]) -> np.uint32:
+    """The largest magnitude among bits of binary32; 0x7F800000 and above is no finite number."""
+    largest = np.uint32(0)
+    for value in values:
+        largest = max(largest, value & np.uint32(0x7FFFFFFF))
+    return largest
+
+
+@compiled
+def tile(
+    a: Single,
+    factor: float,
+    banks: Words,
+    start: int,
+    stride: int,
+    slice_rows: int,
+    slice_cols: int,
+    mac_rows: int,
+    mac_cols: int,
+) -> None:
+    """Write binary16(binary32(a * factor)), a [S, H], to `banks`, [word, column], in tiles; place and stride in words.
+
+    Grid row r's block of slice_rows x slice_cols in each column lies at start + r * stride, as `runtime.banks` says.
+    """
+    rows, cols = a.shape
+    columns = banks.shape[1]
+    line = np.zeros((1, columns * slice_cols), np.uint16)
+    for s in range(rows):
+        for h in range(cols):
+            store_half(line, 0, h, np.float32(np.float64(a[s, h]) * factor))
+        r, within = s // slice_rows, s % slice_rows
+        i, p = within // mac_rows, within % mac_rows
+        for j in range(slice_cols // mac_cols):
+            word = start + r * stride + ((i * (slice_cols // mac_cols) + j) * mac_rows + p) * mac_cols
+            for q in range(mac_cols):
+                for c in range(columns):
+                    banks[word + q, c] = line[0, c * slice_cols + j * mac_cols + q]

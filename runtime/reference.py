@@ -5,7 +5,7 @@ All clusters are one array whose first two axes are the grid. The instruction ta
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,13 +247,12 @@ def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
 @_executes("s.max")
 def _scalar_maximum(engine: ReferenceEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    _set_scalar(engine, v, np.where(a > b, a, b))
+    _set_scalar(engine, v, cast(Single, np.where(a > b, a, b)))
 
 
 @_executes("s.rsqrt")
 def _scalar_rsqrt(engine: ReferenceEngine, v: Values) -> None:
-    values: NDArray[np.float64] = 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64))
-    _set_scalar(engine, v, values)
+    _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
 
 
 def _set_scalar(engine: ReferenceEngine, v: Values, values: Array | np.float32) -> None:

@@ -7,7 +7,8 @@ import pytest
 from machines import compile_kernel, machine_file
 
 from dcomc.diagnostics import DcomError
-from runtime.accelerator import Accelerator, PromptResult, run_kernel, to_half_scaled
+from runtime.accelerator import Accelerator, PromptResult, run_kernel
+from runtime.banks import to_half_scaled
 from runtime.encoding import Word
 from runtime.lanczos import Bidiagonal, bidiagonalise, optimal_error, relative_error, start_weights, truncate
 from runtime.machine import load_machine

@@ -1,0 +1,230 @@
+"""Which engine carries out the instructions, on how many threads, and what that takes in time and memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcomc.diagnostics import DcomError
+from runtime.banks import ReadBank, pack, to_half_scaled
+from runtime.machine import Machine
+from runtime.program import Kernel
+from runtime.reference import ReferenceEngine
+from runtime.sequencer import Issue
+from runtime.timing import Timing
+
+T = TypeVar("T")
+ENGINES = ("auto", "reference", "fast")
+PATIENCE_SECONDS = 5.0
+"""Work that the reference engine is expected to finish within this is not worth loading compiled code for."""
+
+_BASE_BYTES = 250 << 20
+"""Interpreter, libraries and compiled code."""
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Measured on two cores of a server of 2024, in round numbers; they decide and announce, no more."""
+
+    start: float
+    """Seconds before the first instruction, where the compiled code is on disk."""
+    instruction: float
+    """Seconds an instruction."""
+    element: float
+    """Seconds an element of A that a matvec reads."""
+
+
+_RATES = {"reference": _Rates(0.0, 8e-5, 7e-9), "fast": _Rates(1.0, 4e-5, 4e-10)}
+
+
+class Engine(Protocol):
+    """What carries out instructions."""
+
+    def execute(self, issue: Issue) -> None:
+        """Carry out one instruction; raises `MachineFault`."""
+        ...
+
+    def leaves(self, issue: Issue) -> bool:
+        """Whether an `exit.ngt` leaves."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine with an activation in its banks."""
+
+    engine: Engine
+    read: ReadBank
+    """Reads the banks after the run."""
+    exponent: int
+    """The activation was scaled by 2^-exponent."""
+
+
+def load(engine: str, kernel: Kernel, machine: Machine, a: NDArray[Any]) -> Loaded:
+    """Put an activation, [S, H], into the banks of an engine, `reference` or `fast`.
+
+    Raises:
+        DcomError: a NaN or an infinity, or the fast engine cannot be loaded.
+    """
+    if engine == "reference":
+        half, exponent = to_half_scaled(a)
+        banks = pack(half, kernel.layout, kernel.seed, machine)
+        return Loaded(ReferenceEngine(machine, banks), lambda bank, at, size: banks[bank, at : at + size], exponent)
+    check_fast()
+    from runtime.fast import FastEngine
+    from runtime.fast_banks import pack_scaled, reader
+
+    words, exponent = pack_scaled(a, kernel.layout, kernel.seed, machine)
+    return Loaded(FastEngine(machine, words), reader(words), exponent)
+
+
+def check_fast() -> None:
+    """Raise `DcomError` where numba does not work here, such as beside a NumPy that it does not know."""
+    try:
+        import_module("numba")
+    except ImportError as error:
+        raise DcomError(f"the fast engine cannot be loaded: {error}", hint="use --engine=reference") from error
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kernel that is to run for some prompts."""
+
+    kernel: Kernel
+    timing: Timing
+    """Of one prompt without a breakdown."""
+    prompts: int
+
+    def seconds(self, engine: str) -> float:
+        """What one thread is expected to need, but for the start."""
+        layout, rates = self.kernel.layout, _RATES[engine]
+        elements = 2 * layout.iterations * layout.rows * layout.cols
+        return self.prompts * (rates.instruction * self.timing.instructions + rates.element * elements)
+
+    def bytes(self, engine: str, machine: Machine) -> int:
+        """What the run of one prompt is expected to take: activation, banks, buffers, and the arrays between."""
+        layout = self.kernel.layout
+        activation, banks = 4 * layout.rows * layout.cols, machine.grid.cols * layout.bank_bytes
+        buffers = machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes
+        return activation + banks + buffers if engine == "fast" else 3 * activation + 3 * banks + 6 * buffers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How work will be done."""
+
+    engine: str
+    threads: int
+    why: str
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        about = f"about {duration(self.seconds)} and {self.bytes / 1e9:.1f} GB"
+        return f"engine: {self.engine} ({self.why}), {threads}, {about}"
+
+
+def plan(
+    engine: str,
+    work: Sequence[Work],
+    machine: Machine,
+    *,
+    threads: int | None = None,
+    memory_limit: int | None = None,
+    held_bytes: int = 0,
+) -> Plan:
+    """Decide on an engine and the number of threads.
+
+    Args:
+        engine: one of `ENGINES`.
+        threads: at most so many; None for as many as there are processors.
+        memory_limit: bytes; fewer threads are used where they would need more.
+        held_bytes: what is in memory beside the runs themselves.
+
+    Raises:
+        DcomError: the limit is too small even for one thread, or the fast engine is asked for and cannot be loaded.
+    """
+    chosen, why = _choose(engine, work)
+    wanted = threads or _processors()
+    wanted = max(1, min(wanted, max((item.prompts for item in work), default=1)))
+    each = max((item.bytes(chosen, machine) for item in work), default=0)
+    count = wanted
+    if memory_limit is not None:
+        count = min(wanted, (memory_limit - _BASE_BYTES - held_bytes) // max(each, 1))
+        if count < 1:
+            raise DcomError(
+                f"one run needs about {(_BASE_BYTES + held_bytes + each) / 1e9:.2f} GB, more than the limit of "
+                f"{memory_limit / 1e9:.2f} GB",
+                hint="raise --memory-limit" + ("" if chosen == "fast" else " or use --engine=fast"),
+            )
+    seconds = sum(item.seconds(chosen) / min(count, item.prompts) for item in work) + _RATES[chosen].start
+    return Plan(chosen, count, why, seconds, _BASE_BYTES + held_bytes + count * each)
+
+
+def _choose(engine: str, work: Sequence[Work]) -> tuple[str, str]:
+    if engine == "fast":
+        check_fast()
+    if engine != "auto":
+        return engine, "as asked"
+    if sum(item.seconds("reference") for item in work) <= PATIENCE_SECONDS:
+        return "reference", "small work"
+    try:
+        check_fast()
+    except DcomError as error:
+        return "reference", error.what
+    return "fast", "large work"
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
+    """work(0), work(1), … on some threads, in order; after a failure, or when the reader stops, no more are begun."""
+    if threads == 1 or count == 1:
+        yield from map(work, range(count))
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        begun = min(count, 2 * threads)  # at most so many results wait for the reader
+        running = deque(pool.submit(work, index) for index in range(begun))
+        for index in range(begun, begun + count):
+            yield running.popleft().result()
+            if index < count:
+                running.append(pool.submit(work, index))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def parse_bytes(text: str) -> int:
+    """`4GB`, `512 MiB`, `2000000`: a number of bytes.
+
+    Raises:
+        DcomError: text of another form.
+    """
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+    number = text.strip().rstrip("BbGgIiKkMm ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError) as error:
+        raise DcomError(f"'{text}' is no size of memory", hint="write it as 4GB or 512MiB") from error
+    if not np.isfinite(size) or size <= 0:
+        raise DcomError(f"'{text}' is no size of memory", hint="write it as 4GB or 512MiB")
+    return int(size)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `8 s`, `3 min`, `2 h`."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"

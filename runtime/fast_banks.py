@@ -1,0 +1,62 @@
+"""A launch's data in the banks as the fast engine keeps them: [16-bit word, grid column]."""
+
+from math import ldexp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import fast_kernels as kernels
+from runtime.banks import ReadBank, half_exponent, pack, padded_weights, to_half_scaled
+from runtime.machine import Machine
+from runtime.program import KernelLayout
+
+Array = NDArray[Any]
+Words = NDArray[np.uint16]
+
+
+def by_word(banks: NDArray[np.uint8]) -> Words:
+    """Banks of an even number of bytes, [grid columns, bytes], as [16-bit word, grid column]."""
+    return np.ascontiguousarray(banks.view(np.uint16).T)
+
+
+def by_bank(banks: Words) -> NDArray[np.uint8]:
+    """Banks as [grid columns, bytes] again."""
+    return np.ascontiguousarray(banks.T).view(np.uint8)
+
+
+def reader(banks: Words) -> ReadBank:
+    """Reads bytes of a bank; addresses and numbers must be even."""
+
+    def read(bank: int, start: int, count: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(banks[start // 2 : (start + count) // 2, bank]).view(np.uint8)
+
+    return read
+
+
+def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> tuple[Words, int]:
+    """`to_half_scaled` and `pack` in two passes over binary32; other types go through these.
+
+    Args:
+        a: [S, H].
+
+    Returns:
+        The banks before a launch, and the exponent of the scale.
+
+    Raises:
+        DcomError: a has a NaN or an infinity.
+    """
+    if a.dtype != np.float32:
+        half, exponent = to_half_scaled(a)
+        return by_word(pack(half, layout, seed, machine)), exponent
+    single = np.ascontiguousarray(a)
+    largest = np.uint32(kernels.largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
+    exponent = half_exponent(single, float(largest))
+    banks = np.zeros((layout.bank_bytes // 2, machine.grid.cols), np.uint16)
+    place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
+    # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
+    kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)
+    weights = padded_weights(layout, seed)
+    start = layout.start_offset // 2
+    banks[start : start + weights.size] = weights.view(np.uint16)[:, None]
+    return banks, exponent
