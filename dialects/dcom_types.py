@@ -1,4 +1,4 @@
-"""The types of the `dcom` dialect: a batch of activations in factors, and a batch of outlier channels."""
+"""The types of the `dcom` dialect: activations in factors, and the channels and tokens kept exact beside them."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -156,3 +156,42 @@ class OutliersType(ParametrizedAttribute, TypeAttribute):
         cols = self.dimensions[2]
         if not 1 <= self.capacity.data <= cols:
             raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {cols} channels")
+
+
+@irdl_attr_definition
+class TokensType(ParametrizedAttribute, TypeAttribute):
+    """`!dcom.tokens<BxSxH, capacity C, element>`: up to C of the S rows of each of B prompts of H channels.
+
+    Values are [B, C, H] of the element type, indices [B, C]; an unused slot is a zero row with index 0.
+    """
+
+    name = "dcom.tokens"
+
+    shape: ArrayAttr[IntAttr]
+    capacity: IntAttr
+    element_type: Element
+
+    @classmethod
+    def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> "TokensType":
+        """The type of `capacity` rows of `batch` prompts of `rows` x `cols`."""
+        return cls(ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)]), IntAttr(capacity), element_type)
+
+    @property
+    def dimensions(self) -> tuple[int, int, int]:
+        """B, S, H."""
+        batch, rows, cols = self.shape
+        return batch.data, rows.data, cols.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
+
+    def verify(self) -> None:
+        _verify_shape(self.shape)
+        rows = self.dimensions[1]
+        if not 1 <= self.capacity.data <= rows:
+            raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {rows} rows of a prompt")

@@ -64,12 +64,29 @@ def chosen(names: Iterable[T], option: str) -> tuple[T, ...]:
 
 
 def check_sites(sites: Iterable[str]) -> tuple[str, ...]:
-    """`sites`, each once; raises `DcomError` for one that is not in `SITES`."""
+    """`sites`, each once, in the order of a layer; raises `DcomError` for one that is not in `SITES`."""
     unique = chosen(sites, "sites")
     for site in unique:
         if site not in SITES:
             raise DcomError(f"unknown site '{site}'", hint=did_you_mean(site, SITES))
-    return unique
+    return tuple(site for site in SITES if site in unique)
+
+
+def check_reuse(reuse: Iterable[str], sites: Sequence[str]) -> tuple[str, ...]:
+    """`reuse`, the sites that project on the basis of the first of `sites`.
+
+    Raises:
+        DcomError: one of them is not in `sites`, or is the first of them.
+    """
+    again = check_sites(reuse) if reuse else ()
+    for site in again:
+        if site not in sites:
+            raise DcomError(f"site {site} is in reuse, but not in sites", hint=f"sites are {', '.join(sites)}")
+        if site == sites[0]:
+            raise DcomError(
+                f"site {site} cannot reuse a basis: it is the first site of a layer", hint="decompose one before it"
+            )
+    return again
 
 
 @dataclass(frozen=True)

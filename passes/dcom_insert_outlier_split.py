@@ -1,20 +1,31 @@
-"""`dcom-insert-outlier-split`: keep each prompt's largest channels out of what will be decomposed."""
+"""`dcom-insert-outlier-split`: keep each prompt's largest channels and tokens out of what will be decomposed."""
 
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dialects.dcom import SITES, Element, OutlierMatmulOp, OutlierSplitOp, OutliersType
+from dialects.dcom import (
+    SITES,
+    Element,
+    OutlierMatmulOp,
+    OutlierSplitOp,
+    OutliersType,
+    TokenMatmulOp,
+    TokenSplitOp,
+    TokensType,
+)
 from passes._build import add, building, structured
-from passes._sites import Layers, Site, check_sites, find_sites, module_size
+from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def _sites(layer: str, value: object, path: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class DcomInsertOutlierSplitPass(ModulePass):
-    """Split the outlier channels from the input of chosen sites, and multiply them on their own.
+    """Split outlier channels, and tokens, from the input of chosen sites, and multiply them on their own.
 
     Each chosen layer gets its own copy of the function it calls. Before:
 
@@ -114,7 +125,13 @@ class DcomInsertOutlierSplitPass(ModulePass):
         [thresholds.10]            # … has a magnitude above its layer's and site's threshold
         qkv = 2.5
 
-    Without thresholds the channels of largest energy are the outliers.
+    Without thresholds the channels of largest energy are the outliers. `rows_percent` keeps that share of a prompt's
+    tokens exact as well, those of largest energy in what the channels leave (rounded up to whole tokens):
+
+        %dense_1, %tokens = dcom.token_split %dense {layer = 10 : i64, site = "qkv", capacity = 26 : i64} : …
+        %q_tokens = dcom.token_matmul %tokens, %w : …
+
+    Sites in `reuse`, which project on the basis of the layer's first other site, take that site's tokens.
     """
 
     name = "dcom-insert-outlier-split"
@@ -123,47 +140,82 @@ class DcomInsertOutlierSplitPass(ModulePass):
     sites: tuple[str, ...] = tuple(SITES)
     percent: int | float | None = None
     thresholds: str | None = None
+    rows_percent: int | float | None = None
+    reuse: tuple[str, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, percentage or table that does not fit the module."""
         sites = check_sites(self.sites)
         table = Thresholds.read(self.thresholds) if self.thresholds is not None else None
-        if (self.percent is None) == (table is None):
-            raise DcomError("give either percent or thresholds", hint="for example percent=3")
-        share = table.capacity_percent if table else float(self.percent or 0)
-        if not 0 <= share <= 100:
-            raise DcomError(f"percent {share:g} is not between 0 and 100", hint="for example percent=3")
+        if self.percent is not None and table is not None:
+            raise DcomError("give either percent or thresholds, not both", hint="for example percent=3")
+        if self.percent is None and table is None and self.rows_percent is None:
+            raise DcomError("give either percent or thresholds, or rows_percent", hint="for example percent=3")
+        share = _percent("percent", table.capacity_percent if table else self.percent)
+        rows_share = _percent("rows_percent", self.rows_percent)
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
+        reuse = check_reuse(self.reuse, sites)
         batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
-        if share == 0:
+        if share == rows_share == 0:
             return
+        exact_rows = math.ceil(rows_share / 100 * tokens)
         for layer in chosen:
             function = layers.own_function(layer)
+            basis: SSAValue | None = None
             for name in sites:
                 threshold = table.of(layer, name) if table else None
                 min_count = max(1, math.ceil(table.min_tokens_percent / 100 * tokens)) if table else None
                 for site in find_sites(function, layer, name):
-                    cols = site.input.type.get_shape()[1]
-                    capacity = math.ceil(share / 100 * cols)
-                    outliers = OutliersType.get(batch, tokens, cols, capacity, site.input.type.element_type)
-                    _split(site, layer, name, outliers, threshold, min_count)
+                    cols, element = site.input.type.get_shape()[1], site.input.type.element_type
+                    if share:
+                        capacity = math.ceil(share / 100 * cols)
+                        outliers = OutliersType.get(batch, tokens, cols, capacity, element)
+                        site = _split_channels(site, layer, name, outliers, threshold, min_count)
+                    if exact_rows:
+                        like = basis if name in reuse else None
+                        type_ = TokensType.get(batch, tokens, cols, exact_rows, element)
+                        split = _split_tokens(site, layer, name, type_, like)
+                        basis = basis or split
 
 
-def _split(
+def _percent(option: str, value: float | None) -> float:
+    if value is not None and not 0 <= value <= 100:
+        raise DcomError(f"{option} {value:g} is not between 0 and 100", hint=f"for example {option}=3")
+    return float(value or 0)
+
+
+def _split_channels(
     site: Site, layer: int, name: str, outliers: OutliersType, threshold: float | None, min_count: int | None
-) -> None:
+) -> Site:
+    """Keep channels exact; returns the site of what is left."""
     with building(site.insert_point(), site.location):
         split = OutlierSplitOp(site.input, outliers, layer=layer, site=name, threshold=threshold, min_count=min_count)
     split.dense.name_hint, split.outliers.name_hint = "dense", "outliers"
     site.replace_input(split.dense)
+    _add_products(site, "outliers", lambda weight, type_: OutlierMatmulOp(split.outliers, weight, type_).result)
+    return Site(split.dense, site.matmuls)
+
+
+def _split_tokens(site: Site, layer: int, name: str, tokens: TokensType, like: SSAValue | None) -> SSAValue:
+    """Keep tokens exact, those of `like` where it is given; returns them."""
+    with building(site.insert_point(), site.location):
+        split = TokenSplitOp(site.input, tokens, layer=layer, site=name, like=like)
+    split.dense.name_hint, split.tokens.name_hint = "dense", "tokens"
+    site.replace_input(split.dense)
+    _add_products(site, "tokens", lambda weight, type_: TokenMatmulOp(split.tokens, weight, type_).result)
+    return split.tokens
+
+
+def _add_products(site: Site, what: str, multiply: Callable[[SSAValue, TensorType[Element]], SSAValue]) -> None:
+    """Add the product of what has been split off to that of each matmul of the site."""
     for matmul in site.matmuls:
         product = matmul.res[0]
         type_ = cast(TensorType[Element], product.type)
         with building(InsertPoint.after(matmul), matmul.location):
-            exact = OutlierMatmulOp(split.outliers, matmul.inputs[1], type_).result
+            exact = multiply(matmul.inputs[1], type_)
             total = structured("sn,sn->sn", [product, exact], type_.element_type, add)
         total.name_hint = product.name_hint
-        exact.name_hint = f"{product.name_hint}_outliers" if product.name_hint else None
+        exact.name_hint = f"{product.name_hint}_{what}" if product.name_hint else None
         summation = total.owner
         product.replace_uses_with_if(total, lambda use, keep=summation: use.operation is not keep)

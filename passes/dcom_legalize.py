@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xdsl.context import Context
-from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import LocationAttr, ModuleOp, f32, i1, i64
+from xdsl.dialects import math
+from xdsl.dialects.builtin import LocationAttr, ModuleOp, f32
 from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -20,18 +20,19 @@ from dialects.dcom import (
     OutlierMatmulOp,
     OutlierSplitOp,
     OutliersType,
+    ProjectOp,
     ReconstructOp,
+    TokenMatmulOp,
+    TokenSplitOp,
+    TokensType,
 )
 from passes._build import (
-    Body,
-    add,
-    both,
     building,
     compare,
     constant,
     contract,
     convert,
-    either,
+    divide,
     element_of,
     filled,
     first_rows,
@@ -39,16 +40,15 @@ from passes._build import (
     join_rows,
     loop,
     loop_index,
-    multiply,
+    multiply_add,
     read_slice,
     select,
-    shape_of,
     split_rows,
     structured,
-    widen,
     write_slice,
 )
 from passes._legalize_lanczos import Problem, lanczos_function
+from passes._legalize_splits import Exact, outlier_matmul, outlier_split, token_matmul, token_split
 
 
 class _Factors(NamedTuple):
@@ -59,20 +59,13 @@ class _Factors(NamedTuple):
     v: SSAValue
 
 
-class _Outliers(NamedTuple):
-    """Outlier channels: values [B, S, C] of the element type, and their indices [B, C] i64."""
-
-    values: SSAValue
-    indices: SSAValue
-
-
 @dataclass
 class _Legaliser:
     """Lowers the dcom operations of one module, in program order."""
 
     module: ModuleOp
     factored: dict[SSAValue, _Factors] = field(default_factory=dict[SSAValue, _Factors])
-    outliers: dict[SSAValue, _Outliers] = field(default_factory=dict[SSAValue, _Outliers])
+    exact: dict[SSAValue, Exact] = field(default_factory=dict[SSAValue, Exact])
     problems: dict[Problem, LocationAttr] = field(default_factory=dict[Problem, LocationAttr])
 
     def run(self) -> None:
@@ -80,8 +73,8 @@ class _Legaliser:
         found = [op for op in self.module.walk() if op.name.startswith("dcom.")]
         for op in found:
             for operand in op.operands:
-                if isinstance(operand.type, FactoredType | OutliersType) and not (
-                    operand in self.factored or operand in self.outliers
+                if isinstance(operand.type, FactoredType | OutliersType | TokensType) and not (
+                    operand in self.factored or operand in self.exact
                 ):
                     raise DcomError(
                         f"the operand of {op.name} does not come from a dcom operation of the same block",
@@ -106,11 +99,19 @@ class _Legaliser:
     def _lower(self, op: Operation) -> None:
         match op:
             case OutlierSplitOp():
-                dense, outliers = _outlier_split(op)
+                dense, self.exact[op.outliers] = outlier_split(op)
                 self._replace(op.dense, dense)
-                self.outliers[op.outliers] = outliers
+            case OutlierMatmulOp():
+                self._replace(op.result, outlier_matmul(op, self.exact[op.input]))
+            case TokenSplitOp():
+                dense, self.exact[op.tokens] = token_split(op, self.exact[op.like] if op.like else None)
+                self._replace(op.dense, dense)
+            case TokenMatmulOp():
+                self._replace(op.result, token_matmul(op, self.exact[op.input]))
             case DecomposeOp():
                 self.factored[op.factors] = self._decompose(op)
+            case ProjectOp():
+                self.factored[op.factors] = _project(op, self.factored[op.basis])
             case MatmulOp():
                 u, core, v = self.factored[op.input]
                 product = convert(contract("brh,hn->brn", v, op.weight), op.input.type.element_type)
@@ -119,8 +120,6 @@ class _Legaliser:
                 u, core, v = self.factored[op.input]
                 dense = contract("bsr,brn->bsn", u, contract("brq,bqn->brn", core, v))
                 self._replace(op.result, _join_blocks(convert(dense, op.input.type.element_type), op.input.type))
-            case OutlierMatmulOp():
-                self._replace(op.result, _outlier_matmul(op, self.outliers[op.input]))
             case _:
                 raise DcomError(f"{op.name} has no definition at Level 0", hint="legalise before lowering further")
 
@@ -147,6 +146,25 @@ class _Legaliser:
         return _Factors(convert(u, element), core, convert(v, element))
 
 
+def _project(op: ProjectOp, basis: _Factors) -> _Factors:
+    """U, diag(norms), and the normalised rows of U^T X."""
+    element = op.factors.type.element_type
+    shares = contract("mtr,mth->mrh", basis.u, _split_blocks(op.input, op.factors.type))
+    energies = structured("mrh->mr", [shares], f32, lambda x, total: multiply_add(x, x, total), initial=0)
+    norms = structured("mr->mr", [energies], f32, lambda x: math.SqrtOp(x).result)
+
+    def entry(norm: SSAValue) -> SSAValue:
+        return select(compare(loop_index(1), "eq", loop_index(2)), norm, constant(0, f32))
+
+    core = structured("mr->mrq", [norms], f32, entry, sizes={"q": op.factors.type.rank.data})
+
+    def unit(x: SSAValue, norm: SSAValue) -> SSAValue:
+        return select(compare(norm, "ogt", constant(0, f32)), divide(x, norm), constant(0, f32))
+
+    v = structured("mrh,mr->mrh", [shares, norms], f32, unit)
+    return _Factors(basis.u, core, convert(v, element))
+
+
 def _split_blocks(value: SSAValue, type_: FactoredType) -> SSAValue:
     """[B*S, N] to [M, T, N], each prompt filled up with zero rows to whole blocks."""
     batch, rows, cols = type_.dimensions
@@ -165,67 +183,6 @@ def _join_blocks(value: SSAValue, type_: FactoredType) -> SSAValue:
     if count * block != batch * rows:
         joined = join_rows(first_rows(split_rows(joined, batch), rows))
     return joined
-
-
-def _outlier_split(op: OutlierSplitOp) -> tuple[SSAValue, _Outliers]:
-    """The dense rest [B*S, H] and the outliers: scores, ranks, and a one-hot choice of channels for each slot."""
-    batch, _, _ = op.outliers.type.dimensions
-    capacity, element = op.capacity.value.data, op.outliers.type.element_type
-    x = split_rows(op.input, batch)
-    scores = structured("bsh->bh", [x], f32, _score(op), initial=0)
-    cutoff = op.min_count.value.data - 1 if op.min_count is not None else 0
-
-    def higher(mine: SSAValue, other: SSAValue, count: SSAValue) -> SSAValue:
-        tie = both(compare(other, "oeq", mine), compare(loop_index(2), "slt", loop_index(1)))
-        return arith.AddiOp(count, arith.ExtUIOp(either(compare(other, "ogt", mine), tie), i64).result).result
-
-    ranks = structured("bh,bg->bh", [scores, scores], i64, higher, initial=0)
-
-    def chosen(rank: SSAValue, score: SSAValue) -> SSAValue:
-        return both(compare(rank, "slt", constant(capacity, i64)), compare(score, "ogt", constant(cutoff, f32)))
-
-    selected = structured("bh,bh->bh", [ranks, scores], i1, chosen)
-    dense = structured("bsh,bh->bsh", [x, selected], element, lambda value, on: select(on, constant(0, element), value))
-
-    def slot(rank: SSAValue, on: SSAValue) -> SSAValue:
-        return both(on, compare(rank, "eq", loop_index(1)))
-
-    slots = structured("bh,bh->bch", [ranks, selected], i1, slot, sizes={"c": capacity})
-
-    def channel(on: SSAValue, total: SSAValue) -> SSAValue:
-        return select(on, loop_index(2), total)
-
-    indices = structured("bch->bc", [slots], i64, channel, initial=0)
-    weights = structured("bch->bch", [slots], f32, lambda on: select(on, constant(1, f32), constant(0, f32)))
-    values = convert(contract("bsh,bch->bsc", convert(x, f32), weights), element)
-    return join_rows(dense), _Outliers(values, indices)
-
-
-def _score(op: OutlierSplitOp) -> Body:
-    """The body that adds an element to its channel's score: its square, or one where it exceeds the threshold."""
-    if op.threshold is None:
-        return lambda x, total: add(total, multiply(widen(x), widen(x)))
-    threshold = op.threshold.value.data
-
-    def count(x: SSAValue, total: SSAValue) -> SSAValue:
-        above = compare(math.AbsFOp(widen(x)).result, "ogt", constant(threshold, f32))
-        return add(total, select(above, constant(1, f32), constant(0, f32)))
-
-    return count
-
-
-def _outlier_matmul(op: OutlierMatmulOp, outliers: _Outliers) -> SSAValue:
-    """values W[indices, :], the rows of W taken by a one-hot product."""
-    cols = shape_of(op.weight)[0]
-    onehot = structured(
-        "bc->bch",
-        [outliers.indices],
-        f32,
-        lambda index: select(compare(index, "eq", loop_index(2)), constant(1, f32), constant(0, f32)),
-        sizes={"h": cols},
-    )
-    rows = contract("bch,hn->bcn", onehot, op.weight)
-    return join_rows(convert(contract("bsc,bcn->bsn", outliers.values, rows), op.input.type.element_type))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Kernels of `dcom`: factors and outlier channels of activations on the host."""
+"""Kernels of `dcom`: factors, outlier channels and exact tokens of activations on the host."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +33,16 @@ class Outliers:
     """[B, C] int64, the channel in each slot."""
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """The rows of each prompt that are kept exact."""
+
+    values: Array
+    """[B, C, H]; a slot that holds no row is zero."""
+    indices: Array
+    """[B, C] int64, the row in each slot."""
+
+
 def host_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
     """`dcom.decompose` by the float32 Lanczos of `runtime.lanczos`."""
     return lanczos.decompose(
@@ -53,7 +63,12 @@ def zero_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
     return Factored(*(np.zeros(shape, np.float32) for shape in shapes))
 
 
-def _prompts(op: dcom.OutlierSplitOp | dcom.DecomposeOp, x: Array, batch: int, valid: Sequence[int] | None) -> Array:
+def _prompts(
+    op: dcom.OutlierSplitOp | dcom.TokenSplitOp | dcom.DecomposeOp | dcom.ProjectOp,
+    x: Array,
+    batch: int,
+    valid: Sequence[int] | None,
+) -> Array:
     """`x` as [B, S, H], with the rows of padding zero.
 
     Raises:
@@ -85,18 +100,55 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
             scores = np.add.reduce(exact * exact, 1)
         else:
             scores = np.count_nonzero(np.abs(exact) > threshold, 1)
-        # Highest score first; a stable sort leaves the lower index first among equals.
-        channels = np.argsort(-scores, 1, kind="stable")[:, :capacity]
-        chosen = np.take_along_axis(scores, channels, 1) > cutoff
-        indices = np.where(chosen, channels, 0)
+        indices, chosen = _choose(scores, capacity, cutoff)
         values = np.where(chosen[:, None], np.take_along_axis(prompts, indices[:, None], 2), prompts.dtype.type(0))
-        keep = np.ones((batch, cols), np.bool_)
-        for row, kept, which in zip(keep, channels, chosen, strict=True):
-            row[kept[which]] = False
+        keep = _not_chosen(indices, chosen, cols)
         dense = np.where(keep[:, None], prompts, prompts.dtype.type(0))
         return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), indices)
 
     return kernel
+
+
+def _choose(scores: Array, capacity: int, cutoff: float) -> tuple[Array, Array]:
+    """Of scores [B, N] the indices of the highest above the cutoff [B, C], 0 in empty slots, and which slots are used.
+
+    Highest score first; a stable sort leaves the lower index first among equals.
+    """
+    order = np.argsort(-scores, 1, kind="stable")[:, :capacity]
+    chosen = np.take_along_axis(scores, order, 1) > cutoff
+    return np.where(chosen, order, 0), chosen
+
+
+def _not_chosen(indices: Array, chosen: Array, size: int) -> Array:
+    """[B, size] bool: false at the indices of slots that hold something."""
+    keep = np.ones((len(indices), size), np.bool_)
+    for row, places, used in zip(keep, indices, chosen, strict=True):
+        row[places[used]] = False
+    return keep
+
+
+def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
+    batch, rows, _ = op.tokens.type.dimensions
+    capacity = op.capacity.value.data
+
+    def kernel(x: Array, *like: Tokens) -> tuple[Array, Tokens]:
+        prompts = _prompts(op, x, batch, host.valid_rows)
+        if like:
+            indices, chosen = like[0].indices, _energies(like[0].values) > 0
+        else:
+            indices, chosen = _choose(_energies(prompts), capacity, 0)
+        zero = prompts.dtype.type(0)
+        values = np.where(chosen[:, :, None], np.take_along_axis(prompts, indices[:, :, None], 1), zero)
+        dense = np.where(_not_chosen(indices, chosen, rows)[:, :, None], prompts, zero)
+        return dense.reshape(x.shape), Tokens(values, indices)
+
+    return kernel
+
+
+def _energies(x: Array) -> Array:
+    """The sum of squares over the last axis, float32."""
+    wide = _wide(x)
+    return np.add.reduce(wide * wide, -1)
 
 
 def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
@@ -118,6 +170,21 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
                 factors.v.astype(dtype, copy=False),
             ),
         )
+
+    return kernel
+
+
+def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
+    type_ = op.factors.type
+    dtype = element_dtype(op.input.type, op)
+
+    def kernel(x: Array, basis: Factored) -> tuple[Factored]:
+        blocks = _wide(_in_blocks(_prompts(op, x, type_.dimensions[0], host.valid_rows), type_))
+        shares = _wide(basis.u).transpose(0, 2, 1) @ blocks
+        norms = np.sqrt(_energies(shares))
+        v = np.divide(shares, norms[:, :, None], out=np.zeros_like(shares), where=norms[:, :, None] > 0)
+        core = norms[:, :, None] * np.eye(norms.shape[1], dtype=np.float32)
+        return (Factored(basis.u, core, v.astype(dtype, copy=False)),)
 
     return kernel
 
@@ -175,11 +242,28 @@ def _outlier_matmul(op: dcom.OutlierMatmulOp, host: DcomHost) -> Kernel:
     return kernel
 
 
+def _token_matmul(op: dcom.TokenMatmulOp, host: DcomHost) -> Kernel:
+    dtype = element_dtype(op.result.type, op)
+    batch, rows, _ = op.input.type.dimensions
+
+    def kernel(tokens: Tokens, weight: Array) -> tuple[Array]:
+        products = (_wide(tokens.values) @ _wide(weight)).astype(dtype, copy=False)
+        result = np.zeros((batch, rows, products.shape[-1]), dtype)
+        for prompt, indices, values in zip(result, tokens.indices, products, strict=True):
+            np.add.at(prompt, indices, values)  # an empty slot adds zeros to row 0
+        return (result.reshape(batch * rows, -1),)
+
+    return kernel
+
+
 BUILDERS: dict[type[Operation], Builder] = {
     dcom.OutlierSplitOp: cast(Builder, _outlier_split),
+    dcom.OutlierMatmulOp: cast(Builder, _outlier_matmul),
+    dcom.TokenSplitOp: cast(Builder, _token_split),
+    dcom.TokenMatmulOp: cast(Builder, _token_matmul),
     dcom.DecomposeOp: cast(Builder, _decompose),
+    dcom.ProjectOp: cast(Builder, _project),
     dcom.MatmulOp: cast(Builder, _matmul),
     dcom.ReconstructOp: cast(Builder, _reconstruct),
-    dcom.OutlierMatmulOp: cast(Builder, _outlier_matmul),
 }
 """Every operation of `dcom`."""

@@ -3,6 +3,21 @@
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=20}' | filecheck %s --check-prefix=ALL
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=0}' | filecheck %s --check-prefix=NONE
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv thresholds="%S/Inputs/thresholds.toml"}' | filecheck %s --check-prefix=TABLE
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=20 rows_percent=30}' | filecheck %s --check-prefix=ROWS
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv rows_percent=1}' | filecheck %s --check-prefix=ONLY-ROWS
+
+// Tokens leave what the channels have left; both products are added.
+// ROWS-LABEL: func.func private @decoder_layer_1(
+// ROWS:         %[[REST:.*]], %[[OUT:.*]] = dcom.outlier_split %x
+// ROWS:         %[[DENSE:.*]], %[[TOKENS:.*]] = dcom.token_split %[[REST]] {layer = 1 : i64, site = "qkv", capacity = 3 : i64} : tensor<16x12xf32> -> tensor<16x12xf32>, !dcom.tokens<2x8x12, capacity 3, f32>
+// ROWS:         %[[Q:.*]] = linalg.matmul {dcom.role = "q_proj"} ins(%[[DENSE]], %wq
+// ROWS:         %[[QT:.*]] = dcom.token_matmul %[[TOKENS]], %wq
+// ROWS:         %[[SUM:.*]] = linalg.generic {{.*}} ins(%[[Q]], %[[QT]] :
+// ROWS:         %[[QO:.*]] = dcom.outlier_matmul %[[OUT]], %wq
+// ROWS:         %[[BOTH:.*]] = linalg.generic {{.*}} ins(%[[SUM]], %[[QO]] :
+// ROWS:         linalg.generic {{.*}} ins(%[[BOTH]], %bias :
+// ONLY-ROWS-NOT: dcom.outlier_split
+// ONLY-ROWS:     dcom.token_split %x {layer = 1 : i64, site = "qkv", capacity = 1 : i64}
 
 // The layers that are not chosen keep their function.
 // CHECK-LABEL: func.func private @decoder_layer(

@@ -21,6 +21,11 @@ TOY = "\n".join(line for line in _LIT.splitlines() if not line.startswith("//"))
 """Three layers of q, k and v on two prompts of 8 tokens and 12 channels."""
 
 
+_LIT_REUSE = Path(__file__).with_name("dcom-decompose-activations-reuse.mlir").read_text(encoding="utf-8")
+REUSE = "\n".join(line for line in _LIT_REUSE.splitlines() if not line.startswith("//"))
+"""One layer with the sites qkv, o and down."""
+
+
 def toy(text: str = TOY) -> ModuleOp:
     return parse_module(text, "toy", make_context())
 
@@ -64,6 +69,25 @@ def test_preserving_changes_no_result() -> None:
     preserved = values(run(toy(), f"{first}{second},dcom-preserve-decomposed"))[0]
     assert np.abs(reconstructed - preserved).max() <= 1e-5 * np.abs(reconstructed).max()
     assert np.abs(reconstructed - values(toy())[0]).max() > 0.1
+
+
+def test_exact_tokens_change_no_result() -> None:
+    """dense W + outliers W + tokens W is x W."""
+    before = values(toy())[0]
+    module = run(toy(), "dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=10 rows_percent=30}")
+    assert np.abs(before - values(module)[0]).max() <= 1e-5 * np.abs(before).max()
+
+
+@pytest.mark.parametrize(
+    "tokens", ["", "dcom-insert-outlier-split{layers=0 sites=qkv,o,down rows_percent=20 reuse=o,down},"]
+)
+def test_a_full_basis_serves_all_sites(tokens: str) -> None:
+    """Every site projected on the 8 directions of a prompt's 8 tokens stays what it is, exact tokens included."""
+    before = values(toy(REUSE))
+    pipeline = f"{tokens}dcom-decompose-activations{{layers=0 sites=qkv,o,down rank=8 reuse=o,down}}"
+    after = values(run(toy(REUSE), f"{pipeline},dcom-preserve-decomposed"))
+    for expected, value in zip(before, after, strict=True):
+        assert np.abs(expected - value).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_a_chosen_layer_is_called_by_its_own_name_only() -> None:
@@ -144,7 +168,13 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
             f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}}",
             "site qkv of layer 0 is already decomposed",
         ),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv reuse=o}}", "site o is in reuse, but not in sites; sites are qkv"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv,o reuse=qkv}}", "site qkv cannot reuse a basis: it is the first site"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv block=0}}", "block 0 is not between 1 and the 8 tokens of a prompt"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv block=9}}", "block 9 is not between 1 and the 8 tokens of a prompt"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 block=3}}", "rank 4 is not between 1 and 3; .* is 3 x 12 a block"),
         (f"{SPLIT}{{layers=0}}", "give either percent or thresholds"),
+        (f"{SPLIT}{{layers=0 rows_percent=101}}", "rows_percent 101 is not between 0 and 100"),
         (f"{SPLIT}{{layers=0 percent=3 thresholds=a}}", "give either percent or thresholds|cannot read a"),
         (f"{SPLIT}{{layers=0 percent=101}}", "percent 101 is not between 0 and 100"),
         (f"{SPLIT}{{layers=0 percent=-1}}", "percent -1 is not between 0 and 100"),

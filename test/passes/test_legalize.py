@@ -75,8 +75,12 @@ func.func @main(%x: {x}, %w: {w}) -> ({x}, {x}, {y}, {y}) {{
 
 def both_ways(program: Program, *inputs: Array) -> list[tuple[Array, Array]]:
     """Each result of a program on the host: as dcom operations and legalised."""
+    return text_both_ways(program.text(), *inputs)
+
+
+def text_both_ways(program: str, *inputs: Array) -> list[tuple[Array, Array]]:
     context = make_context()
-    module = parse_module(program.text(), "program", context)
+    module = parse_module(program, "program", context)
     before = Executor(module, {}).run("main", *inputs)
     run_passes(context, module, make_passes("dcom-legalize"))
     text = print_module(module, locations=False)
@@ -110,6 +114,38 @@ def test_legalised_equals_definition(program: Program) -> None:
     for before, after in both_ways(program, *program.inputs()):
         assert np.abs(before).max() > 0.1 or program.threshold == 1000.0
         assert close(before, after, 2e-5)
+
+
+BESIDE = """
+func.func @main(%x: tensor<48x20xEL>, %y: tensor<48x9xEL>, %w: tensor<20x9xEL>) -> (RESULTS) {
+  %d, %t = dcom.token_split %x {layer = 1 : i64, site = "qkv", capacity = 4 : i64}
+      : tensor<48x20xEL> -> tensor<48x20xEL>, !dcom.tokens<2x24x20, capacity 4, EL>
+  %r, %s = dcom.token_split %y like %t : !dcom.tokens<2x24x20, capacity 4, EL>
+      {layer = 1 : i64, site = "o", capacity = 4 : i64}
+      : tensor<48x9xEL> -> tensor<48x9xEL>, !dcom.tokens<2x24x9, capacity 4, EL>
+  %f = dcom.decompose %d {layer = 1 : i64, site = "qkv", iterations = 6 : i64, reorthogonalisation = 2 : i64,
+      seed = 0 : i64} : tensor<48x20xEL> -> !dcom.factored<2x24x20, block 7, rank 3, EL>
+  %g = dcom.project %r on %f {layer = 1 : i64, site = "o"}
+      : tensor<48x9xEL>, !dcom.factored<2x24x20, block 7, rank 3, EL> -> !dcom.factored<2x24x9, block 7, rank 3, EL>
+  %a = dcom.reconstruct %g : !dcom.factored<2x24x9, block 7, rank 3, EL> -> tensor<48x9xEL>
+  %z = dcom.token_matmul %t, %w : !dcom.tokens<2x24x20, capacity 4, EL>, tensor<20x9xEL> -> tensor<48x9xEL>
+  func.return %d, %r, %a, %z : RESULTS
+}"""
+"""Exact tokens, the same tokens of a second activation, and its projection on the basis of the first."""
+
+
+@pytest.mark.parametrize(("element", "tolerance"), [("f32", 2e-5), ("f16", 4e-3)])
+@pytest.mark.parametrize("zero_rows", [0, 23])
+def test_tokens_and_projections_equal_their_definition(element: str, tolerance: float, zero_rows: int) -> None:
+    """With 23 zero rows in a prompt three of its four slots stay empty, and row 0 is not one of the tokens."""
+    x, w = Program(element=element).inputs()
+    x[:zero_rows] = 0
+    y = np.random.default_rng(2).normal(size=(48, 9)).astype(x.dtype)
+    results = ", ".join(f"tensor<48x{cols}xEL>" for cols in (20, 9, 9, 9))
+    text = BESIDE.replace("RESULTS", results).replace("EL", element)
+    for before, after in text_both_ways(text, x, y, w):
+        assert np.abs(before).max() > 0.1
+        assert close(before, after, tolerance)
 
 
 def test_half_precision_rounds_alike() -> None:

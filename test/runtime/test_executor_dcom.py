@@ -40,6 +40,40 @@ func.func @main(%x: {x}, %w: {w}) -> ({x}, {y}, {y}) {{
 }}"""
 
 
+TOKENS = f"""
+module attributes {{dcom.batch = {B} : i64}} {{
+func.func @main(%x: tensor<{B * S}x{H}xf32>, %y: tensor<{B * S}x{N}xf32>, %w: tensor<{H}x{N}xf32>)
+    -> (tensor<{B * S}x{H}xf32>, tensor<{B * S}x{N}xf32>, tensor<{B * S}x{N}xf32>, tensor<{B * S}x{N}xf32>) {{
+  %d, %t = dcom.token_split %x {{layer = 3 : i64, site = "o", capacity = {C} : i64}}
+    : tensor<{B * S}x{H}xf32> -> tensor<{B * S}x{H}xf32>, !dcom.tokens<{B}x{S}x{H}, capacity {C}, f32>
+  %r, %s = dcom.token_split %y like %t : !dcom.tokens<{B}x{S}x{H}, capacity {C}, f32>
+    {{layer = 3 : i64, site = "o", capacity = {C} : i64}}
+    : tensor<{B * S}x{N}xf32> -> tensor<{B * S}x{N}xf32>, !dcom.tokens<{B}x{S}x{N}, capacity {C}, f32>
+  %e = tensor.empty() : tensor<{B * S}x{N}xf32>
+  %p = linalg.matmul ins(%d, %w : tensor<{B * S}x{H}xf32>, tensor<{H}x{N}xf32>)
+    outs(%e : tensor<{B * S}x{N}xf32>) -> tensor<{B * S}x{N}xf32>
+  %z = dcom.token_matmul %t, %w
+    : !dcom.tokens<{B}x{S}x{H}, capacity {C}, f32>, tensor<{H}x{N}xf32> -> tensor<{B * S}x{N}xf32>
+  func.return %d, %r, %p, %z
+    : tensor<{B * S}x{H}xf32>, tensor<{B * S}x{N}xf32>, tensor<{B * S}x{N}xf32>, tensor<{B * S}x{N}xf32>
+}}
+}}"""
+"""Split tokens of x, the same of y, and multiply what is left and what is split off."""
+
+PROJECT = f"""
+module attributes {{dcom.batch = {B} : i64}} {{
+func.func @main(%x: tensor<{B * S}x{H}xf32>, %y: tensor<{B * S}x{N}xf32>) -> tensor<{B * S}x{N}xf32> {{
+  %f = dcom.decompose %x {{layer = 3 : i64, site = "qkv", iterations = 4 : i64, reorthogonalisation = 2 : i64,
+    seed = 5 : i64}} : tensor<{B * S}x{H}xf32> -> !dcom.factored<{B}x{S}x{H}, block 5, rank 3, f32>
+  %g = dcom.project %y on %f {{layer = 3 : i64, site = "o"}} : tensor<{B * S}x{N}xf32>,
+    !dcom.factored<{B}x{S}x{H}, block 5, rank 3, f32> -> !dcom.factored<{B}x{S}x{N}, block 5, rank 3, f32>
+  %z = dcom.reconstruct %g : !dcom.factored<{B}x{S}x{N}, block 5, rank 3, f32> -> tensor<{B * S}x{N}xf32>
+  func.return %z : tensor<{B * S}x{N}xf32>
+}}
+}}"""
+"""Project y on the basis of x, in blocks of 5 and 2 rows."""
+
+
 def run(text: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
     return Executor(parse_module(text, "test.mlir"), {}, **options).run("main", *arguments)
 
@@ -104,6 +138,39 @@ def test_blocks_have_a_basis_each(block: int) -> None:
             u, core, v = lanczos.truncate(lanczos.bidiagonalise(rows, steps, seed=5), steps)
             expected.append(u @ core @ v @ w)
     np.testing.assert_allclose(y, np.concatenate(expected), atol=1e-5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, S))
+@settings(deadline=None, max_examples=40)
+def test_token_split_selects_by_the_definition(seed: int, zero_rows: int) -> None:
+    """Small integers make ties; the split and the tokens' product together are the whole product."""
+    random = np.random.default_rng(seed)
+    x = random.integers(-1, 2, (B * S, H)).astype(np.float32)
+    x[random.permutation(B * S)[:zero_rows]] = 0
+    y = random.normal(size=(B * S, N)).astype(np.float32)
+    w = random.integers(-3, 4, (H, N)).astype(np.float32)
+    dense, rest, whole, product = run(TOKENS, x, y, w)
+    for b, prompt in enumerate(x.reshape(B, S, H)):
+        scores = (prompt**2).sum(1)
+        ranks = [sum(scores[t] > scores[s] or (scores[t] == scores[s] and t < s) for t in range(S)) for s in range(S)]
+        chosen = [s for s in range(S) if ranks[s] < C and scores[s] > 0]
+        for result, source in ((dense, prompt), (rest, y[b * S : (b + 1) * S])):
+            expected = source.copy()
+            expected[chosen] = 0
+            np.testing.assert_array_equal(result[b * S : (b + 1) * S], expected)
+    np.testing.assert_array_equal(whole + product, x @ w)
+
+
+def test_a_projection_is_that_on_the_columns_of_u() -> None:
+    random = np.random.default_rng(8)
+    x, y = (random.normal(size=(B * S, n)).astype(np.float32) for n in (H, N))
+    (projected,) = run(PROJECT, x, y)
+    for b in range(B):
+        for start in range(b * S, (b + 1) * S, 5):
+            block = slice(start, min(start + 5, (b + 1) * S))
+            u, _, _ = lanczos.truncate(lanczos.bidiagonalise(x[block], min(4, block.stop - start), seed=5), 3)
+            u = u[:, : min(3, block.stop - start)]
+            np.testing.assert_allclose(projected[block], u @ (u.T @ y[block]), atol=1e-5)
 
 
 def test_padding_of_a_prompt_is_in_its_last_blocks() -> None:

@@ -205,3 +205,80 @@ func.func @f(%x: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<64x24xf32>
   %y = dcom.outlier_matmul %x, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> tensor<32x25xf32>
   func.return
 }
+
+// -----
+
+// CHECK: error: capacity 17 is not between 1 and the 16 rows of a prompt
+func.func private @f(!dcom.tokens<2x16x64, capacity 17, f32>)
+
+// -----
+
+// CHECK: error: tensor has 48 rows, but 2 prompts of 16 rows are needed
+func.func @f(%x: tensor<48x64xf32>) {
+  %dense, %tokens = dcom.token_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64} : tensor<48x64xf32> -> tensor<48x64xf32>, !dcom.tokens<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: the dense result has not the type of the input
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %tokens = dcom.token_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64} : tensor<32x64xf32> -> tensor<32x60xf32>, !dcom.tokens<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: capacity 2 differs from 3 in the type
+func.func @f(%x: tensor<32x64xf32>) {
+  %dense, %tokens = dcom.token_split %x {layer = 1 : i64, site = "o", capacity = 2 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.tokens<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: !dcom.tokens<2x16x48, capacity 4, f32> selects other numbers of rows than !dcom.tokens<2x16x64, capacity 3, f32>
+func.func @f(%x: tensor<32x64xf32>, %other: !dcom.tokens<2x16x48, capacity 4, f32>) {
+  %dense, %tokens = dcom.token_split %x like %other : !dcom.tokens<2x16x48, capacity 4, f32> {layer = 1 : i64, site = "o", capacity = 3 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.tokens<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: weight is not a matrix of 64 rows, one for each channel
+func.func @f(%x: !dcom.tokens<2x16x64, capacity 3, f32>, %w: tensor<60x24xf32>) {
+  %y = dcom.token_matmul %x, %w : !dcom.tokens<2x16x64, capacity 3, f32>, tensor<60x24xf32> -> tensor<32x24xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type tensor<31x24xf32> is not tensor<32x24xf32>
+func.func @f(%x: !dcom.tokens<2x16x64, capacity 3, f32>, %w: tensor<64x24xf32>) {
+  %y = dcom.token_matmul %x, %w : !dcom.tokens<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> tensor<31x24xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: unknown site 'mlp', expected one of qkv, o, gate_up, down
+func.func @f(%x: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, rank 4, f32>) {
+  %g = dcom.project %x on %f {layer = 1 : i64, site = "mlp"} : tensor<32x48xf32>, !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<2x16x48, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: tensor has 48 channels, but the dcom.factored type has 64
+func.func @f(%x: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, rank 4, f32>) {
+  %g = dcom.project %x on %f {layer = 1 : i64, site = "o"} : tensor<32x48xf32>, !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type !dcom.factored<2x16x48, rank 4, f32> is not !dcom.factored<2x16x48, block 8, rank 4, f32>
+func.func @f(%x: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, block 8, rank 4, f32>) {
+  %g = dcom.project %x on %f {layer = 1 : i64, site = "o"} : tensor<32x48xf32>, !dcom.factored<2x16x64, block 8, rank 4, f32> -> !dcom.factored<2x16x48, rank 4, f32>
+  func.return
+}

@@ -55,3 +55,25 @@ func.func @blocks(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>, %whole: !dcom.fa
   %y = dcom.reconstruct %g : !dcom.factored<2x16x24, block 5, rank 4, f32> -> tensor<32x24xf32>
   func.return %y : tensor<32x24xf32>
 }
+
+// CHECK-LABEL: func.func @exact_tokens
+func.func @exact_tokens(%x: tensor<32x64xf32>, %y: tensor<32x48xf32>, %w: tensor<64x24xf32>) -> (tensor<32x48xf32>, tensor<32x24xf32>) {
+  // CHECK: %[[DENSE:.*]], %[[T:.*]] = dcom.token_split %x {layer = 10 : i64, site = "gate_up", capacity = 2 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.tokens<2x16x64, capacity 2, f32>
+  %dense, %tokens = dcom.token_split %x {layer = 10 : i64, site = "gate_up", capacity = 2 : i64}
+    : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.tokens<2x16x64, capacity 2, f32>
+  // CHECK: %{{.*}}, %{{.*}} = dcom.token_split %y like %[[T]] : !dcom.tokens<2x16x64, capacity 2, f32> {layer = 10 : i64, site = "down", capacity = 2 : i64} : tensor<32x48xf32> -> tensor<32x48xf32>, !dcom.tokens<2x16x48, capacity 2, f32>
+  %rest, %same = dcom.token_split %y like %tokens : !dcom.tokens<2x16x64, capacity 2, f32>
+    {layer = 10 : i64, site = "down", capacity = 2 : i64}
+    : tensor<32x48xf32> -> tensor<32x48xf32>, !dcom.tokens<2x16x48, capacity 2, f32>
+  // CHECK: dcom.token_matmul %[[T]], %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
+  %product = dcom.token_matmul %tokens, %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
+  func.return %rest, %product : tensor<32x48xf32>, tensor<32x24xf32>
+}
+
+// CHECK-LABEL: func.func @project
+func.func @project(%y: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, block 5, rank 4, f32>) -> tensor<32x48xf32> {
+  // CHECK: dcom.project %y on %f {layer = 10 : i64, site = "down"} : tensor<32x48xf32>, !dcom.factored<2x16x64, block 5, rank 4, f32> -> !dcom.factored<2x16x48, block 5, rank 4, f32>
+  %g = dcom.project %y on %f {layer = 10 : i64, site = "down"} : tensor<32x48xf32>, !dcom.factored<2x16x64, block 5, rank 4, f32> -> !dcom.factored<2x16x48, block 5, rank 4, f32>
+  %a = dcom.reconstruct %g : !dcom.factored<2x16x48, block 5, rank 4, f32> -> tensor<32x48xf32>
+  func.return %a : tensor<32x48xf32>
+}

@@ -1,0 +1,206 @@
+"""The operations of the `dcom` dialect that keep channels and tokens exact beside a decomposition."""
+
+from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, TensorType, f32
+from xdsl.ir import Operation, SSAValue
+from xdsl.irdl import (
+    IRDLOperation,
+    ParsePropInAttrDict,
+    irdl_op_definition,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+)
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from dialects.dcom_rules import DENSE, i64_attr, operand, opt_operand, verify_place, verify_rows, verify_weight
+from dialects.dcom_types import Element, OutliersType, TokensType
+
+
+@irdl_op_definition
+class OutlierSplitOp(IRDLOperation):
+    """Split the largest channels of each prompt from the rest (the paper's section 4).
+
+    The score of a channel of a prompt is the sum of its squares, or, with a threshold, the count of its elements with
+    magnitude above the threshold. The rank of channel h is the number of channels with a higher score, or with an
+    equal score and a lower index. A channel is selected when its rank is below the capacity and its score above the
+    cutoff: 0, or `min_count - 1` with a threshold. `dense` is the input with the selected channels zero; slot `rank`
+    of `outliers` is the channel itself.
+
+    `dense` f16 or f32 [B*S, H]; `outliers` values [B*S, C], indices [B, C].
+    """
+
+    name = "dcom.outlier_split"
+
+    input = operand(DENSE)
+    layer = prop_def(IntegerAttr[I64])
+    site = prop_def(StringAttr)
+    capacity = prop_def(IntegerAttr[I64])
+    threshold = opt_prop_def(FloatAttr[Float32Type])
+    min_count = opt_prop_def(IntegerAttr[I64])
+    dense = result_def(DENSE)
+    outliers = result_def(OutliersType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input attr-dict `:` type($input) `->` type($dense) `,` type($outliers)"
+
+    def __init__(
+        self,
+        source: SSAValue | Operation,
+        outliers: OutliersType,
+        *,
+        layer: int,
+        site: str,
+        threshold: float | None = None,
+        min_count: int | None = None,
+    ) -> None:
+        value = SSAValue.get(source)
+        super().__init__(
+            operands=[value],
+            result_types=[value.type, outliers],
+            properties={
+                "layer": i64_attr(layer),
+                "site": StringAttr(site),
+                "capacity": i64_attr(outliers.capacity.data),
+                "threshold": None if threshold is None else FloatAttr(threshold, f32),
+                "min_count": None if min_count is None else i64_attr(min_count),
+            },
+        )
+
+    def verify_(self) -> None:
+        verify_place(self.layer, self.site)
+        verify_rows(self.input.type, self.outliers.type)
+        if self.dense.type != self.input.type:
+            raise VerifyException("the dense result has not the type of the input")
+        if self.capacity.value.data != self.outliers.type.capacity.data:
+            raise VerifyException(
+                f"capacity {self.capacity.value.data} differs from {self.outliers.type.capacity.data} in the type"
+            )
+        if (self.threshold is None) != (self.min_count is None):
+            raise VerifyException("threshold and min_count come together or not at all")
+        if self.threshold is not None and not self.threshold.value.data >= 0:
+            raise VerifyException(f"threshold {self.threshold.value.data} is not zero or more")
+        rows = self.outliers.type.dimensions[1]
+        if self.min_count is not None and not 1 <= self.min_count.value.data <= rows:
+            raise VerifyException(
+                f"min_count {self.min_count.value.data} is not between 1 and the {rows} rows of a prompt"
+            )
+
+
+@irdl_op_definition
+class OutlierMatmulOp(IRDLOperation):
+    """Multiply the outlier channels of each prompt by their rows of a weight: values W[indices, :].
+
+    `weight` [H, N], of the activation's element type; the result is [B*S, N]; products are summed in float32.
+    """
+
+    name = "dcom.outlier_matmul"
+
+    input = operand(OutliersType)
+    weight = operand(DENSE)
+    result = result_def(DENSE)
+
+    traits = traits_def(Pure())
+    assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
+
+    def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: TensorType[Element]) -> None:
+        super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
+
+    def verify_(self) -> None:
+        batch, rows, cols = self.input.type.dimensions
+        verify_weight(self.weight.type, cols, self.input.type.element_type)
+        expected = TensorType(self.input.type.element_type, [batch * rows, self.weight.type.get_shape()[1]])
+        if self.result.type != expected:
+            raise VerifyException(f"result type {self.result.type} is not {expected}")
+
+
+@irdl_op_definition
+class TokenSplitOp(IRDLOperation):
+    """Split the tokens (rows) of largest energy of each prompt from the rest, to keep them exact.
+
+    The score of a row is the sum of its squares. The rank of a row is the number of rows of its prompt with a higher
+    score, or with an equal score and a lower index. A row is selected when its rank is below the capacity and its score
+    above 0. `dense` is the input with the selected rows zero; slot `rank` of `tokens` is the row itself. With `like`,
+    the rows that another split selected are taken instead, each into its slot, so that both leave the same rows; a slot
+    of `like` whose values are all zero holds none.
+
+    `dense` f16 or f32 [B*S, H]; `tokens` values [B, C, H], indices [B, C].
+    """
+
+    name = "dcom.token_split"
+
+    input = operand(DENSE)
+    like = opt_operand(TokensType)
+    layer = prop_def(IntegerAttr[I64])
+    site = prop_def(StringAttr)
+    capacity = prop_def(IntegerAttr[I64])
+    dense = result_def(DENSE)
+    tokens = result_def(TokensType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = (
+        "$input (`like` $like^ `:` type($like))? attr-dict `:` type($input) `->` type($dense) `,` type($tokens)"
+    )
+
+    def __init__(
+        self,
+        source: SSAValue | Operation,
+        tokens: TokensType,
+        *,
+        layer: int,
+        site: str,
+        like: SSAValue | None = None,
+    ) -> None:
+        value = SSAValue.get(source)
+        super().__init__(
+            operands=[value, like],
+            result_types=[value.type, tokens],
+            properties={
+                "layer": i64_attr(layer),
+                "site": StringAttr(site),
+                "capacity": i64_attr(tokens.capacity.data),
+            },
+        )
+
+    def verify_(self) -> None:
+        verify_place(self.layer, self.site)
+        verify_rows(self.input.type, self.tokens.type)
+        if self.dense.type != self.input.type:
+            raise VerifyException("the dense result has not the type of the input")
+        capacity = self.tokens.type.capacity.data
+        if self.capacity.value.data != capacity:
+            raise VerifyException(f"capacity {self.capacity.value.data} differs from {capacity} in the type")
+        if self.like is not None:
+            batch, rows, _ = self.like.type.dimensions
+            if (batch, rows, self.like.type.capacity.data) != (*self.tokens.type.dimensions[:2], capacity):
+                raise VerifyException(f"{self.like.type} selects other numbers of rows than {self.tokens.type}")
+
+
+@irdl_op_definition
+class TokenMatmulOp(IRDLOperation):
+    """Multiply the exact tokens of each prompt by a weight: rows `indices` of the result are values W, others zero.
+
+    `weight` [H, N], of the activation's element type; the result is [B*S, N]; products are summed in float32.
+    """
+
+    name = "dcom.token_matmul"
+
+    input = operand(TokensType)
+    weight = operand(DENSE)
+    result = result_def(DENSE)
+
+    traits = traits_def(Pure())
+    assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
+
+    def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: TensorType[Element]) -> None:
+        super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
+
+    def verify_(self) -> None:
+        batch, rows, cols = self.input.type.dimensions
+        verify_weight(self.weight.type, cols, self.input.type.element_type)
+        expected = TensorType(self.input.type.element_type, [batch * rows, self.weight.type.get_shape()[1]])
+        if self.result.type != expected:
+            raise VerifyException(f"result type {self.result.type} is not {expected}")

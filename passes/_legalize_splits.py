@@ -1,0 +1,144 @@
+"""The outlier channels and exact tokens of `dcom` in Level 0 operations: scores, ranks, and one-hot choices."""
+
+from typing import NamedTuple
+
+from xdsl.dialects import arith, math
+from xdsl.dialects.builtin import f32, i1, i64
+from xdsl.ir import SSAValue
+
+from dialects.dcom import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenSplitOp
+from passes._build import (
+    Body,
+    add,
+    both,
+    compare,
+    constant,
+    contract,
+    convert,
+    either,
+    join_rows,
+    loop_index,
+    multiply,
+    select,
+    shape_of,
+    split_rows,
+    structured,
+    widen,
+)
+
+
+class Exact(NamedTuple):
+    """Channels or tokens kept exact: values [B*S, C] or [B, C, H] of the element type, and indices [B, C] i64."""
+
+    values: SSAValue
+    indices: SSAValue
+
+
+def outlier_split(op: OutlierSplitOp) -> tuple[SSAValue, Exact]:
+    """The dense rest [B*S, H] and the outlier channels."""
+    batch, _, _ = op.outliers.type.dimensions
+    element = op.outliers.type.element_type
+    x = split_rows(op.input, batch)
+    scores = structured("bsh->bh", [x], f32, _score(op), initial=0)
+    cutoff = op.min_count.value.data - 1 if op.min_count is not None else 0
+    selected, indices, slots = _choose(scores, op.capacity.value.data, cutoff)
+    dense = structured("bsh,bh->bsh", [x, selected], element, lambda value, on: select(on, constant(0, element), value))
+    values = convert(contract("bsh,bch->bsc", x, slots), element)
+    return join_rows(dense), Exact(values, indices)
+
+
+def outlier_matmul(op: OutlierMatmulOp, outliers: Exact) -> SSAValue:
+    """values W[indices, :], the rows of W taken by a one-hot product."""
+    rows = contract("bch,hn->bcn", _one_hot(outliers.indices, shape_of(op.weight)[0]), op.weight)
+    return join_rows(convert(contract("bsc,bcn->bsn", outliers.values, rows), op.input.type.element_type))
+
+
+def token_split(op: TokenSplitOp, like: Exact | None) -> tuple[SSAValue, Exact]:
+    """The dense rest [B*S, H] and the exact tokens, those of `like` where it is given."""
+    batch, rows, _ = op.tokens.type.dimensions
+    element = op.tokens.type.element_type
+    x = split_rows(op.input, batch)
+    if like is None:
+        scores = structured("bsh->bs", [x], f32, _energy, initial=0)
+        selected, indices, slots = _choose(scores, op.capacity.value.data, 0)
+    else:
+        selected, indices, slots = _same(like, rows)
+    dense = structured("bsh,bs->bsh", [x, selected], element, lambda value, on: select(on, constant(0, element), value))
+    return join_rows(dense), Exact(convert(contract("bcs,bsh->bch", slots, x), element), indices)
+
+
+def token_matmul(op: TokenMatmulOp, tokens: Exact) -> SSAValue:
+    """values W, scattered to their rows by a one-hot product."""
+    rows = op.input.type.dimensions[1]
+    products = contract("bch,hn->bcn", tokens.values, op.weight)
+    scattered = contract("bcs,bcn->bsn", _one_hot(tokens.indices, rows), products)
+    return join_rows(convert(scattered, op.input.type.element_type))
+
+
+def _choose(scores: SSAValue, capacity: int, cutoff: int) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """From scores [B, N]: the selected [B, N] i1, their indices [B, C] i64, and slots as one-hot rows [B, C, N] f32."""
+
+    def higher(mine: SSAValue, other: SSAValue, count: SSAValue) -> SSAValue:
+        tie = both(compare(other, "oeq", mine), compare(loop_index(2), "slt", loop_index(1)))
+        return arith.AddiOp(count, arith.ExtUIOp(either(compare(other, "ogt", mine), tie), i64).result).result
+
+    ranks = structured("bh,bg->bh", [scores, scores], i64, higher, initial=0)
+
+    def chosen(rank: SSAValue, score: SSAValue) -> SSAValue:
+        return both(compare(rank, "slt", constant(capacity, i64)), compare(score, "ogt", constant(cutoff, f32)))
+
+    selected = structured("bh,bh->bh", [ranks, scores], i1, chosen)
+
+    def slot(rank: SSAValue, on: SSAValue) -> SSAValue:
+        return both(on, compare(rank, "eq", loop_index(1)))
+
+    slots = structured("bh,bh->bch", [ranks, selected], i1, slot, sizes={"c": capacity})
+
+    def position(on: SSAValue, total: SSAValue) -> SSAValue:
+        return select(on, loop_index(2), total)
+
+    indices = structured("bch->bc", [slots], i64, position, initial=0)
+    weights = structured("bch->bch", [slots], f32, lambda on: select(on, constant(1, f32), constant(0, f32)))
+    return selected, indices, weights
+
+
+def _same(like: Exact, size: int) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """What `_choose` gives, from the choice of another split; a slot whose values are all zero holds nothing."""
+    energies = structured("bch->bc", [like.values], f32, _energy, initial=0)
+
+    def slot(index: SSAValue, energy: SSAValue) -> SSAValue:
+        here = both(compare(energy, "ogt", constant(0, f32)), compare(index, "eq", loop_index(2)))
+        return select(here, constant(1, f32), constant(0, f32))
+
+    slots = structured("bc,bc->bcs", [like.indices, energies], f32, slot, sizes={"s": size})
+    counts = structured("bcs->bs", [slots], f32, add, initial=0)
+    selected = structured("bs->bs", [counts], i1, lambda count: compare(count, "ogt", constant(0, f32)))
+    return selected, like.indices, slots
+
+
+def _one_hot(indices: SSAValue, size: int) -> SSAValue:
+    """[B, C] to [B, C, size] f32: one at the index, zero elsewhere."""
+    return structured(
+        "bc->bch",
+        [indices],
+        f32,
+        lambda index: select(compare(index, "eq", loop_index(2)), constant(1, f32), constant(0, f32)),
+        sizes={"h": size},
+    )
+
+
+def _energy(x: SSAValue, total: SSAValue) -> SSAValue:
+    return add(total, multiply(widen(x), widen(x)))
+
+
+def _score(op: OutlierSplitOp) -> Body:
+    """The body that adds an element to its channel's score: its square, or one where it exceeds the threshold."""
+    if op.threshold is None:
+        return _energy
+    threshold = op.threshold.value.data
+
+    def count(x: SSAValue, total: SSAValue) -> SSAValue:
+        above = compare(math.AbsFOp(widen(x)).result, "ogt", constant(threshold, f32))
+        return add(total, select(above, constant(1, f32), constant(0, f32)))
+
+    return count
