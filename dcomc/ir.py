@@ -115,7 +115,7 @@ def parse_module(text: str, name: str, context: Context | None = None) -> Module
     except ParseError as error:
         raise DcomError(error.msg, place=str(error.span.get_location())) from error
     except VerifyException as error:
-        raise DcomError(_first_line(error), place=name) from error
+        raise DcomError(verifier_message(error), place=name) from error
     verify_module(module, name)
     return module
 
@@ -125,10 +125,10 @@ def verify_module(module: ModuleOp, name: str) -> None:
     try:
         module.verify()
     except VerifyException as error:
-        raise DcomError(_first_line(error), place=name) from error
+        raise DcomError(verifier_message(error), place=name) from error
 
 
-def _first_line(error: Exception) -> str:
+def verifier_message(error: Exception) -> str:
     """The message of a verifier: xDSL appends or prepends the printed operation, which is no help on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     messages = [line for line in lines if "verification failed:" in line.lower()]
@@ -137,21 +137,29 @@ def _first_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+def read_text(path: str, hint: str) -> tuple[str, str]:
+    """What to call a text in errors, and the text of a file; `-` is standard input.
+
+    Raises:
+        DcomError: no such file, or not UTF-8; with `hint` as what to do about it.
+    """
+    name = "<stdin>" if path == "-" else path
+    try:
+        return name, sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except UnicodeDecodeError as error:
+        raise DcomError(f"{name} is not MLIR text", hint=hint) from error
+
+
 def read_module(path: str, context: Context | None = None) -> ModuleOp:
     """Parse and verify the module in a file; `-` is standard input.
 
     Raises:
         DcomError: no such file, not text, or not a valid module.
     """
-    if path == "-":
-        return parse_module(sys.stdin.read(), "<stdin>", context)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a file made by `dcomc trace`") from error
-    except UnicodeDecodeError as error:
-        raise DcomError(f"{path} is not MLIR text", hint="give a file made by `dcomc trace`") from error
-    return parse_module(text, path, context)
+    name, text = read_text(path, "give a file made by `dcomc trace`")
+    return parse_module(text, name, context)
 
 
 def print_module(module: Operation, *, locations: bool = True) -> str:

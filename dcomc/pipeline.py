@@ -7,11 +7,13 @@ from pathlib import Path
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import VerifyException
+from xdsl.transforms.canonicalize import CanonicalizePass
+from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 
-from dcomc.diagnostics import DcomError, write_text
-from dcomc.ir import print_module, verify_module
-from dialects.dcom import SITES
+from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, print_after
+from dcomc.verification import Verifier
+from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
@@ -76,41 +78,100 @@ def isa_pipeline(machine: str) -> list[ModulePass]:
     return [LowerClusterToIsaPass(machine)]
 
 
-def run_passes(context: Context, module: ModuleOp, passes: Sequence[ModulePass], dump_dir: Path | None = None) -> None:
-    """Run `passes` on `module` in place, and verify it after each.
+def compile_pipeline(options: Decomposition, machine: str, level: str) -> list[ModulePass]:
+    """All passes of `dcomc compile`.
+
+    Common subexpressions go before the layers are copied, so that each copy is smaller (by 5%), and once more after
+    the decomposition, which makes many equal constants and empty tensors. Dead code elimination alone finds nothing
+    that these have left.
 
     Args:
-        dump_dir: a folder, made where missing, for `00-input.mlir` and, after each pass that changes the module,
-            `NN-pass-name.mlir`. A dump has locations, and `dcomc opt` can go on from it.
+        level: the one to stop at: `dcom`, `cluster` or `isa`.
+    """
+    passes = decompose_pipeline(options)
+    if passes:
+        passes = [CommonSubexpressionElimination(), *passes, CanonicalizePass(), CommonSubexpressionElimination()]
+    if level != "dcom":
+        passes += cluster_pipeline(machine)
+    if level == "isa":
+        passes += isa_pipeline(machine)
+    return passes
+
+
+def pipeline_text(passes: Sequence[ModulePass]) -> str:
+    """A pipeline as `dcomc opt -p` takes it."""
+    return ",".join(map(str, passes)) or "builtin.module()"
+
+
+def passes_done(passes: Sequence[ModulePass], stage: str) -> int:
+    """How many of `passes` the IR after `stage` has behind it.
+
+    Args:
+        stage: `input`, or a pass; a number before its name, as in `05-cse`, says which of several equal ones.
 
     Raises:
-        DcomError: a pass refuses the module, or leaves it invalid; the folder cannot be written.
+        DcomError: the pipeline has no such stage, or several of that name.
     """
-    text = _dump(dump_dir, "00-input", module, "")
-    for number, pass_ in enumerate(passes, start=1):
-        try:
-            pass_.apply(context, module)
-        except VerifyException as error:
-            raise DcomError(f"pass {pass_.name} made an invalid operation: {error}") from error
-        try:
-            verify_module(module, f"after {pass_.name}")
-        except DcomError as error:
-            raise DcomError(
-                f"pass {pass_.name} left the module invalid: {error.what}",
-                hint="this is a mistake of the pass; --dump-ir-dir shows the module before it",
-            ) from error
-        text = _dump(dump_dir, f"{number:02}-{pass_.name}", module, text)
+    stages = {f"{number:02}-{name}": number for number, name in enumerate(["input", *(p.name for p in passes)])}
+    wanted = Path(stage).name.removesuffix(".mlir")
+    found = [name for name in stages if wanted in (name, name.partition("-")[2])]
+    if len(found) == 1:
+        return stages[found[0]]
+    if found:
+        raise DcomError(f"the pipeline runs {wanted} {len(found)} times", hint=f"write one of {', '.join(found)}")
+    raise DcomError(f"the pipeline has no stage '{wanted}'", hint=did_you_mean(wanted, stages))
 
 
-def _dump(folder: Path | None, name: str, module: ModuleOp, before: str) -> str:
-    """Write the module where it differs from `before`; returns its text ("" where nothing is dumped)."""
-    if folder is None:
-        return ""
-    text = print_module(module)
-    if text != before:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DcomError(f"cannot make {folder}: {error.strerror}", hint="give a folder to write to") from error
-        write_text(folder / f"{name}.mlir", text)
-    return text
+def passes_evident(passes: Sequence[ModulePass], options: Decomposition, module: ModuleOp) -> int:
+    """How many of `passes` the module shows to be behind it, so that the dump of any pass can go on.
+
+    Only decomposition matters: the passes below it leave alone what they have done before. It is done where each
+    chosen layer and site has its operation.
+    """
+    chosen = {(layer, site) for layer in options.layers for site in options.sites}
+    done: dict[str, set[tuple[int, str]]] = {
+        DcomDecomposeActivationsPass.name: set(),
+        DcomInsertOutlierSplitPass.name: set(),
+    }
+    for op in module.walk():
+        if isinstance(op, DecomposeOp):
+            done[DcomDecomposeActivationsPass.name].add((op.layer.value.data, op.site.data))
+        elif isinstance(op, OutlierSplitOp):
+            done[DcomInsertOutlierSplitPass.name].add((op.layer.value.data, op.site.data))
+    names = [pass_.name for pass_ in passes]
+    for name, places in done.items():
+        if chosen and chosen <= places and name in names:
+            return names.index(name) + 1
+    return 0
+
+
+def run_passes(
+    context: Context, module: ModuleOp, passes: Sequence[ModulePass], watch: Instrumentation | None = None
+) -> None:
+    """Run `passes` on `module` in place.
+
+    Args:
+        watch: what to verify, time, print and dump. Dumps are `00-input.mlir` and, for each pass that changes the
+            module, `NN-pass-name.mlir`; they have locations, and `dcomc compile` and `dcomc opt` can go on from each.
+
+    Raises:
+        DcomError: a pass refuses the module, crashes, or leaves it invalid; a dump cannot be written.
+    """
+    watch = watch or Instrumentation()
+    dumps = Dumps(watch.dump_dir)
+    dumps.write(f"{watch.passes_before:02}-input", module)
+    verifier = Verifier()
+    for index, pass_ in enumerate(passes):
+        with CrashGuard(passes, index, watch, context):
+            with watch.times.measure(pass_.name) as step:
+                pass_.apply(context, module)
+            with watch.times.measure_verification():
+                if index == len(passes) - 1:
+                    module.verify()
+                elif watch.verify_each:
+                    verifier.verify_changes(module)
+        if watch.print_times:
+            step.operations = sum(1 for _ in module.walk())
+        if watch.print_after_all:
+            print_after(pass_, module)
+        dumps.write(f"{watch.passes_before + index + 1:02}-{pass_.name}", module)

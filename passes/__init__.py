@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import cast, get_args, get_origin, get_type_hints
@@ -79,17 +80,20 @@ def _find(name: str) -> type[ModulePass]:
 def make_passes(pipeline: str) -> list[ModulePass]:
     """The passes of a pipeline such as `dcom-decompose-activations{layers=10,15 rank=10},dcom-legalize`.
 
+    mlir-opt's `builtin.module(…)` may stand around it, and then it may be empty.
+
     Raises:
         DcomError: the text is no pipeline, or a pass or an option of it is unknown, missing or of another type.
     """
+    anchored = re.fullmatch(r"builtin\.module\((.*)\)", pipeline.strip(), re.DOTALL)
     try:
-        specs = list(parse_pipeline(pipeline.strip()))
+        specs = list(parse_pipeline(anchored[1].strip() if anchored else pipeline.strip()))
     except ArgSpecParseError as error:
         raise DcomError(
             f"'{pipeline}' is not a pipeline: {str(error).strip().splitlines()[-1].strip(' ^')}",
             hint="write name{option=value option=a,b},name",
         ) from error
-    if not specs:
+    if not specs and not anchored:
         raise DcomError("the pipeline is empty", hint="write name{option=value option=a,b},name")
     return [_make_pass(spec) for spec in specs]
 

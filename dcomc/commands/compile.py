@@ -3,17 +3,32 @@
 import argparse
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dcomc.diagnostics import DcomError, write_text
+from dcomc.commands._passes import add_pass_arguments, instrumentation
+from dcomc.diagnostics import DcomError, counted, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xdsl.dialects.builtin import ModuleOp
+    from xdsl.passes import ModulePass
+
+    from dcomc.pipeline import Decomposition
+    from runtime.machine import Machine
 
 EMIT = ("dcom", "cluster", "isa", "asm", "bin")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="Level 0 IR, made by `dcomc trace`; - is standard input")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="Level 0 IR, made by `dcomc trace`, or IR dumped between passes; - is standard input",
+    )
     parser.add_argument(
         "--decompose-layers",
         default="",
@@ -43,34 +58,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--activations", metavar="FILE.npz", help="inputs of launches to store, by `layer10.qkv`")
     parser.add_argument("--emit", choices=EMIT, default="bin", help="what to write (default: %(default)s)")
-    parser.add_argument("--dump-ir-dir", type=Path, metavar="DIR", help="write the IR after each pass that changes it")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write; needed for --emit=bin, else stdout")
+    parser.add_argument(
+        "--from-stage",
+        metavar="STAGE",
+        help="FILE is the IR after this pass, such as 05-cse, the name of its dump (default: what the IR shows)",
+    )
+    parser.add_argument("--print-pipeline", action="store_true", help="print the passes as `dcomc opt -p` takes them")
+    add_pass_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     # The dialects take a tenth of a second to import, which `--help` need not wait for.
-    from dcomc.encode import describe_module, make_program
-    from dcomc.ir import make_context, print_module, read_module
-    from dcomc.pipeline import cluster_pipeline, decompose_pipeline, isa_pipeline, run_passes
+    from dcomc.ir import make_context, parse_module, print_module, read_text
+    from dcomc.pipeline import compile_pipeline, pipeline_text, run_passes
     from runtime.machine import load_machine
 
+    decomposition = _decomposition(args)
+    level = args.emit if args.emit in ("dcom", "cluster") else "isa"
+    passes = compile_pipeline(decomposition, args.machine, level)
+    if args.print_pipeline:
+        print(pipeline_text(passes))
+        return 0
+    if args.file is None:
+        raise DcomError("no FILE given", hint="give a file made by `dcomc trace`, or - for standard input")
     if args.emit == "bin" and args.output in (None, "-"):
         what = "no output file given" if args.output is None else "a program is no text for standard output"
         raise DcomError(what, hint="add -o prog.bin")
     machine = load_machine(args.machine)
-    decomposition = _decomposition(args)
     activations = _read_activations(args.activations)
+    name, text = read_text(args.file, "give a file made by `dcomc trace`")
+
     context = make_context()
-    module = read_module(args.file, context)
-    passes = decompose_pipeline(decomposition)
-    if args.emit != "dcom":
-        passes += cluster_pipeline(args.machine)
-    if args.emit in ("isa", "asm", "bin"):
-        passes += isa_pipeline(args.machine)
-    run_passes(context, module, passes, args.dump_ir_dir)
-    if args.emit in ("dcom", "cluster", "isa"):
-        _write(print_module(module), args.output)
-        return 0
+
+    def parse() -> "ModuleOp":
+        return parse_module(text, name, context)
+
+    watch = instrumentation(args, parse)
+    with watch.times.measure("parse"):
+        module = parse()
+    done = _passes_done(args, passes, decomposition, module)
+    run_passes(context, module, passes[done:], replace(watch, passes_before=done))
+    with watch.times.measure("write"):
+        if args.emit in ("dcom", "cluster", "isa"):
+            _write(print_module(module), args.output)
+        else:
+            _emit_program(module, machine, decomposition, activations, args)
+    if watch.print_times:
+        watch.times.print()
+    return 0
+
+
+def _passes_done(
+    args: argparse.Namespace, passes: "Sequence[ModulePass]", decomposition: "Decomposition", module: "ModuleOp"
+) -> int:
+    """How many of the passes FILE has behind it, as `--from-stage` says or the IR shows."""
+    from dcomc.pipeline import passes_done, passes_evident
+
+    if args.from_stage is not None:
+        return passes_done(passes, args.from_stage)
+    done = passes_evident(passes, decomposition, module)
+    if done:
+        print(
+            f"{args.file} has what {passes[done - 1].name} makes: going on after it, with the options it was made with",
+            file=sys.stderr,
+        )
+    return done
+
+
+def _emit_program(
+    module: "ModuleOp",
+    machine: "Machine",
+    decomposition: "Decomposition",
+    activations: "dict[str, Any]",
+    args: argparse.Namespace,
+) -> None:
+    """Write the program of a lowered module, as text or as a binary."""
+    from dcomc.encode import describe_module, make_program
+
     options = {"model": describe_module(module), "source": Path(args.file).name, **asdict(decomposition)}
     if decomposition.thresholds is not None:
         options["thresholds"] = Path(decomposition.thresholds).name  # a program does not depend on its folder
@@ -79,17 +144,17 @@ def run(args: argparse.Namespace) -> int:
         from dcomc.disassembler import disassemble
 
         _write(disassemble(program), args.output)
-    else:
-        from dcomc.container import write_program
+        return
+    from dcomc.container import write_program
 
-        write_program(program, Path(args.output))
-        instructions = sum(len(kernel.words) for kernel in program.kernels)
-        print(
-            f"compiled {len(decomposition.layers)} layers: {len(program.launches)} decompositions by "
-            f"{len(program.kernels)} kernels of {instructions} instructions, for {machine.name} ({machine.hash})",
-            file=sys.stderr,
-        )
-    return 0
+    write_program(program, Path(args.output))
+    instructions = sum(len(kernel.words) for kernel in program.kernels)
+    print(
+        f"compiled {counted(len(decomposition.layers), 'layer')}: "
+        f"{counted(len(program.launches), 'decomposition')} by {counted(len(program.kernels), 'kernel')} "
+        f"of {counted(instructions, 'instruction')}, for {machine.name} ({machine.hash})",
+        file=sys.stderr,
+    )
 
 
 def _write(text: str, output: str | None) -> None:
@@ -99,7 +164,7 @@ def _write(text: str, output: str | None) -> None:
         write_text(Path(str(output)), text)
 
 
-def _decomposition(args: argparse.Namespace) -> Any:
+def _decomposition(args: argparse.Namespace) -> "Decomposition":
     from dcomc.pipeline import Decomposition
 
     percent, thresholds = _outliers(args.outliers)

@@ -4,8 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dcomc.commands._passes import add_pass_arguments, instrumentation
 from dcomc.diagnostics import DcomError, write_text
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
 
 SEPARATOR = "// -----"
 """What stands alone on a line between the modules of a file read with `--split-input-file`."""
@@ -24,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", default="-", metavar="FILE.mlir", help="where to write (default: -, standard output)"
     )
     parser.add_argument("--print-debuginfo", "--mlir-print-debuginfo", action="store_true", help="print locations")
-    parser.add_argument("--dump-ir-dir", type=Path, metavar="DIR", help="write the IR after each pass that changes it")
     parser.add_argument(
         "--split-input-file", action="store_true", help=f"treat what stands between lines `{SEPARATOR}` as files"
     )
@@ -33,12 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list-passes", action="store_true", help="list the passes and exit")
     parser.add_argument("--describe-pass", metavar="NAME", help="describe a pass and its options and exit")
+    add_pass_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the pipeline; nothing is written where a module has an error."""
     # xDSL takes a second to import, which `--help` need not wait for.
-    from dcomc.ir import make_context, parse_module, print_module
+    from dcomc.ir import make_context, parse_module, print_module, read_text
     from dcomc.pipeline import run_passes
     from passes import describe_pass, make_passes, pass_summaries
 
@@ -53,34 +58,32 @@ def run(args: argparse.Namespace) -> int:
     if args.file is None:
         raise DcomError("no FILE given", hint="give a file of MLIR text, or - for standard input")
     passes = make_passes(args.pass_pipeline) if args.pass_pipeline is not None else []
-    name = "<stdin>" if args.file == "-" else args.file
+    name, whole = read_text(args.file, "give a file of MLIR text")
 
     def transform(text: str) -> str:
         context = make_context()
-        module = parse_module(text, name, context)
-        run_passes(context, module, passes, args.dump_ir_dir)
-        return print_module(module, locations=args.print_debuginfo)
+
+        def parse() -> "ModuleOp":
+            return parse_module(text, name, context)
+
+        watch = instrumentation(args, parse)
+        with watch.times.measure("parse"):
+            module = parse()
+        run_passes(context, module, passes, watch)
+        with watch.times.measure("print"):
+            result = print_module(module, locations=args.print_debuginfo)
+        if watch.print_times:
+            watch.times.print()
+        return result
 
     action = _diagnosed(transform) if args.verify_diagnostics else transform
-    text = _read(args.file)
-    parts = _split(text) if args.split_input_file else [text]
+    parts = _split(whole) if args.split_input_file else [whole]
     result = f"{SEPARATOR}\n".join(action(part) for part in parts)
     if args.output == "-":
         sys.stdout.write(result)
     else:
         write_text(Path(args.output), result)
     return 0
-
-
-def _read(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a file of MLIR text") from error
-    except UnicodeDecodeError as error:
-        raise DcomError(f"{file} is not MLIR text", hint="give a file of MLIR text") from error
 
 
 def _diagnosed(transform: Callable[[str], str]) -> Callable[[str], str]:

@@ -169,13 +169,15 @@ def test_dump_ir_dir(tiny_ir: Path, tmp_path: Path) -> None:
     compiled(tiny_ir, tmp_path, "--decompose-layers", "1", "--dump-ir-dir", str(dumps))
     assert sorted(path.name for path in dumps.iterdir()) == [
         "00-input.mlir",
-        "01-dcom-insert-outlier-split.mlir",
-        "02-dcom-decompose-activations.mlir",
-        "03-dcom-preserve-decomposed.mlir",
-        "04-lower-dcom-to-cluster.mlir",
-        "05-cluster-map.mlir",
-        "06-cluster-schedule.mlir",
-        "07-lower-cluster-to-isa.mlir",
+        "01-cse.mlir",
+        "02-dcom-insert-outlier-split.mlir",
+        "03-dcom-decompose-activations.mlir",
+        "04-dcom-preserve-decomposed.mlir",
+        "06-cse.mlir",
+        "07-lower-dcom-to-cluster.mlir",
+        "08-cluster-map.mlir",
+        "09-cluster-schedule.mlir",
+        "10-lower-cluster-to-isa.mlir",
     ]
 
 
@@ -192,7 +194,7 @@ def test_what_was_made_is_said_on_stderr(tiny_ir: Path, tmp_path: Path, capsys: 
     program = compiled(tiny_ir, tmp_path, "--decompose-layers", "1")
     streams = capsys.readouterr()
     assert streams.out == ""
-    assert streams.err.startswith("compiled 1 layers: 4 decompositions by 2 kernels of ")
+    assert streams.err.startswith("compiled 1 layer: 4 decompositions by 2 kernels of ")
     assert program.machine.hash in streams.err
 
 

@@ -9,6 +9,7 @@ from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
+from dcomc.instrumentation import Instrumentation
 from dcomc.ir import make_context, parse_module, print_module, read_module
 from dcomc.pipeline import Decomposition, decompose_pipeline, run_passes
 from dialects.dcom import DecomposeOp
@@ -45,7 +46,7 @@ def test_dumps_are_numbered_written_on_change_and_able_to_go_on(tmp_path: Path) 
     module = read_module(str(TOY), context)
     folder = tmp_path / "new" / "dumps"
     pipeline = "dcom-preserve-decomposed,dcom-decompose-activations{layers=1 sites=qkv rank=2},dcom-preserve-decomposed"
-    run_passes(context, module, make_passes(pipeline), folder)
+    run_passes(context, module, make_passes(pipeline), Instrumentation(dump_dir=folder))
     assert sorted(path.name for path in folder.iterdir()) == [
         "00-input.mlir",
         "02-dcom-decompose-activations.mlir",
@@ -61,7 +62,7 @@ def test_an_invalid_result_names_its_pass(tmp_path: Path) -> None:
     module = read_module(str(TOY), context)
     passes = [*decompose_pipeline(Decomposition(layers=(1,), sites=("qkv",), rank=2)), BreakIterations()]
     with pytest.raises(DcomError, match="pass break-iterations left the module invalid: iterations 99 is not between"):
-        run_passes(context, module, passes, tmp_path)
+        run_passes(context, module, passes, Instrumentation(dump_dir=tmp_path))
     assert not list(tmp_path.glob("*break*"))
 
 
@@ -70,4 +71,4 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     file.touch()
     module = parse_module("module {}", "empty")
     with pytest.raises(DcomError, match="cannot make"):
-        run_passes(make_context(), module, [], file / "dumps")
+        run_passes(make_context(), module, [], Instrumentation(dump_dir=file / "dumps"))

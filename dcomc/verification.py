@@ -1,0 +1,40 @@
+"""Verifying a module again and again while passes change it."""
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
+
+Print = tuple[object, ...]
+
+
+class Verifier:
+    """Verifies after each pass what that pass has changed: functions and kernels that are as they were are left out.
+
+    A pass commonly changes few of them, and verifying takes xDSL ten times as long as most passes do. What holds
+    between functions (a call and its callee) is seen where the caller has changed: verify the whole module in the end.
+    """
+
+    def __init__(self) -> None:
+        self._valid: dict[Operation, Print] = {}
+
+    def verify_changes(self, module: ModuleOp) -> None:
+        """Verify what differs from the module as it was last; raises `VerifyException`."""
+        valid: dict[Operation, Print] = {}
+        for op in module.body.block.ops:
+            valid[op] = _fingerprint(op)
+            if self._valid.get(op) != valid[op]:
+                op.verify()
+        module.verify(verify_nested_ops=False)
+        self._valid = valid
+
+
+def _fingerprint(root: Operation) -> Print:
+    """All that an operation and those inside it are made of. Equality is quick where little was replaced."""
+    parts: list[object] = []
+    for op in root.walk():
+        parts += (op, op.parent, *op.operands, *op.successors, len(op.results))
+        parts += [value.type for value in (*op.operands, *op.results)]
+        parts += (*op.attributes, *op.attributes.values(), *op.properties, *op.properties.values())
+        for region in op.regions:
+            for block in region.blocks:
+                parts += (block, *(argument.type for argument in block.args))
+    return tuple(parts)
