@@ -39,6 +39,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{suggestion}known: {', '.join(names)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """The count and the noun: `1 layer`, `1,024 layers`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 @contextmanager
 def atomic_write(path: Path) -> Generator[IO[bytes]]:
     """Open a temporary binary file beside `path` and rename it to `path` only when the block ends without an exception.

@@ -1,6 +1,7 @@
 """Quality of a language model on text: perplexity, and agreement with the dense model, window by window."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import exp
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -149,19 +150,38 @@ def torch_weights(module: "torch.nn.Module") -> dict[str, Array]:
     return {name: cast(Array, value.numpy()) for name, value in module.state_dict().items()}
 
 
-def dense_forward(module: "torch.nn.Module") -> Forward:
+def dense_forward(module: "torch.nn.Module", progress: Callable[[int], None] | None = None) -> Forward:
     """The dense reference: a transformers causal language model on the CPU.
 
     Padding needs no mask: it is on the right, and attention is causal.
+
+    Args:
+        module: the model; where it keeps its decoder layers in a list, each may be followed.
+        progress: called with the layer's number after each decoder layer.
     """
     import torch
 
     def forward(window: Window) -> Array:
-        with torch.inference_mode():
+        with torch.inference_mode(), _followed(module, progress):
             output = cast(_Output, module(torch.from_numpy(window.tokens), use_cache=False))
             return output.logits.float().numpy()
 
     return forward
+
+
+@contextmanager
+def _followed(module: "torch.nn.Module", progress: Callable[[int], None] | None) -> Generator[None]:
+    """Call `progress` after each module of the first list of modules, which is that of the decoder layers."""
+    import torch
+
+    def hook(number: int) -> Callable[..., None]:
+        return lambda *_: None if progress is None else progress(number)
+
+    lists = (part for part in module.modules() if isinstance(part, torch.nn.ModuleList))
+    with ExitStack() as stack:
+        for number, layer in enumerate(next(lists, ())):
+            stack.callback(layer.register_forward_hook(hook(number)).remove)
+        yield
 
 
 @dataclass

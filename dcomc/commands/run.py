@@ -4,13 +4,12 @@ import argparse
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dcomc.diagnostics import DcomError, atomic_write, write_text
+from dcomc.diagnostics import DcomError, atomic_write, counted, write_text
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -28,6 +27,8 @@ CONTROLS = {
     "skip_layers": "the decomposed layers left out",
     "rank_0": "only the outlier channels, nothing decomposed",
 }
+SHORT = 256
+"""Tokens of a prompt below which the program and its controls hardly differ: a low rank is nearly the full one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
     from dcomc.ir import parse_module
     from dcomc.model import resolve_model
+    from dcomc.progress import EvaluationProgress
 
     if args.max_tokens is not None and args.max_tokens < 2:
         raise DcomError(f"--max-tokens {args.max_tokens} is too few", hint="it goes from 2 upwards")
@@ -84,13 +86,17 @@ def run(args: argparse.Namespace) -> int:
     check_weights(module, weights)
 
     recorder = Recorder(_decompose_with(program, args.decompose_with))
-    progress = _Progress(described.calls)
+    progress = EvaluationProgress(described.calls)
     layers = () if args.no_controls else described.layers
     models = build_models(module, weights, recorder.decompose, layers, progress.layer)
     if args.decompose_with == "float32":
         models.pop("float32", None)  # the program itself
     print(_headline(model.name, windows, described, args.decompose_with), file=sys.stderr)
-    evaluation = Evaluation(dense_forward(dense), models)
+    longest = max(max(window.valid) for window in windows)
+    if layers and longest < SHORT:
+        what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
+        print(f"{what}; give {SHORT} or more", file=sys.stderr)
+    evaluation = Evaluation(dense_forward(dense, progress.layer), models)
     progress.follow(evaluation, windows)
     controls = {name: evaluation.scores.get(name, evaluation.scores[PROGRAM]) for name in CONTROLS if layers}
     if args.save_activations:
@@ -118,6 +124,8 @@ class Described:
     """Layers with a decomposition."""
     sites: tuple[str, ...]
     ranks: tuple[int, ...]
+    iterations: tuple[int, ...]
+    """Lanczos steps."""
     calls: int
     """Decoder layers that one run of the model calls."""
 
@@ -145,6 +153,7 @@ def describe(module: "ModuleOp") -> Described:
         tuple(sorted({op.layer.value.data for op in decompositions})),
         tuple(dict.fromkeys(op.site.data for op in decompositions)),
         tuple(sorted({op.factors.type.rank.data for op in decompositions})),
+        tuple(sorted({op.iterations.value.data for op in decompositions})),
         sum(LAYER in op.attributes for op in operations),
     )
 
@@ -245,55 +254,9 @@ def _read_text(file: str | None, prompt: str | None) -> str:
     return text
 
 
-class _Progress:
-    """A bar on stderr that moves with each decoder layer, and an estimate after the first window."""
-
-    def __init__(self, calls: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        self._calls = max(calls, 1)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            Remaining(),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("dense", start=False)
-
-    def layer(self, _: int) -> None:
-        """A decoder layer is done."""
-        self._bar.advance(self._task)
-
-    def follow(self, evaluation: "Evaluation", windows: "list[Window]") -> None:
-        """Run the evaluation to its end."""
-        models = len(evaluation.models)
-        self._bar.update(self._task, total=self._calls * models * len(windows))
-        self._bar.start_task(self._task)
-        started = time.monotonic()
-        with self._bar:
-            for position, (number, name) in enumerate(evaluation.run(windows)):
-                done = position - number - 1  # of the program and its controls; the dense model moves no bar
-                self._bar.update(
-                    self._task,
-                    completed=max(done, 0) * self._calls if name != "dense" else number * models * self._calls,
-                    description=f"window {number + 1}/{len(windows)} {name}",
-                )
-                if number == 1 and name == "dense":
-                    took = time.monotonic() - started
-                    more = (len(windows) - 1) * took
-                    self._bar.console.print(
-                        f"the first window took {took:.0f} s; {len(windows) - 1} more: about {more:.0f} s"
-                    )
-            self._bar.update(self._task, completed=self._calls * models * len(windows))
-
-
 def _headline(name: str, windows: "list[Window]", described: Described, how: str) -> str:
     tokens = sum(sum(window.valid) for window in windows)
-    text = f"{name}: {tokens:,} tokens in {len(windows)} window{'s' if len(windows) > 1 else ''}"
+    text = f"{name}: {counted(tokens, 'token')} in {counted(len(windows), 'window')}"
     text += f" of {described.batch} x {described.seq_len}; "
     if not described.layers:
         return text + "no layer is decomposed"
@@ -314,6 +277,9 @@ def _save_activations(path: Path, inputs: "Mapping[str, Array]") -> None:
 
 
 def _program_document(path: str, program: "Program", described: Described) -> dict[str, Any]:
+    options = dict(program.options)
+    if options.get("iterations") is None and len(described.iterations) == 1:
+        (options["iterations"],) = described.iterations  # the compiler's default, which depends on the shape
     return {
         "file": Path(path).name,
         "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
@@ -323,7 +289,8 @@ def _program_document(path: str, program: "Program", described: Described) -> di
         "layers": list(described.layers),
         "sites": list(described.sites),
         "ranks": list(described.ranks),
-        "options": dict(program.options),
+        "iterations": list(described.iterations),
+        "options": options,
     }
 
 

@@ -110,10 +110,30 @@ def test_a_gguf_file_has_the_weights_of_the_checkpoint_that_it_was_made_from(ggu
     assert next(model.torch_model("f16").parameters()).dtype == torch.float16
 
 
+def test_a_gguf_file_is_parsed_once_and_quietly(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Transformers itself parses it for the configuration and for the weights, and draws a bar into any stderr."""
+    from gguf.gguf_reader import GGUFReader
+
+    parses: list[Path] = []
+    parse = GGUFReader.__init__
+    monkeypatch.setattr(GGUFReader, "__init__", lambda self, path: (parses.append(path), parse(self, path))[1])
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(gguf_file.read_bytes())
+    model = resolve_model(str(copy))
+    assert model.config()["hidden_size"] == LLAMA["hidden_size"]
+    assert len(model.weights()) > 10
+    assert len(parses) == 1
+    assert gguf.GGUFReader is GGUFReader
+    assert capfd.readouterr().err == ""
+
+
 def test_the_smollm2_preset_is_the_model_in_its_package() -> None:
     preset = resolve_model("smollm2-135m")
     packaged = preset.with_weights()
     assert (preset.kind, packaged.kind, packaged.name) == ("preset", "gguf", "smollm2-135m")
+    assert preset.tokenizer() is packaged.tokenizer()
     actual = packaged.config()
     for key, value in preset.config().items():
         if key == "rms_norm_eps":

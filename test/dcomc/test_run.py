@@ -217,3 +217,18 @@ def test_nan_in_the_activations(
     text = failure(capsys, program, "--model", folder, "--prompt", "w1 w2 w3", "--json", output)
     assert "NaN or infinity in the logits of the dense model; look for damage in the weights" in text
     assert not output.exists()
+
+
+def test_what_is_said_where_stderr_is_no_terminal(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each model and window, nothing that moves, and a note on prompts that are too short to judge by."""
+    program = compiled("--decompose-layers=1", "--rank=3")
+    result = run(program, model, tmp_path, words(64), "--decompose-with", "float32")
+    assert result["program"]["iterations"] == [8] and result["program"]["options"]["iterations"] == 8
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("the first window took")]
+    assert lines[-9].endswith("most of which a low rank holds; give 256 or more")
+    names = ("dense", "program", "skip_layers", "rank_0")
+    expected = [f"window {number}/2 {name:11}" for number in (1, 2) for name in names]
+    assert [line[:22] for line in lines[-8:]] == expected
+    assert all(line.endswith(" s") for line in lines[-8:])
