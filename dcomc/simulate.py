@@ -1,7 +1,9 @@
 """Simulating all decompositions of a program: what each takes, and how good its factors are."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from dcomc.activations import made_from_seed
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
-from runtime.accelerator import Accelerator, time_kernel
+from runtime.accelerator import Accelerator, PromptResult, time_kernel
+from runtime.engines import Beside, Work
 from runtime.instructions import Unit
-from runtime.lanczos import optimal_error
+from runtime.lanczos import optimal_error, truncate
 from runtime.program import Launch, Program
 from runtime.timing import Timing
 
@@ -77,8 +80,18 @@ class LaunchResult:
         }
 
 
-Inputs = Callable[[Launch, int, int], tuple[Array, str]]
-"""Activations [prompts * S, H] for a launch of S rows and H columns, and where they came from."""
+@dataclass(frozen=True)
+class Activations:
+    """The input of a launch."""
+
+    prompt: Callable[[int], Array]
+    """The matrix [S, H] of each prompt; may be called from several threads."""
+    source: str
+    """Where they came from."""
+
+
+Inputs = Callable[[Launch, int, int], Activations]
+"""Activations for a launch of S rows and H columns."""
 
 
 def choose_inputs(program: Program, given: Mapping[str, Array] | Array | None, name: str, seed: int) -> Inputs:
@@ -94,19 +107,40 @@ def choose_inputs(program: Program, given: Mapping[str, Array] | Array | None, n
     if given is not None:
         _check_given(program, given, name)
 
-    def choose(launch: Launch, rows: int, cols: int) -> tuple[Array, str]:
+    def choose(launch: Launch, rows: int, cols: int) -> Activations:
         shape = (launch.prompts * rows, cols)
+
+        def cut(x: Array) -> Callable[[int], Array]:
+            return lambda prompt: x[prompt * rows : (prompt + 1) * rows]
+
         if isinstance(given, Mapping) and launch.key in given:
-            return given[launch.key], name
+            return Activations(cut(given[launch.key]), name)
         if isinstance(given, np.ndarray) and given.reshape(-1, given.shape[-1]).shape == shape:
-            return given.reshape(shape), name
+            return Activations(cut(given.reshape(shape)), name)
         if launch.key in program.activations:
-            return program.activations[launch.key], "stored in the program"
+            return Activations(cut(program.activations[launch.key]), "stored in the program")
         site = list(SITES).index(launch.site)
-        prompts = [made_from_seed(rows, cols, seed, launch.layer, site, prompt) for prompt in range(launch.prompts)]
-        return np.concatenate(prompts), f"made from seed {seed}"
+        return Activations(
+            lambda prompt: made_from_seed(rows, cols, seed, launch.layer, site, prompt), f"made from seed {seed}"
+        )
 
     return choose
+
+
+def work_of(program: Program, times: int = 1) -> list[Work]:
+    """What a program's launches ask of an engine, when the program runs `times` times."""
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    return [
+        Work(kernels[launch.kernel], time_kernel(kernels[launch.kernel], program.machine), launch.prompts, times)
+        for launch in program.launches
+    ]
+
+
+def errors_of(program: Program) -> Beside:
+    """What comparing the factors with each activation takes."""
+    sizes = [(kernel.layout.rows, kernel.layout.cols) for kernel in program.kernels]
+    elements = max((rows * cols for rows, cols in sizes), default=0)
+    return Beside(seconds_an_element=1e-7, bytes=28 * elements)
 
 
 def _check_given(program: Program, given: Mapping[str, Array] | Array, name: str) -> None:
@@ -128,35 +162,70 @@ def _check_given(program: Program, given: Mapping[str, Array] | Array, name: str
         )
 
 
-def simulate(program: Program, inputs: Inputs | None) -> Iterator[LaunchResult]:
-    """Run every launch in order, with data, or for its timing alone where `inputs` is None."""
-    accelerator = Accelerator(program)
+@dataclass(frozen=True)
+class _PromptError:
+    """Of one prompt, sums of squares in float64."""
+
+    steps: int
+    timing: Timing
+    exact: float
+    difference: float
+    optimal: float
+
+
+def simulate(
+    program: Program,
+    inputs: Inputs | None,
+    *,
+    engine: str = "reference",
+    threads: int = 1,
+    errors: bool = True,
+    progress: Callable[[], None] | None = None,
+) -> Iterator[LaunchResult]:
+    """Run every launch in order, with data, or for its timing alone where `inputs` is None.
+
+    Args:
+        engine: `reference` or `fast`.
+        threads: that the prompts of a launch are spread over.
+        errors: compare the factors with the activations, which for large ones takes longer than to find them.
+        progress: called after each prompt.
+    """
+    accelerator = Accelerator(program, engine, threads)
     for launch in program.launches:
         kernel = program.kernel(launch.kernel)
         layout = kernel.layout
+        given = partial(LaunchResult, launch, layout.rows, layout.cols, layout.iterations)
         if inputs is None:
             timings = (time_kernel(kernel, program.machine),) * launch.prompts
-            yield LaunchResult(
-                launch, layout.rows, layout.cols, layout.iterations, (), "none: timing only", timings, None, None
-            )
+            yield given((), "none: timing only", timings, None, None)
             continue
-        x, source = inputs(launch, layout.rows, layout.cols)
-        factors, results = accelerator.decompose(launch, x)
-        exact = x.astype(np.float64)
-        norm = float(np.linalg.norm(exact))
-        difference = float(np.linalg.norm(exact - factors.reconstruct())) if norm else 0.0
-        optimal = [
-            optimal_error(prompt, launch.rank) * float(np.linalg.norm(prompt))
-            for prompt in np.split(exact, launch.prompts)
-        ]
-        yield LaunchResult(
-            launch,
-            layout.rows,
-            layout.cols,
-            layout.iterations,
-            tuple(len(result.factors.alpha) for result in results),
-            source,
-            tuple(result.timing for result in results),
-            difference / norm if norm else 0.0,
-            float(np.linalg.norm(optimal)) / norm if norm else 0.0,
+        activations = inputs(launch, layout.rows, layout.cols)
+        measure = partial(_measure, launch.rank if errors else None)
+        prompts: list[_PromptError] = []
+        for prompt in accelerator.each_prompt(launch, activations.prompt, measure):
+            prompts.append(prompt)
+            if progress is not None:
+                progress()
+        exact, difference, optimal = (
+            math.sqrt(sum(getattr(prompt, name) for prompt in prompts)) for name in ("exact", "difference", "optimal")
         )
+        yield given(
+            tuple(prompt.steps for prompt in prompts),
+            activations.source,
+            tuple(prompt.timing for prompt in prompts),
+            (difference / exact if exact else 0.0) if errors else None,
+            (optimal / exact if exact else 0.0) if errors else None,
+        )
+
+
+def _measure(rank: int | None, x: Array, result: PromptResult) -> _PromptError:
+    """How far the factors of one prompt, truncated to `rank`, are from it; nothing where that is None."""
+    steps = len(result.factors.alpha)
+    if rank is None:
+        return _PromptError(steps, result.timing, 0.0, 0.0, 0.0)
+    exact = x.astype(np.float64)
+    u, core, v = truncate(result.factors, rank)
+    square = float(np.square(exact).sum())
+    least = optimal_error(exact, rank) ** 2 * square
+    exact -= u @ (core @ v)
+    return _PromptError(steps, result.timing, square, float(np.square(exact).sum()), least)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
@@ -20,7 +19,6 @@ from runtime.sequencer import Issue
 from runtime.timing import Timing
 
 T = TypeVar("T")
-ENGINES = ("auto", "reference", "fast")
 PATIENCE_SECONDS = 5.0
 """Work that the reference engine is expected to finish within this is not worth loading compiled code for."""
 
@@ -100,19 +98,39 @@ class Work:
     timing: Timing
     """Of one prompt without a breakdown."""
     prompts: int
+    """Together."""
+    times: int = 1
 
     def seconds(self, engine: str) -> float:
         """What one thread is expected to need, but for the start."""
-        layout, rates = self.kernel.layout, _RATES[engine]
-        elements = 2 * layout.iterations * layout.rows * layout.cols
-        return self.prompts * (rates.instruction * self.timing.instructions + rates.element * elements)
+        rates = _RATES[engine]
+        a_run = rates.instruction * self.timing.instructions + rates.element * 2 * self.iterations * self.elements
+        return self.times * self.prompts * a_run
+
+    @property
+    def iterations(self) -> int:
+        return self.kernel.layout.iterations
+
+    @property
+    def elements(self) -> int:
+        """Of the activation of one prompt."""
+        return self.kernel.layout.rows * self.kernel.layout.cols
 
     def bytes(self, engine: str, machine: Machine) -> int:
         """What the run of one prompt is expected to take: activation, banks, buffers, and the arrays between."""
-        layout = self.kernel.layout
-        activation, banks = 4 * layout.rows * layout.cols, machine.grid.cols * layout.bank_bytes
+        activation, banks = 4 * self.elements, machine.grid.cols * self.kernel.layout.bank_bytes
         buffers = machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes
         return activation + banks + buffers if engine == "fast" else 3 * activation + 3 * banks + 6 * buffers
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is done with each prompt beside the run of its kernel."""
+
+    seconds_an_element: float = 0.0
+    """Of the activation."""
+    bytes: int = 0
+    """In memory for each thread."""
 
 
 @dataclass(frozen=True)
@@ -139,22 +157,24 @@ def plan(
     threads: int | None = None,
     memory_limit: int | None = None,
     held_bytes: int = 0,
+    beside: Beside = Beside(),
 ) -> Plan:
     """Decide on an engine and the number of threads.
 
     Args:
-        engine: one of `ENGINES`.
+        engine: `reference`, `fast`, or `auto`: fast where the reference engine would need long.
         threads: at most so many; None for as many as there are processors.
         memory_limit: bytes; fewer threads are used where they would need more.
-        held_bytes: what is in memory beside the runs themselves.
+        held_bytes: what is in memory all the time.
+        beside: what else is done with each prompt.
 
     Raises:
         DcomError: the limit is too small even for one thread, or the fast engine is asked for and cannot be loaded.
     """
     chosen, why = _choose(engine, work)
-    wanted = threads or _processors()
+    wanted = threads or processors()
     wanted = max(1, min(wanted, max((item.prompts for item in work), default=1)))
-    each = max((item.bytes(chosen, machine) for item in work), default=0)
+    each = max((item.bytes(chosen, machine) for item in work), default=0) + beside.bytes
     count = wanted
     if memory_limit is not None:
         count = min(wanted, (memory_limit - _BASE_BYTES - held_bytes) // max(each, 1))
@@ -164,7 +184,10 @@ def plan(
                 f"{memory_limit / 1e9:.2f} GB",
                 hint="raise --memory-limit" + ("" if chosen == "fast" else " or use --engine=fast"),
             )
-    seconds = sum(item.seconds(chosen) / min(count, item.prompts) for item in work) + _RATES[chosen].start
+    seconds = _RATES[chosen].start
+    for item in work:
+        aside = item.times * item.prompts * beside.seconds_an_element * item.elements
+        seconds += (item.seconds(chosen) + aside) / min(count, item.prompts)
     return Plan(chosen, count, why, seconds, _BASE_BYTES + held_bytes + count * each)
 
 
@@ -182,7 +205,7 @@ def _choose(engine: str, work: Sequence[Work]) -> tuple[str, str]:
     return "fast", "large work"
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -202,24 +225,6 @@ def in_order(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
                 running.append(pool.submit(work, index))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def parse_bytes(text: str) -> int:
-    """`4GB`, `512 MiB`, `2000000`: a number of bytes.
-
-    Raises:
-        DcomError: text of another form.
-    """
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-    number = text.strip().rstrip("BbGgIiKkMm ")
-    unit = text.strip()[len(number) :].strip().upper()
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError) as error:
-        raise DcomError(f"'{text}' is no size of memory", hint="write it as 4GB or 512MiB") from error
-    if not np.isfinite(size) or size <= 0:
-        raise DcomError(f"'{text}' is no size of memory", hint="write it as 4GB or 512MiB")
-    return int(size)
 
 
 def duration(seconds: float) -> str:

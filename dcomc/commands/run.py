@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from dcomc.commands._engine import add_engine_arguments
 from dcomc.diagnostics import DcomError, atomic_write, counted, write_text
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from dcomc.evaluate import Array, Evaluation, Forward, Scores, Window
     from dialects.dcom import DecomposeOp
+    from runtime.engines import Plan
     from runtime.executor import Executor
     from runtime.executor_dcom import Decompose
     from runtime.lanczos import Factored
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="sim",
         help="simulated instructions, or float32 Lanczos on the host, which is faster (default: sim)",
     )
+    add_engine_arguments(parser)
     parser.add_argument(
         "--no-controls", action="store_true", help=f"do not run the controls: {'; '.join(CONTROLS.values())}"
     )
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.ir import parse_module
     from dcomc.model import resolve_model
     from dcomc.progress import EvaluationProgress
+    from runtime.engines import PATIENCE_SECONDS
 
     if args.max_tokens is not None and args.max_tokens < 2:
         raise DcomError(f"--max-tokens {args.max_tokens} is too few", hint="it goes from 2 upwards")
@@ -85,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     weights = torch_weights(dense)
     check_weights(module, weights)
 
-    recorder = Recorder(_decompose_with(program, args.decompose_with))
+    chosen = _plan(program, args, len(windows))
+    recorder = Recorder(_decompose_with(program, chosen))
     progress = EvaluationProgress(described.calls)
     layers = () if args.no_controls else described.layers
     models = build_models(module, weights, recorder.decompose, layers, progress.layer)
@@ -96,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     if layers and longest < SHORT:
         what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
         print(f"{what}; give {SHORT} or more", file=sys.stderr)
+    if chosen and chosen.seconds > PATIENCE_SECONDS:
+        print(f"simulation: {chosen}", file=sys.stderr)
     evaluation = Evaluation(dense_forward(dense, progress.layer), models)
     progress.follow(evaluation, windows)
     controls = {name: evaluation.scores.get(name, evaluation.scores[PROGRAM]) for name in CONTROLS if layers}
@@ -106,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             "model": model.name,
             "program": _program_document(args.program, program, described),
             "decompose_with": args.decompose_with,
+            "engine": chosen.engine if chosen else None,
             "windows": len(windows),
             **result_document(evaluation, controls),
         }
@@ -217,14 +225,25 @@ def _forward(executor: "Executor") -> "Forward":
     return forward
 
 
-def _decompose_with(program: "Program", how: str) -> "Decompose":
-    if how == "float32":
+def _plan(program: "Program", args: argparse.Namespace, windows: int) -> "Plan | None":
+    """How the decompositions of all windows are simulated; None where they are not."""
+    from dcomc.simulate import work_of
+    from runtime.engines import plan
+
+    if args.decompose_with == "float32":
+        return None
+    work = work_of(program, windows)
+    return plan(args.engine, work, program.machine, threads=args.threads, memory_limit=args.memory_limit)
+
+
+def _decompose_with(program: "Program", chosen: "Plan | None") -> "Decompose":
+    if chosen is None:
         from runtime.executor_dcom import host_decompose
 
         return host_decompose
     from runtime.accelerator import Accelerator
 
-    accelerator = Accelerator(program)
+    accelerator = Accelerator(program, chosen.engine, chosen.threads)
 
     def decompose(op: "DecomposeOp", x: "Array") -> "Factored":
         factors, _ = accelerator.decompose(accelerator.launch(op.layer.value.data, op.site.data), x)

@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcomc.commands._engine import PromptProgress, add_engine_arguments
 from dcomc.diagnostics import DcomError, write_text
 
 if TYPE_CHECKING:
     from dcomc.simulate import LaunchResult
+    from runtime.engines import Plan
     from runtime.program import Program
 
 
@@ -24,17 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="for activations that are made (default: %(default)s)")
     parser.add_argument("--timing-only", action="store_true", help="count cycles without data")
     parser.add_argument("--machine", metavar="NAME|FILE.toml", help="check that the program is for this machine")
+    parser.add_argument("--no-errors", action="store_true", help="do not compare the factors with the activations")
+    add_engine_arguments(parser)
     parser.add_argument("--stats", type=Path, metavar="FILE.json", help="write all numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     # NumPy and the dialects take a tenth of a second to import, which `--help` need not wait for.
-    from rich.console import Console
-    from rich.progress import track
-
     from dcomc.activations import is_archive, read_archive, read_array
     from dcomc.container import check_machine, read_program
-    from dcomc.simulate import choose_inputs, simulate
+    from dcomc.simulate import choose_inputs, errors_of, simulate, work_of
+    from runtime.engines import PATIENCE_SECONDS, Beside, plan
     from runtime.machine import load_machine
 
     if args.timing_only and args.input:
@@ -47,25 +50,42 @@ def run(args: argparse.Namespace) -> int:
     given = None
     if args.input is not None:
         given = read_archive(args.input) if is_archive(args.input) else read_array(args.input)
-    inputs = None if args.timing_only else choose_inputs(program, given, str(args.input), args.seed)
-    errors = Console(stderr=True)
-    results = list(
-        track(
-            simulate(program, inputs),
-            description="simulating",
-            total=len(program.launches),
-            console=errors,
-            transient=True,
-            disable=not errors.is_terminal,
+    if args.timing_only:
+        chosen, results = None, list(simulate(program, None))
+    else:
+        arrays = given.values() if isinstance(given, dict) else [] if given is None else [given]
+        chosen = plan(
+            args.engine,
+            work_of(program),
+            program.machine,
+            threads=args.threads,
+            memory_limit=args.memory_limit,
+            held_bytes=sum(array.nbytes for array in (*arrays, *program.activations.values())),
+            beside=Beside() if args.no_errors else errors_of(program),
         )
-    )
+        if chosen.seconds > PATIENCE_SECONDS:
+            print(chosen, file=sys.stderr, flush=True)
+        inputs = choose_inputs(program, given, str(args.input), args.seed)
+        with PromptProgress(sum(launch.prompts for launch in program.launches)) as progress:
+            results = list(
+                simulate(
+                    program,
+                    inputs,
+                    engine=chosen.engine,
+                    threads=chosen.threads,
+                    errors=not args.no_errors,
+                    progress=progress.advance,
+                )
+            )
     if args.stats is not None:
-        write_text(args.stats, json.dumps(_statistics(program, results, args), indent=1) + "\n")
-    _print(program, results)
+        write_text(args.stats, json.dumps(_statistics(program, results, args, chosen), indent=1) + "\n")
+    _print(program, results, chosen)
     return 0
 
 
-def _statistics(program: "Program", results: Iterable["LaunchResult"], args: argparse.Namespace) -> dict[str, Any]:
+def _statistics(
+    program: "Program", results: Iterable["LaunchResult"], args: argparse.Namespace, chosen: "Plan | None"
+) -> dict[str, Any]:
     machine = program.machine
     decompositions = [result.to_json(machine.clock.hz) for result in results]
     return {
@@ -73,13 +93,13 @@ def _statistics(program: "Program", results: Iterable["LaunchResult"], args: arg
         "total_cycles": sum(entry["cycles"] for entry in decompositions),
         "clock_hz": machine.clock.hz,
         "machine": {"name": machine.name, "hash": machine.hash},
-        "engine": "timing only" if args.timing_only else "reference",
+        "engine": chosen.engine if chosen else "timing only",
         "seed": args.seed,
         "options": dict(program.options),
     }
 
 
-def _print(program: "Program", results: list["LaunchResult"]) -> None:
+def _print(program: "Program", results: list["LaunchResult"], chosen: "Plan | None") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -94,6 +114,8 @@ def _print(program: "Program", results: list["LaunchResult"]) -> None:
         return
     for source in dict.fromkeys(result.source for result in results):
         print(f"activations: {source}")
+    if chosen:
+        print(f"engine: {chosen.engine}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal"):
         table.add_column(header, justify="left" if header == "site" else "right", no_wrap=True)

@@ -179,3 +179,24 @@ def test_no_factors_beat_the_optimum(rows: int, cols: int, seed: int) -> None:
     rank = max(1, k // 3)
     error = relative_error(a, *truncate(bidiagonalise(a, min(k, rank + 5), seed=seed), rank))
     assert optimal_error(a, rank) * (1 - 1e-6) <= error <= 1.0
+
+
+def spectrum(rows: int, cols: int, values: np.ndarray) -> np.ndarray:
+    """A matrix of these singular values."""
+    random = np.random.default_rng(0)
+    left, _ = np.linalg.qr(random.standard_normal((rows, len(values))))
+    right, _ = np.linalg.qr(random.standard_normal((cols, len(values))))
+    return (left * values) @ right.T
+
+
+@pytest.mark.parametrize("fall", [3.0, 1.0, 0.2, 0.0])
+@pytest.mark.parametrize(("rows", "cols"), [(600, 700), (700, 600)])
+def test_optimal_error_of_large_matrices(rows: int, cols: int, fall: float) -> None:
+    """Found by iteration where that settles, as for the steep spectra, else in whole."""
+    values = np.arange(1, 601) ** -fall
+    wanted = np.linalg.norm(values[5:]) / np.linalg.norm(values)
+    assert optimal_error(spectrum(rows, cols, values), 5) == pytest.approx(wanted, rel=1e-8)
+
+
+def test_optimal_error_of_a_large_matrix_of_that_rank() -> None:
+    assert optimal_error(spectrum(600, 700, np.arange(1.0, 6.0)), 5) < 1e-6
