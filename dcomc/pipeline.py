@@ -13,7 +13,7 @@ from xdsl.transforms.common_subexpression_elimination import CommonSubexpression
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, print_after
 from dcomc.verification import Verifier
-from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp
+from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
@@ -38,6 +38,12 @@ class Decomposition:
     """A thresholds table, which takes the place of `outlier_percent`."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
+    exact_rows: float = 0.0
+    """Tokens of each prompt kept exact, in percent."""
+    reuse: tuple[str, ...] = ()
+    """Sites that project on the basis of their layer's first other site."""
+    config: str | None = None
+    """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
 
 
 def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
@@ -45,13 +51,17 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
     if not options.layers:
         return []
     passes: list[ModulePass] = []
-    if options.thresholds is not None:
+    if options.thresholds or options.outlier_percent or options.exact_rows or options.config:
         passes.append(
-            DcomInsertOutlierSplitPass(layers=options.layers, sites=options.sites, thresholds=options.thresholds)
-        )
-    elif options.outlier_percent:
-        passes.append(
-            DcomInsertOutlierSplitPass(layers=options.layers, sites=options.sites, percent=options.outlier_percent)
+            DcomInsertOutlierSplitPass(
+                layers=options.layers,
+                sites=options.sites,
+                percent=None if options.thresholds else options.outlier_percent or None,
+                thresholds=options.thresholds,
+                rows_percent=options.exact_rows or None,
+                reuse=options.reuse,
+                config=options.config,
+            )
         )
     passes.append(
         DcomDecomposeActivationsPass(
@@ -62,6 +72,8 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
             reorthogonalisation=options.reorthogonalisation,
             seed=options.seed,
             block=options.block,
+            reuse=options.reuse,
+            config=options.config,
         )
     )
     passes.append(DcomPreserveDecomposedPass())
@@ -134,9 +146,9 @@ def passes_evident(passes: Sequence[ModulePass], options: Decomposition, module:
         DcomInsertOutlierSplitPass.name: set(),
     }
     for op in module.walk():
-        if isinstance(op, DecomposeOp):
+        if isinstance(op, DecomposeOp | ProjectOp):
             done[DcomDecomposeActivationsPass.name].add((op.layer.value.data, op.site.data))
-        elif isinstance(op, OutlierSplitOp):
+        elif isinstance(op, OutlierSplitOp | TokenSplitOp):
             done[DcomInsertOutlierSplitPass.name].add((op.layer.value.data, op.site.data))
     names = [pass_.name for pass_ in passes]
     for name, places in done.items():
@@ -162,7 +174,7 @@ def run_passes(
     dumps.write(f"{watch.passes_before:02}-input", module)
     verifier = Verifier()
     for index, pass_ in enumerate(passes):
-        with CrashGuard(passes, index, watch, context):
+        with CrashGuard(context, module, passes, index, watch):
             with watch.times.measure(pass_.name) as step:
                 pass_.apply(context, module)
             with watch.times.measure_verification():

@@ -27,6 +27,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import NoMemoryEffect
 from xdsl.utils.hints import isa
 
+from dcomc.config import SiteConfig
 from dcomc.diagnostics import DcomError, did_you_mean
 from dialects import dcom
 from dialects.dcom import SITES, Element
@@ -87,6 +88,11 @@ def check_reuse(reuse: Iterable[str], sites: Sequence[str]) -> tuple[str, ...]:
                 f"site {site} cannot reuse a basis: it is the first site of a layer", hint="decompose one before it"
             )
     return again
+
+
+def read_config(path: str | None) -> SiteConfig:
+    """The options by layer and site in a file; those that say nothing where there is none."""
+    return SiteConfig() if path is None else SiteConfig.read(path)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """`dcom-decompose-activations`: put a low-rank approximation in the place of chosen sites' inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
+from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
 from passes._build import building
-from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size
+from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
 
 EXTRA_ITERATIONS = 5
 """Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
@@ -40,6 +41,8 @@ class DcomDecomposeActivationsPass(ModulePass):
     they are projected on the basis of the layer's first other site, at one product instead of 2k:
 
         %factors_1 = dcom.project %y on %factors {layer = 10 : i64, site = "gate_up"} : …
+
+    `config` is a TOML file that says otherwise for single layers and sites; see `dcomc.config.SiteConfig`.
     """
 
     name = "dcom-decompose-activations"
@@ -53,57 +56,79 @@ class DcomDecomposeActivationsPass(ModulePass):
     block: int | None = None
     reuse: tuple[str, ...] = ()
 
+    config: str | None = None
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, rank, number of iterations, seed or block out of range."""
         sites = check_sites(self.sites)
         reuse = check_reuse(self.reuse, sites)
-        if self.reorthogonalisation < 1:
-            raise DcomError(
-                f"reorthogonalisation {self.reorthogonalisation} is below 1",
-                hint="without it Lanczos vectors lose their orthogonality; 2 is the default",
-            )
-        if not 0 <= self.seed < 2**63:
-            raise DcomError(f"seed {self.seed} is not between 0 and 2^63 - 1", hint="0 is the default")
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
+        config = read_config(self.config)
+        config.check(chosen, sites)
         batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
+        defaults = SiteOptions(
+            rank=self.rank,
+            iterations=self.iterations,
+            reorthogonalisation=self.reorthogonalisation,
+            seed=self.seed,
+            block=self.block,
+        )
         for layer in chosen:
-            function = layers.own_function(layer)
             basis: SSAValue[FactoredType] | None = None
             for name in sites:
-                for site in find_sites(function, layer, name):
+                options = config.options(layer, name, replace(defaults, reuse=name in reuse))
+                if not options.decompose:
+                    continue
+                if options.reuse and basis is None:
+                    raise DcomError(
+                        f"site {name} of layer {layer} reuses a basis, but no site before it has one",
+                        hint="decompose one before it",
+                    )
+                for site in find_sites(layers.own_function(layer), layer, name):
                     if isinstance(site.input.owner, ReconstructOp):
                         raise DcomError(
                             f"site {name} of layer {layer} is already decomposed", hint="decompose a site once"
                         )
                     with building(site.insert_point(), site.location):
-                        if basis is not None and name in reuse:
+                        if basis is not None and options.reuse:
                             factors = ProjectOp(site.input, basis, layer=layer, site=name).factors
                         else:
-                            factors = self._decompose(site, layer, name, batch, tokens)
+                            factors = _decompose(site, layer, name, (batch, tokens), options)
                             basis = basis or factors
                         approximation = ReconstructOp(factors, site.input.type).result
                     factors.name_hint, approximation.name_hint = "factors", "approximation"
                     site.replace_input(approximation)
 
-    def _decompose(self, site: Site, layer: int, name: str, batch: int, tokens: int) -> SSAValue[FactoredType]:
-        cols = site.input.type.get_shape()[1]
-        block = tokens if self.block is None else self.block
-        if not 1 <= block <= tokens:
-            raise DcomError(f"block {block} is not between 1 and the {tokens} tokens of a prompt", hint="such as 64")
-        most = min(block, cols)
-        shape = f"site {name} of layer {layer} is {block} x {cols} a {'prompt' if block == tokens else 'block'}"
-        if not 1 <= self.rank <= most:
-            raise DcomError(f"rank {self.rank} is not between 1 and {most}", hint=shape)
-        iterations = min(self.rank + EXTRA_ITERATIONS, most) if self.iterations is None else self.iterations
-        if not self.rank <= iterations <= most:
-            raise DcomError(f"iterations {iterations} is not between the rank {self.rank} and {most}", hint=shape)
-        return DecomposeOp(
-            site.input,
-            FactoredType.get(batch, tokens, cols, self.rank, site.input.type.element_type, block),
-            layer=layer,
-            site=name,
-            iterations=iterations,
-            reorthogonalisation=self.reorthogonalisation,
-            seed=self.seed,
-        ).factors
+
+def _decompose(
+    site: Site, layer: int, name: str, prompts: tuple[int, int], options: SiteOptions
+) -> SSAValue[FactoredType]:
+    batch, tokens = prompts
+    cols = site.input.type.get_shape()[1]
+    block = tokens if options.block is None else options.block
+    if not 1 <= block <= tokens:
+        raise DcomError(f"block {block} is not between 1 and the {tokens} tokens of a prompt", hint="such as 64")
+    most = min(block, cols)
+    shape = f"site {name} of layer {layer} is {block} x {cols} a {'prompt' if block == tokens else 'block'}"
+    if not 1 <= options.rank <= most:
+        raise DcomError(f"rank {options.rank} is not between 1 and {most}", hint=shape)
+    iterations = min(options.rank + EXTRA_ITERATIONS, most) if options.iterations is None else options.iterations
+    if not options.rank <= iterations <= most:
+        raise DcomError(f"iterations {iterations} is not between the rank {options.rank} and {most}", hint=shape)
+    if options.reorthogonalisation < 1:
+        raise DcomError(
+            f"reorthogonalisation {options.reorthogonalisation} is below 1",
+            hint="without it Lanczos vectors lose their orthogonality; 2 is the default",
+        )
+    if not 0 <= options.seed < 2**63:
+        raise DcomError(f"seed {options.seed} is not between 0 and 2^63 - 1", hint="0 is the default")
+    return DecomposeOp(
+        site.input,
+        FactoredType.get(batch, tokens, cols, options.rank, site.input.type.element_type, block),
+        layer=layer,
+        site=name,
+        iterations=iterations,
+        reorthogonalisation=options.reorthogonalisation,
+        seed=options.seed,
+    ).factors

@@ -1,10 +1,8 @@
 """`dcom-insert-outlier-split`: keep each prompt's largest channels and tokens out of what will be decomposed."""
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from xdsl.context import Context
@@ -13,6 +11,7 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
+from dcomc.config import SiteOptions, read_toml
 from dcomc.diagnostics import DcomError, did_you_mean
 from dialects.dcom import (
     SITES,
@@ -25,7 +24,7 @@ from dialects.dcom import (
     TokensType,
 )
 from passes._build import add, building, structured
-from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size
+from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,7 @@ class Thresholds:
         Raises:
             DcomError: the file is missing, is no TOML, or holds another key or a value out of range.
         """
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a thresholds TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DcomError(f"not TOML: {error}", place=path) from error
+        table = read_toml(path, "give a thresholds TOML file")
         known = ("capacity_percent", "min_tokens_percent", "thresholds")
         for key in table:
             if key not in known:
@@ -131,7 +125,9 @@ class DcomInsertOutlierSplitPass(ModulePass):
         %dense_1, %tokens = dcom.token_split %dense {layer = 10 : i64, site = "qkv", capacity = 26 : i64} : …
         %q_tokens = dcom.token_matmul %tokens, %w : …
 
-    Sites in `reuse`, which project on the basis of the layer's first other site, take that site's tokens.
+    Sites in `reuse`, which project on the basis of the layer's first other site, take that site's tokens. `config` is
+    a TOML file that says otherwise for single layers and sites, with `outliers` for `percent` and `exact_rows` for
+    `rows_percent`; see `dcomc.config.SiteConfig`.
     """
 
     name = "dcom-insert-outlier-split"
@@ -142,6 +138,7 @@ class DcomInsertOutlierSplitPass(ModulePass):
     thresholds: str | None = None
     rows_percent: int | float | None = None
     reuse: tuple[str, ...] = ()
+    config: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, percentage or table that does not fit the module."""
@@ -149,34 +146,48 @@ class DcomInsertOutlierSplitPass(ModulePass):
         table = Thresholds.read(self.thresholds) if self.thresholds is not None else None
         if self.percent is not None and table is not None:
             raise DcomError("give either percent or thresholds, not both", hint="for example percent=3")
-        if self.percent is None and table is None and self.rows_percent is None:
+        if self.percent is None and table is None and self.rows_percent is None and self.config is None:
             raise DcomError("give either percent or thresholds, or rows_percent", hint="for example percent=3")
-        share = _percent("percent", table.capacity_percent if table else self.percent)
-        rows_share = _percent("rows_percent", self.rows_percent)
+        _percent("percent", table.capacity_percent if table else self.percent)
+        _percent("rows_percent", self.rows_percent)
+        config = read_config(self.config)
+        if table is not None and config.sets("outliers"):
+            raise DcomError("give outliers in the config or a thresholds table, not both", place=self.config)
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         reuse = check_reuse(self.reuse, sites)
+        config.check(chosen, sites)
         batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
-        if share == rows_share == 0:
-            return
-        exact_rows = math.ceil(rows_share / 100 * tokens)
         for layer in chosen:
-            function = layers.own_function(layer)
-            basis: SSAValue | None = None
+            basis: SSAValue[TokensType] | None = None
+            first = True
             for name in sites:
+                options = config.options(layer, name, self._defaults(name in reuse, table))
+                if not options.decompose:
+                    continue
+                channels = _percent("outliers", options.outliers)
+                exact_rows = math.ceil(_percent("exact_rows", options.exact_rows) / 100 * tokens)
+                like = basis if options.reuse else None
+                if like is not None:
+                    exact_rows = like.type.capacity.data
                 threshold = table.of(layer, name) if table else None
                 min_count = max(1, math.ceil(table.min_tokens_percent / 100 * tokens)) if table else None
-                for site in find_sites(function, layer, name):
+                for site in find_sites(layers.own_function(layer), layer, name) if channels or exact_rows else ():
                     cols, element = site.input.type.get_shape()[1], site.input.type.element_type
-                    if share:
-                        capacity = math.ceil(share / 100 * cols)
+                    if channels:
+                        capacity = math.ceil(channels / 100 * cols)
                         outliers = OutliersType.get(batch, tokens, cols, capacity, element)
                         site = _split_channels(site, layer, name, outliers, threshold, min_count)
                     if exact_rows:
-                        like = basis if name in reuse else None
                         type_ = TokensType.get(batch, tokens, cols, exact_rows, element)
                         split = _split_tokens(site, layer, name, type_, like)
-                        basis = basis or split
+                        basis = split if first else basis
+                        first = False
+                first = False
+
+    def _defaults(self, reuse: bool, table: Thresholds | None) -> SiteOptions:
+        share = table.capacity_percent if table else self.percent
+        return SiteOptions(reuse=reuse, outliers=float(share or 0), exact_rows=float(self.rows_percent or 0))
 
 
 def _percent(option: str, value: float | None) -> float:
@@ -197,7 +208,7 @@ def _split_channels(
     return Site(split.dense, site.matmuls)
 
 
-def _split_tokens(site: Site, layer: int, name: str, tokens: TokensType, like: SSAValue | None) -> SSAValue:
+def _split_tokens(site: Site, layer: int, name: str, tokens: TokensType, like: SSAValue | None) -> SSAValue[TokensType]:
     """Keep tokens exact, those of `like` where it is given; returns them."""
     with building(site.insert_point(), site.location):
         split = TokenSplitOp(site.input, tokens, layer=layer, site=name, like=like)

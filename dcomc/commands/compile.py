@@ -54,6 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channels kept exact: a percentage, or a thresholds table (default: %(default)s)",
     )
     parser.add_argument(
+        "--exact-rows", type=float, default=0.0, metavar="PERCENT", help="tokens kept exact (default: none)"
+    )
+    parser.add_argument(
+        "--reuse",
+        default="",
+        metavar="LIST",
+        help="sites projected on the basis of their layer's first (default: none)",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="options of single layers and sites, such as [layers.14.sites.o]"
+    )
+    parser.add_argument(
         "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
     )
     parser.add_argument("--activations", metavar="FILE.npz", help="inputs of launches to store, by `layer10.qkv`")
@@ -137,8 +149,9 @@ def _emit_program(
     from dcomc.encode import describe_module, make_program
 
     options = {"model": describe_module(module), "source": Path(args.file).name, **asdict(decomposition)}
-    if decomposition.thresholds is not None:
-        options["thresholds"] = Path(decomposition.thresholds).name  # a program does not depend on its folder
+    for name in ("thresholds", "config"):
+        if options[name] is not None:
+            options[name] = Path(options[name]).name  # a program does not depend on its folder
     program = make_program(module, machine, options, activations)
     if args.emit == "asm":
         from dcomc.disassembler import disassemble
@@ -178,6 +191,9 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         outlier_percent=percent,
         thresholds=thresholds,
         block=args.block,
+        exact_rows=args.exact_rows,
+        reuse=tuple(filter(None, (site.strip() for site in args.reuse.split(",")))),
+        config=args.config,
     )
 
 

@@ -1,0 +1,162 @@
+"""What to do at each layer and site, where it is not the same at all: the file that `dcomc compile --config` reads."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, cast, get_args, get_type_hints
+
+from dcomc.diagnostics import DcomError, did_you_mean
+from dialects.dcom import SITES
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """What to do at one site of one layer."""
+
+    decompose: bool = True
+    """Whether to do anything at all."""
+    rank: int = 10
+    iterations: int | None = None
+    """Lanczos steps; the pass chooses where none are given."""
+    reorthogonalisation: int = 2
+    """Gram-Schmidt passes a vector."""
+    seed: int = 0
+    """Of the start vector."""
+    block: int | None = None
+    """Tokens that share a basis; all of a prompt unless given."""
+    reuse: bool = False
+    """Project on the basis of the layer's first decomposed site, at its rank and block."""
+    outliers: float = 0.0
+    """Channels kept exact, in percent."""
+    exact_rows: float = 0.0
+    """Tokens kept exact, in percent."""
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """Options for all, for sites, for layers, and for sites of layers; the more exact place wins.
+
+        rank = 10                  # at every layer and site
+        [sites.gate_up]            # this site in every layer
+        rank = 16
+        [layers.14]                # every site of this layer
+        block = 32
+        [layers.14.sites.o]        # this site of this layer
+        decompose = false
+
+    The keys are the fields of `SiteOptions`.
+    """
+
+    path: str = ""
+    everywhere: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    by_layer: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    by_place: Mapping[tuple[int, str], Mapping[str, Any]] = field(
+        default_factory=dict[tuple[int, str], Mapping[str, Any]]
+    )
+
+    @staticmethod
+    def read(path: str) -> "SiteConfig":
+        """Read a file.
+
+        Raises:
+            DcomError: it is missing, is no TOML, or has an unknown key or a value of another type.
+        """
+        table = read_toml(path, "give a TOML file of options by layer and site")
+        sites, layers = (_table(table.pop(key, {}), f"[{key}]", path) for key in ("sites", "layers"))
+        by_layer: dict[int, Mapping[str, Any]] = {}
+        by_place: dict[tuple[int, str], Mapping[str, Any]] = {}
+        for name, value in layers.items():
+            if not name.isdecimal():
+                raise DcomError(f"[layers.{name}] names no layer", hint="write a layer's number", place=path)
+            options = _table(value, f"[layers.{name}]", path)
+            for site, inner in _sites(options.pop("sites", {}), f"layers.{name}.", path).items():
+                by_place[int(name), site] = inner
+            by_layer[int(name)] = _options(options, f"layers.{name}", path)
+        return SiteConfig(path, _options(table, "", path), _sites(sites, "", path), by_layer, by_place)
+
+    def check(self, layers: Iterable[int], sites: Iterable[str]) -> None:
+        """Raises `DcomError` where the file names a layer or a site that is not among those chosen."""
+        chosen_layers, chosen_sites = set(layers), set(sites)
+        for layer in sorted({*self.by_layer, *(layer for layer, _ in self.by_place)}):
+            if layer not in chosen_layers:
+                raise DcomError(
+                    f"[layers.{layer}] is not decomposed",
+                    hint=f"add it to the layers, {_list(chosen_layers)}",
+                    place=self.path,
+                )
+        for site in (*self.by_site, *(site for _, site in self.by_place)):
+            if site not in chosen_sites:
+                raise DcomError(
+                    f"site {site} is not decomposed",
+                    hint=f"add it to the sites, {_list(chosen_sites)}",
+                    place=self.path,
+                )
+
+    def options(self, layer: int, site: str, defaults: SiteOptions) -> SiteOptions:
+        """The options of a site of a layer: `defaults`, but for what the file says."""
+        places = (
+            self.everywhere,
+            self.by_site.get(site, {}),
+            self.by_layer.get(layer, {}),
+            self.by_place.get((layer, site), {}),
+        )
+        for place in places:
+            defaults = replace(defaults, **place)
+        return defaults
+
+    def sets(self, option: str) -> bool:
+        """Whether the file has the option anywhere."""
+        tables = (self.everywhere, *self.by_site.values(), *self.by_layer.values(), *self.by_place.values())
+        return any(option in table for table in tables)
+
+
+def read_toml(path: str, hint: str) -> dict[str, object]:
+    """The table of a TOML file; raises `DcomError` where there is none."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DcomError(f"not TOML: {error}", place=path) from error
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, values)))
+
+
+def _table(value: object, what: str, path: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise DcomError(
+            f"{what.strip('[]')} is {value!r}, not a table", hint=f"write {what} and keys under it", place=path
+        )
+    return dict(cast(dict[str, object], value))
+
+
+def _sites(value: object, prefix: str, path: str) -> dict[str, Mapping[str, Any]]:
+    tables = _table(value, f"[{prefix}sites]", path)
+    for site in tables:
+        if site not in SITES:
+            raise DcomError(f"unknown site '{site}' in [{prefix}sites]", hint=did_you_mean(site, SITES), place=path)
+    return {
+        site: _options(_table(table, f"[{prefix}sites.{site}]", path), f"{prefix}sites.{site}", path)
+        for site, table in tables.items()
+    }
+
+
+def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str, Any]:
+    """`table` once its keys are fields of `SiteOptions`, with values of their types."""
+    types = get_type_hints(SiteOptions)
+    known = [option.name for option in fields(SiteOptions)]
+    words = {int: "an integer", float: "a number", bool: "true or false"}
+    for key, value in table.items():
+        name = f"{where}.{key}" if where else key
+        if key not in known:
+            raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known), place=path)
+        wanted = next(type_ for type_ in get_args(types[key]) or (types[key],) if type_ is not NoneType)
+        accepted = (int, float) if wanted is float else (wanted,)
+        if type(value) not in accepted:
+            raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=path)
+    return dict(table)

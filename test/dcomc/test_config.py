@@ -1,0 +1,81 @@
+"""Options by layer and site from a file: which of them wins, and every mistake in one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dcomc.config import SiteConfig, SiteOptions
+from dcomc.diagnostics import DcomError
+
+TEXT = """
+rank = 3
+outliers = 2
+[sites.o]
+rank = 4
+block = 64
+[layers.14]
+rank = 5
+seed = 9
+[layers.14.sites.o]
+decompose = false
+reuse = true
+"""
+
+
+def read(folder: Path, text: str) -> SiteConfig:
+    path = folder / "sites.toml"
+    path.write_text(text, encoding="utf-8")
+    return SiteConfig.read(str(path))
+
+
+def test_the_more_exact_place_wins(tmp_path: Path) -> None:
+    config = read(tmp_path, TEXT)
+    defaults = SiteOptions(rank=1, iterations=20, outliers=1.0, exact_rows=7.0)
+    assert config.options(3, "qkv", defaults) == SiteOptions(rank=3, iterations=20, outliers=2, exact_rows=7.0)
+    assert config.options(3, "o", defaults).rank == 4
+    assert config.options(14, "qkv", defaults) == SiteOptions(rank=5, seed=9, iterations=20, outliers=2, exact_rows=7.0)
+    assert config.options(14, "o", defaults) == SiteOptions(
+        decompose=False, rank=5, iterations=20, seed=9, block=64, reuse=True, outliers=2, exact_rows=7.0
+    )
+    assert config.sets("outliers") and config.sets("decompose") and not config.sets("exact_rows")
+    assert SiteConfig().options(14, "o", defaults) == defaults
+
+
+def test_what_is_named_must_be_chosen(tmp_path: Path) -> None:
+    config = read(tmp_path, TEXT)
+    config.check((3, 14), ("qkv", "o"))
+    with pytest.raises(DcomError, match=r"\[layers.14\] is not decomposed; add it to the layers, 10, 3"):
+        config.check((3, 10), ("qkv", "o"))
+    with pytest.raises(DcomError, match="site o is not decomposed; add it to the sites, down, qkv"):
+        config.check((3, 14), ("qkv", "down"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rnk = 3", "unknown key 'rnk'; did you mean 'rank'"),
+        ("[layers.14]\nrnk = 3", "unknown key 'layers.14.rnk'; did you mean 'rank'"),
+        ("[layers.14.sites.o]\nrnk = 3", "unknown key 'layers.14.sites.o.rnk'"),
+        ("[layers.14.o]\nrank = 3", "unknown key 'layers.14.o'"),
+        ("[layers.one]\nrank = 3", r"\[layers.one\] names no layer; write a layer's number"),
+        ("[sites.qk]\nrank = 3", r"unknown site 'qk' in \[sites\]; did you mean 'qkv'"),
+        ("[layers.2.sites.qk]\nrank = 3", r"unknown site 'qk' in \[layers.2.sites\]"),
+        ("sites = 3", r"sites is 3, not a table; write \[sites\] and keys under it"),
+        ("[layers]\n4 = 3", r"layers.4 is 3, not a table"),
+        ("rank = 3.5", "rank is 3.5; expected an integer"),
+        ("rank = true", "rank is True; expected an integer"),
+        ("[sites.o]\nreuse = 1", "sites.o.reuse is 1; expected true or false"),
+        ('outliers = "3"', "outliers is '3'; expected a number"),
+        ("rank =", "not TOML"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DcomError) as caught:
+        read(tmp_path, text)
+    assert re.search(message, str(caught.value)), caught.value
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DcomError, match=r"cannot read .*absent: No such file"):
+        SiteConfig.read(str(tmp_path / "absent"))
