@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-quick lint lit lock clean
+.PHONY: help venv demo test test-nightly test-quick lint lit lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ demo: $(INSTALLED) ## trace, compile, simulate and run SmolLM2-135M with four de
 # pytest comes last: its summary is the last line.
 test: lint lit ## run every check and every test
 	pytest
+
+test-nightly: $(INSTALLED) ## ten times as many random cases: 2,000 programs on both engines, and more
+	pytest --hypothesis-profile=nightly test/runtime test/passes
 
 test-quick: lint lit ## the same without the full-size tests
 	pytest -m "not slow"
