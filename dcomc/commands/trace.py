@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dcomc.diagnostics import DcomError, atomic_write
@@ -33,29 +35,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trace the model and write its IR."""
     model = resolve_model(args.model)
-    limit = model.config().get("max_position_embeddings")
-    longest = limit if isinstance(limit, int) else None
-    seq_len: int = min(_DEFAULT_SEQ_LEN, longest or _DEFAULT_SEQ_LEN) if args.seq_len is None else args.seq_len
-    if seq_len < 1 or (longest is not None and seq_len > longest):
-        most = f" to {longest}, the model's max_position_embeddings" if longest is not None else " upwards"
-        raise DcomError(f"--seq-len {seq_len} is out of range", hint=f"it goes from 1{most}")
     if args.batch < 1:
         raise DcomError(f"--batch {args.batch} is out of range", hint="it goes from 1 upwards")
     if args.output == "-":
-        sys.stdout.write(_trace(model, seq_len, args.batch, args.dtype))
+        with _steps() as step:
+            text = _trace(model, args, step)
+        sys.stdout.write(text)
     else:
-        with atomic_write(Path(args.output)) as file:
-            file.write(_trace(model, seq_len, args.batch, args.dtype).encode())
+        with atomic_write(Path(args.output)) as file, _steps() as step:
+            file.write(_trace(model, args, step).encode())
     return 0
 
 
-def _trace(model: Model, seq_len: int, batch: int, dtype: str) -> str:
+@contextmanager
+def _steps() -> Generator[Callable[[str], None]]:
+    """A line on stderr that says what goes on, where stderr is a terminal; call what it yields with each new step."""
+    from rich.console import Console
+
+    errors = Console(stderr=True)
+    if errors.is_terminal:
+        with errors.status("") as status:
+            yield status.update
+    else:
+        yield lambda step: None
+
+
+def _trace(model: Model, args: argparse.Namespace, step: Callable[[str], None]) -> str:
     start = time.perf_counter()
+    step(f"reading the configuration of {model.name}")
+    seq_len = _seq_len(model, args.seq_len)
+    step("importing torch and transformers")
     from dcomc.tracer import trace
 
-    module = trace(model, seq_len, batch, dtype)
+    module = trace(model, seq_len, args.batch, args.dtype, step)
+    step("verifying and printing the module")
     verify_module(module, model.name)
     text = print_module(module)
-    shape = f"batch {batch}, {seq_len} tokens, {dtype}"
+    shape = f"batch {args.batch}, {seq_len} tokens, {args.dtype}"
     print(f"traced {model.name}: {shape}, in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     return text
+
+
+def _seq_len(model: Model, given: int | None) -> int:
+    """The tokens of a prompt: as given, or else the default as far as the model goes."""
+    limit = model.config().get("max_position_embeddings")
+    longest = limit if isinstance(limit, int) else None
+    seq_len = min(_DEFAULT_SEQ_LEN, longest or _DEFAULT_SEQ_LEN) if given is None else given
+    if seq_len < 1 or (longest is not None and seq_len > longest):
+        most = f" to {longest}, the model's max_position_embeddings" if longest is not None else " upwards"
+        raise DcomError(f"--seq-len {seq_len} is out of range", hint=f"it goes from 1{most}")
+    return seq_len

@@ -48,7 +48,6 @@ def compare(config: dict[str, Any], seq_len: int, batch: int, dtype: str = "f32"
         pytest.param({"tie_word_embeddings": True, "num_key_value_heads": 1, "head_dim": 14}, 9, 3, id="tied"),
         pytest.param({"num_key_value_heads": 6, **BIAS, "rope_parameters": LLAMA3_ROPE}, 40, 2, id="bias-llama3-rope"),
         pytest.param({"rope_parameters": YARN}, 40, 1, id="yarn-rope"),
-        pytest.param({"model_type": "qwen3"}, 9, 2, id="qwen3"),
     ],
 )
 def test_iree_equals_transformers(changes: dict[str, Any], seq_len: int, batch: int) -> None:

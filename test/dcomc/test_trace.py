@@ -1,7 +1,10 @@
 """`dcomc trace`: what a module holds, where its operations come from, its cost, and its errors."""
 
+import contextlib
 import json
 import math
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -145,6 +148,27 @@ def test_output_to_a_file_and_to_stdout_agree(tmp_path: Path, capsys: pytest.Cap
     assert main(["trace", "tiny", "--seq-len", "8", "-o", "-"]) == 0
     assert capsys.readouterr().out == output.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["out.mlir"]
+
+
+def test_steps_are_shown_on_a_terminal_and_an_error_is_one_line_after_them(tmp_path: Path) -> None:
+    def on_a_terminal(*arguments: str) -> tuple[int, str]:
+        """The exit code of dcomc with a terminal for stderr, and what a person would have seen there."""
+        command = [sys.executable, "-m", "dcomc", "trace", *arguments]
+        controller, terminal = pty.openpty()
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=terminal) as process:
+            os.close(terminal)
+            seen = b""
+            with contextlib.suppress(OSError):  # at the end of what a terminal shows, Linux says EIO
+                while part := os.read(controller, 4096):
+                    seen += part
+            os.close(controller)
+        return process.returncode, seen.decode()
+
+    code, seen = on_a_terminal("tiny", "--seq-len", "8", "-o", str(tmp_path / "out.mlir"))
+    assert code == 0 and "exporting tiny on the meta device" in seen
+    code, seen = on_a_terminal(folder_of(tmp_path, LLAMA | {"hidden_act": "mish"}), "-o", "-")
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen).replace("\r", "\n").strip().splitlines()[-1]
+    assert code == 1 and last.startswith("error: operators without a lowering: aten.mish.default")
 
 
 def test_the_prompt_is_512_tokens_or_what_the_model_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

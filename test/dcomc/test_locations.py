@@ -1,0 +1,80 @@
+"""Locations from a model's Python lines to its instructions: no operation and no block argument loses its own."""
+
+import pytest
+from families import LLAMA_FAMILY
+from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, LocationAttr, ModuleOp, NameLoc
+from xdsl.ir import Operation
+
+from dcomc.ir import make_context, parse_module, print_module
+from dcomc.pipeline import Decomposition, compile_pipeline
+from dcomc.tracer.capture import capture
+from dcomc.tracer.program import build_module
+from passes import make_passes
+
+
+def lines(location: object) -> set[str]:
+    """The files that a location names, `?` for a part of it that is unknown."""
+    match location:
+        case FileLineColLoc():
+            return {location.filename.data if location.line.data > 0 else "?"}
+        case NameLoc():
+            return lines(location.location)
+        case CallSiteLoc():
+            return lines(location.callee)
+        case FusedLoc():
+            parts = location.locations
+            assert isinstance(parts, ArrayAttr)
+            return set[str]().union(*map(lines, parts))
+        case _:
+            return {"?"}
+
+
+def places(module: ModuleOp) -> list[tuple[Operation, LocationAttr]]:
+    """All locations of a module, of operations and of block arguments."""
+    found: list[tuple[Operation, LocationAttr]] = []
+    for op in module.walk():
+        found.append((op, op.location))
+        blocks = [block for region in op.regions for block in region.blocks]
+        found += [(op, argument.location) for block in blocks for argument in block.args]
+    return found
+
+
+def check(module: ModuleOp, file: str, stage: str) -> None:
+    for op, location in places(module):
+        assert lines(location) == {file}, f"{stage}: {op.name} at {location}"
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama3", Decomposition((0, 1), rank=3, iterations=4, outlier_percent=5.0)),
+        ("qwen2", Decomposition((1,), ("qkv", "down"), rank=3, iterations=4)),
+        ("phi3", Decomposition((0,), rank=2, iterations=4, outlier_percent=5.0)),
+        ("gemma3", Decomposition((0, 1, 2), rank=2, iterations=4)),
+    ],
+)
+def test_no_location_is_lost_on_the_way_to_instructions(family: str, options: Decomposition) -> None:
+    config = LLAMA_FAMILY[family]
+    kind = str(config["model_type"]).removesuffix("_text")
+    file = f"transformers/models/{kind}/modeling_{kind}.py"
+    module = build_module(capture(config, 16, 2, "f32"), "test", 16, 2)
+    check(module, file, "trace")
+    context = make_context()
+    for pass_ in compile_pipeline(options, "dcom-16x16", "isa"):
+        pass_.apply(context, module)
+        check(module, file, pass_.name)
+    assert any(op.name.startswith("isa.") for op in module.walk())
+
+
+def test_no_location_is_lost_in_legalisation_and_in_text() -> None:
+    config = LLAMA_FAMILY["phi3"]
+    module = build_module(capture(config, 16, 2, "f32"), "test", 16, 2)
+    pipeline = (
+        "dcom-insert-outlier-split{layers=1 percent=5},dcom-decompose-activations{layers=1 rank=2 iterations=4},"
+        "dcom-preserve-decomposed,dcom-legalize"
+    )
+    context = make_context()
+    for pass_ in make_passes(pipeline):
+        pass_.apply(context, module)
+        check(module, "transformers/models/phi3/modeling_phi3.py", pass_.name)
+    check(parse_module(print_module(module), "test"), "transformers/models/phi3/modeling_phi3.py", "text")
