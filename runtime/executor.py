@@ -1,11 +1,13 @@
-"""The host: runs Level 0 and dcom IR with NumPy.
+"""The host: runs Level 0 and dcom IR with NumPy or torch.
 
-Each function is compiled at its first call to a flat list of NumPy calls (`runtime.executor_block`), so that running it
-again costs little. The kernels stand in `executor_scalar` (arith, math), `executor_tensor`, `executor_linalg` and
-`executor_dcom`; those of func, ml_program and scf are here.
+Each function is compiled at its first call to a flat list of array operations (`runtime.executor_block`), so that
+running it again costs little. They are those of a back end (`runtime.executor_arrays`). The kernels stand in
+`executor_scalar` (arith, math), `executor_tensor`, `executor_linalg` and `executor_dcom`; those of func, ml_program and
+scf are here.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -16,14 +18,15 @@ from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor
+from runtime.executor_arrays import NUMPY, Array, Arrays, Value
+from runtime.executor_attention import find_attention
 from runtime.executor_block import (
-    Array,
     Block,
     Builder,
+    Fusion,
     Host,
     Kernel,
     Observer,
-    Value,
     constant_value,
     element_dtype,
     failure,
@@ -45,6 +48,7 @@ class Executor:
         module: ModuleOp,
         weights: Mapping[str, Array],
         *,
+        arrays: Arrays = NUMPY,
         decompose: Decompose | None = None,
         skip_layers: Collection[int] = (),
         valid_rows: int | Sequence[int] | None = None,
@@ -56,15 +60,18 @@ class Executor:
         Args:
             module: verified Level 0 or dcom IR.
             weights: the value of each `ml_program.global`, by symbol name.
+            arrays: the back end that computes.
             decompose: called for each `dcom.decompose` with x [B*S, H]; float32 Lanczos on the host without it.
             skip_layers: layers whose call returns its first argument instead (a control).
             valid_rows: tokens of each prompt (or of all) that are not padding on the right; the rows of padding are
                 zero in what is split and decomposed. May be assigned between runs.
-            observer: called after each operation outside of linalg bodies, with its operands and results.
+            observer: called after each operation outside of linalg bodies, with its operands and results as the back
+                end has them; nothing is fused then.
             progress: called with the layer's number after each layer.
         """
         self.weights = weights
-        self.decompose: Decompose = decompose or host_decompose
+        self.arrays = arrays
+        self.decompose: Decompose = decompose or partial(host_decompose, by=arrays.lanczos)
         self.skip_layers = frozenset(skip_layers)
         self.observer = observer
         self.progress = progress
@@ -89,11 +96,11 @@ class Executor:
         self._valid_rows = [rows] * self._batch if isinstance(rows, int) else rows
 
     def run(self, name: str, *arguments: Value) -> tuple[Value, ...]:
-        """Call a function and return its results.
+        """Call a function and return its results, as NumPy arrays whatever the back end.
 
         Args:
             name: of the function, `main` for a whole model.
-            arguments: arrays of the shapes and element types of its parameters.
+            arguments: NumPy arrays of the shapes and element types of its parameters.
 
         Raises:
             DcomError: no such function, arguments that do not fit it, an operation that is not supported, a weight
@@ -105,14 +112,21 @@ class Executor:
         if isinstance(function, func.FuncOp):
             _check_arguments(function, arguments)
         with np.errstate(all="ignore"):
-            return tuple(self._function(name)(*arguments))
+            results = self._function(name)(*map(self.arrays.from_numpy, arguments))
+        return tuple(map(self.arrays.to_numpy, results))
 
-    def kernel(self, op: Operation) -> Kernel:
-        """The kernel of `op`; raises `DcomError` when the operation is not supported."""
+    def build(self, op: Operation, host: Host) -> Kernel:
+        """The kernel of `op` as part of `host`; raises `DcomError` when the operation is not supported."""
         builder = _BUILDERS.get(type(op))
         if builder is None:
             raise unsupported(op)
-        return builder(op, self)
+        return builder(op, host)
+
+    def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
+        """The attentions among the operations, where the back end has a kernel for them and nobody observes."""
+        if self.arrays.attention is None or self.observer is not None:
+            return {}
+        return find_attention(operations, self.arrays.attention)
 
     def call(self, op: func.CallOp, arguments: Sequence[Value]) -> Sequence[Value]:
         """What a `func.call` does."""
@@ -130,7 +144,7 @@ class Executor:
             self.progress(number)
         return results
 
-    def global_value(self, op: ml_program.GlobalLoadConstantOp) -> Array:
+    def global_value(self, op: ml_program.GlobalLoadConstantOp) -> Value:
         """The value of a global, in the element type that the program wants."""
         name = op.global_attr.string_value()
         if name in self.weights:
@@ -149,7 +163,7 @@ class Executor:
                 f"weight '{name}' has shape {list(value.shape)}, but the program wants {list(shape)}",
                 "give the model that was traced",
             )
-        return value.astype(element_dtype(op.result.type, op), copy=False)
+        return self.arrays.weight(name, value, element_dtype(op.result.type, op))
 
     def _function(self, name: str) -> Block:
         function = self._functions[name]
@@ -212,9 +226,9 @@ def _for(op: scf.ForOp, host: Host) -> Kernel:
             raise failure(op, f"the step {step} is not positive")
         state: Sequence[Value] = values[:carried]
         captured = [values[carried + position] for position in where]
-        kind = np.asarray(lower).dtype.type
+        kind = element_dtype(op.lb.type, op).type
         for index in range(int(lower), int(upper), int(step)):
-            state = body(kind(index), *state, *captured)
+            state = body(host.arrays.from_numpy(kind(index)), *state, *captured)
         return state
 
     return kernel
@@ -233,11 +247,16 @@ def _if(op: scf.IfOp, host: Host) -> Kernel:
     return kernel
 
 
+def _in_numpy(builder: Builder) -> Builder:
+    """The builder of a kernel that is written for NumPy alone."""
+    return lambda op, host: host.arrays.kernel(builder(op, host))
+
+
 _BUILDERS: dict[type[Operation], Builder] = {
     **executor_scalar.BUILDERS,
     **executor_tensor.BUILDERS,
     **executor_linalg.BUILDERS,
-    **executor_dcom.BUILDERS,
+    **{kind: _in_numpy(builder) for kind, builder in executor_dcom.BUILDERS.items()},
     func.CallOp: cast(Builder, _call),
     ml_program.GlobalLoadConstantOp: cast(Builder, _global_load_const),
     scf.ForOp: _for,

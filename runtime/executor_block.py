@@ -1,20 +1,21 @@
-"""Blocks of IR compiled once to a flat list of NumPy calls; what every kernel of the executor is made of.
+"""Blocks of IR compiled once to a flat list of array operations; what every kernel of the executor is made of.
 
 A block becomes a `Block`: a pure function of its arguments and of the values it captures from outside. Each operation
 is a `Step`: its kernel, and slots of a frame that it reads and writes. A slot is cleared at its value's last use.
 
-Values are never changed in place, so results may be views of their operands. A tensor is an array; `f16`, `f32` and
+Values are never changed in place, so results may be views of their operands. A tensor is an array of the back end
+(`runtime.executor_arrays`), whose element types are named by NumPy's: `f16`, `f32` and
 `f64` are NumPy's float16, float32 and float64; `bf16` is ml_dtypes' bfloat16; `index` is int64; signless integers are
 signed; `i1` is bool.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
@@ -27,15 +28,12 @@ from xdsl.dialects.builtin import (
     IntegerType,
     TensorType,
 )
+from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import describe_location
-
-Array: TypeAlias = NDArray[Any]
-
-Value: TypeAlias = Any
-"""An array, a NumPy scalar, or the factors or outliers of a dcom type."""
+from runtime.executor_arrays import Arrays, Value
 
 Kernel: TypeAlias = Callable[..., Sequence[Value]]
 """Takes an operation's operands, then the values captured by its regions; returns its results."""
@@ -44,13 +42,28 @@ Observer: TypeAlias = Callable[[Operation, Sequence[Value], Sequence[Value]], No
 """Called after an operation outside of linalg bodies, with its operands and its results."""
 
 
+@dataclass(frozen=True)
+class Fusion:
+    """One kernel for several operations of a block, run in the place of the last of them."""
+
+    kernel: Kernel
+    operands: tuple[SSAValue, ...]
+    absorbed: frozenset[Operation]
+    """The others, whose results nothing else uses."""
+
+
 class Host(Protocol):
     """What makes kernels: the executor, as the builders of kernels see it."""
 
     observer: Observer | None
+    arrays: Arrays
 
-    def kernel(self, op: Operation) -> Kernel:
-        """The kernel of `op`; raises `DcomError` when the operation is not supported."""
+    def build(self, op: Operation, host: "Host") -> Kernel:
+        """The kernel of `op` as part of `host`; raises `DcomError` when the operation is not supported."""
+        ...
+
+    def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
+        """What of a block runs by fused kernels, by the operation in whose place each stands."""
         ...
 
 
@@ -151,6 +164,14 @@ def constant_value(attribute: Attribute, op: Operation) -> Value:
             raise unsupported(op, f"the executor cannot read the constant {attribute}")
 
 
+def filled_with(value: SSAValue) -> float | None:
+    """The number that a tensor is known to be filled with."""
+    fill = value.owner
+    scalar = fill.operands[0].owner if isinstance(fill, linalg.FillOp) else None
+    number = scalar.value if isinstance(scalar, arith.ConstantOp) else None
+    return float(number.value.data) if isinstance(number, IntegerAttr | FloatAttr) else None
+
+
 def captured_values(operations: Sequence[Operation], arguments: Sequence[SSAValue]) -> list[SSAValue]:
     """The values that `operations` and all inside them use, but that are neither defined there nor in `arguments`."""
     defined = set(arguments)
@@ -235,11 +256,17 @@ def _steps(operations: Sequence[Operation], slots: dict[SSAValue, int], live: se
     """The steps in order; a slot dies in the step that touches it last, unless it is in `live`."""
     touched: list[tuple[Operation, tuple[int, ...], tuple[int, ...]]] = []
     last: dict[int, int] = {}
-    for position, op in enumerate(operations):
-        reads = tuple(slots[value] for value in (*op.operands, *op_captures(op)))
+    fusions = host.fusions(operations)
+    absorbed = {op for fusion in fusions.values() for op in fusion.absorbed}
+    for op in operations:
+        if op in absorbed:
+            continue
+        operands = fusions[op].operands if op in fusions else (*op.operands, *op_captures(op))
+        reads = tuple(slots[value] for value in operands)
         writes = tuple(slots[value] for value in op.results)
+        last |= dict.fromkeys((*reads, *writes), len(touched))
         touched.append((op, reads, writes))
-        last |= dict.fromkeys((*reads, *writes), position)
     for position, (op, reads, writes) in enumerate(touched):
         dead = {slot for slot in (*reads, *writes) if last[slot] == position and slot not in live}
-        yield Step(op, host.kernel(op), reads, writes, tuple(sorted(dead)))
+        kernel = fusions[op].kernel if op in fusions else host.build(op, host)
+        yield Step(op, kernel, reads, writes, tuple(sorted(dead)))

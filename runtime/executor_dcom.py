@@ -9,7 +9,8 @@ from xdsl.ir import Operation
 
 from dialects import dcom
 from runtime import lanczos
-from runtime.executor_block import Array, Builder, Host, Kernel, element_dtype, failure
+from runtime.executor_arrays import Array
+from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
 from runtime.lanczos import Factored
 
 Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Array], Factored]
@@ -43,9 +44,9 @@ class Tokens:
     """[B, C] int64, the row in each slot."""
 
 
-def host_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
-    """`dcom.decompose` by the float32 Lanczos of `runtime.lanczos`."""
-    return lanczos.decompose(
+def host_decompose(op: dcom.DecomposeOp, x: Array, by: Callable[..., Factored] = lanczos.decompose) -> Factored:
+    """`dcom.decompose` by the float32 Lanczos of `runtime.lanczos`, or by the same of another library."""
+    return by(
         x,
         op.factors.type.blocks[0],
         op.factors.type.rank.data,

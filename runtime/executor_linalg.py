@@ -1,20 +1,20 @@
-"""Kernels of `linalg`: structured operations as whole-array NumPy.
+"""Kernels of `linalg`: structured operations as whole arrays.
 
 An operation is looked at in this order, and the first form that fits is taken:
 
 1. a contraction, `acc + a * b`: batched matrix multiplication;
 2. a map (no reduction), or a fold of each output by an associative operation: the body runs once on arrays that span
    the iteration space, in parts that fit the cache, on all cores; folds are `ufunc.reduce`;
-3. any other reduction: the reduced loops run in order, the parallel loops as arrays;
-4. anything else: every point of the iteration space in order, the definition of `linalg.generic`.
+3. any other reduction: the reduced loops run in order, the parallel loops as arrays, in NumPy;
+4. anything else: every point of the iteration space in order, the definition of `linalg.generic`, in NumPy.
 
 Sums of contractions are taken in the accumulator's type, and in float32 for float16 accumulators (rounded once).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from typing import Any, cast
@@ -27,16 +27,17 @@ from xdsl.ir import Block as IrBlock
 from xdsl.ir import Operation, SSAValue
 from xdsl.ir.affine import AffineMap
 
+from runtime.executor_arrays import NUMPY, Array, Arrays, Value
 from runtime.executor_block import (
-    Array,
     Block,
     Builder,
+    Fusion,
     Host,
     Kernel,
     Observer,
-    Value,
     binary,
     element_dtype,
+    filled_with,
     op_captures,
     static_shape,
     unsupported,
@@ -59,10 +60,14 @@ class _BodyHost:
     """The host as bodies see it: nothing inside them is observed."""
 
     host: Host
+    arrays: Arrays
     observer: Observer | None = None
 
-    def kernel(self, op: Operation) -> Kernel:
-        return self.host.kernel(op)
+    def build(self, op: Operation, host: Host) -> Kernel:
+        return self.host.build(op, host)
+
+    def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ class _Form:
     space: tuple[int, ...]
     inputs: int
     """The number of input operands; the rest are outputs, accumulated into."""
+
+    @property
+    def arrays(self) -> Arrays:
+        return self.host.arrays
 
     @property
     def accumulators(self) -> tuple[SSAValue, ...]:
@@ -94,11 +103,16 @@ class _Form:
         """Which operand `value` is an element of, when it is an argument of the body."""
         return next((position for position, argument in enumerate(self.body.args) if argument is value), None)
 
+    def view(self, operand: int) -> View:
+        shape = static_shape(self.op.operands[operand], self.op)
+        return view(self.maps[operand], self.space, shape, self.op, self.arrays)
+
     def views(self) -> list[View]:
-        return [
-            view(map_, self.space, static_shape(operand, self.op), self.op)
-            for map_, operand in zip(self.maps, self.op.operands, strict=True)
-        ]
+        return [self.view(operand) for operand in range(len(self.maps))]
+
+    def loop_values(self, loops: Sequence[int]) -> list[Value]:
+        """The index of each of some loops."""
+        return [self.arrays.from_numpy(loop_axis(self.space, loop)) for loop in loops]
 
     def output_loops(self) -> list[list[int]] | None:
         """The loops of each output, when every output is indexed by the same distinct loops."""
@@ -140,11 +154,6 @@ class _Body:
         return self._block(*operands, *indices, *(captured[position] for position in self._captures))
 
 
-def _is_filled_with(x: Array, value: Any) -> bool:
-    """Whether `x` is one element, broadcast, and equals `value`: what `linalg.fill` gives."""
-    return x.size > 0 and not any(x.strides) and x.flat[0] == value
-
-
 def _slice(x: Array, axis: int, part: slice) -> Array:
     return x[(slice(None),) * axis + (part,)]
 
@@ -170,38 +179,43 @@ def _run_parts(space: Sequence[int], parallel: Sequence[int], work: Any) -> None
 
 def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | None, values: list[SSAValue]) -> Kernel:
     """Form 2: `values` over the whole space; where `folds` is given they are folded over the reduced loops."""
-    body, views, space = form.compile(values), form.views(), form.space
+    body, views, space, arrays_of = form.compile(values), form.views(), form.space, form.arrays
     parallel = sorted(outputs[0])
     reduced = tuple(loop for loop in range(len(space)) if loop not in parallel)
-    indices = [loop_axis(space, loop) for loop in body.loops]
+    indices = form.loop_values(body.loops)
     dtypes = [element_dtype(result.type, form.op) for result in form.op.results]
     orders = [[parallel.index(loop) for loop in loops] for loops in outputs]
     count = len(form.maps)
     skip: Sequence[int] = () if body.reads_output or folds else range(form.inputs, count)
+    broadcast, permute = arrays_of.function(np.broadcast_to), arrays_of.function(np.transpose)
+    folded = [(arrays_of.fold(fold), arrays_of.function(fold)) for fold in folds or ()]
+    starts = [filled_with(value) for value in form.op.operands[form.inputs : count]]
+    plain = [fold is np.add and start == 0 for fold, start in zip(folds or (), starts, strict=False)]
 
     def evaluate(
-        arrays: list[Value], axes: list[Array], captured: Sequence[Value], shape: Sequence[int]
-    ) -> list[Array]:
+        arrays: list[Value], axes: list[Value], captured: Sequence[Value], shape: Sequence[int]
+    ) -> list[Value]:
         """The outputs on a part of the space, one axis for each parallel loop."""
-        results: list[Array] = []
+        results: list[Value] = []
         for position, value in enumerate(body(arrays, axes, captured)):
-            full = np.broadcast_to(value, shape)
+            full = broadcast(value, shape)
             if folds is not None:
-                full = folds[position].reduce(full, reduced, full.dtype)
-                start = arrays[form.inputs + position].reshape(full.shape)
-                if folds[position] is not np.add or not _is_filled_with(start, 0):
-                    full = folds[position](start, full)
+                fold, combine = folded[position]
+                full = fold(full, reduced)
+                if not plain[position]:
+                    full = combine(arrays[form.inputs + position].reshape(full.shape), full)
             results.append(full)
         return results
 
-    def kernel(*operands: Value) -> list[Array]:
+    def kernel(*operands: Value) -> list[Value]:
         captured = operands[count:]
         arrays = [None if i in skip else views[i](operands[i]) for i in range(count)]
         if 0 in space and folds is not None:
             return list(operands[form.inputs : count])
-        if prod(space) <= _PART or not parallel or (folds is None and body.only_arguments):
+        small = prod(space) <= _PART or not parallel
+        if small or not arrays_of.in_parts or (folds is None and body.only_arguments):
             results = evaluate(arrays, indices, captured, space)
-            return [full.transpose(order) for full, order in zip(results, orders, strict=True)]
+            return [permute(full, order) for full, order in zip(results, orders, strict=True)]
         results = [
             np.empty([space[loop] for loop in loops], dtype) for loops, dtype in zip(outputs, dtypes, strict=True)
         ]
@@ -261,22 +275,24 @@ def _contraction(form: _Form, output: list[int], a: int, b: int, accumulator: np
     if not summed or not rows + cols or not set(rows + cols) <= set(output):
         return None
     work = np.dtype(np.float32) if accumulator == np.float16 else accumulator
-    view_a, view_b = (view(form.maps[i], space, static_shape(form.op.operands[i], form.op), form.op) for i in (a, b))
+    view_a, view_b = form.view(a), form.view(b)
     order_a, order_b = [*batch, *rows, *summed, *cols], [*batch, *summed, *cols, *rows]
-    sizes = [prod(space[loop] for loop in loops) for loops in (batch, rows, summed, cols)]
-    shape_a, shape_b = [sizes[0], sizes[1], sizes[2]], [sizes[0], sizes[2], sizes[3]]
+    outer, *sizes = (prod(space[loop] for loop in loops) for loops in (batch, rows, summed, cols))
+    many = [outer] if batch else []
+    shape_a, shape_b = [*many, sizes[0], sizes[1]], [*many, sizes[1], sizes[2]]
     loops = [*batch, *rows, *cols]
     shape = [space[loop] for loop in loops]
     order = [loops.index(loop) for loop in output]
+    arrays, from_zero = form.arrays, filled_with(form.op.operands[form.inputs]) == 0
+    matmul, permute, add = (arrays.function(function) for function in (np.matmul, np.transpose, np.add))
 
-    def kernel(*operands: Value) -> tuple[Array]:
-        left = view_a(operands[a]).transpose(order_a).reshape(shape_a).astype(work, copy=False)
-        right = view_b(operands[b]).transpose(order_b).reshape(shape_b).astype(work, copy=False)
-        start = operands[form.inputs]
-        product: Array = np.matmul(left, right).reshape(shape).transpose(order)
-        if not _is_filled_with(start, 0):
-            product = product + start
-        return (product.astype(accumulator, copy=False),)
+    def kernel(*operands: Value) -> tuple[Value]:
+        left = arrays.cast(permute(view_a(operands[a]), order_a).reshape(shape_a), work)
+        right = arrays.cast(permute(view_b(operands[b]), order_b).reshape(shape_b), work)
+        product = permute(matmul(left, right).reshape(shape), order)
+        if not from_zero:
+            product = add(product, arrays.cast(operands[form.inputs], work))
+        return (arrays.cast(product, accumulator),)
 
     return kernel
 
@@ -286,7 +302,7 @@ def _reduced_in_order(form: _Form, outputs: list[list[int]]) -> Kernel:
     body, views, space = form.compile(form.yielded), form.views(), form.space
     parallel = sorted(outputs[0])
     reduced = [loop for loop in range(len(space)) if loop not in parallel]
-    indices = [loop_axis(space, loop) for loop in body.loops]
+    indices = form.loop_values(body.loops)
     shape = [space[loop] if loop in parallel else 1 for loop in range(len(space))]
     flat = [space[loop] for loop in parallel]
     orders = [[parallel.index(loop) for loop in loops] for loops in outputs]
@@ -328,14 +344,14 @@ def _point_by_point(form: _Form) -> Kernel:
 
 
 def _kernel(form: _Form) -> Kernel:
-    outputs = form.output_loops()
+    outputs, numpy = form.output_loops(), replace(form, host=replace(form.host, arrays=NUMPY))
     if outputs is None or not form.is_elementwise():
-        return _point_by_point(form)
+        return form.arrays.kernel(_point_by_point(numpy))
     if len(outputs[0]) == len(form.space):
         return _whole_array(form, outputs, None, list(form.yielded))
     matched = _match_folds(form)
     if matched is None:
-        return _reduced_in_order(form, outputs)
+        return form.arrays.kernel(_reduced_in_order(numpy, outputs))
     folds, values = matched
     product = _match_product(form, values[0]) if folds == [np.add] else None
     if product is not None:
@@ -351,7 +367,7 @@ def _form(op: LinalgStructuredOperation, host: Host) -> _Form:
         raise unsupported(op, "the executor works on tensors, not on buffers")
     maps = tuple(attribute.data for attribute in op.get_indexing_maps())
     space = iteration_space(maps, [static_shape(operand, op) for operand in op.operands], op)
-    return _Form(op, _BodyHost(host), op.body.block, maps, space, len(op.inputs))
+    return _Form(op, _BodyHost(host, host.arrays), op.body.block, maps, space, len(op.inputs))
 
 
 def _structured(op: LinalgStructuredOperation, host: Host) -> Kernel:
@@ -373,18 +389,21 @@ def _matmul(op: linalg.MatmulOp, host: Host) -> Kernel:
 def _fill(op: linalg.FillOp, host: Host) -> Kernel:
     dtype = element_dtype(op.res[0].type, op)
     shape = static_shape(op.outputs[0], op)
-    return binary(lambda value, _: np.broadcast_to(np.asarray(value).astype(dtype), shape))
+    broadcast = host.arrays.function(np.broadcast_to)
+    return binary(lambda value, _: broadcast(host.arrays.cast(value, dtype), shape))
 
 
 def _transpose(op: linalg.TransposeOp, host: Host) -> Kernel:
     permutation = op.permutation.get_values()
-    return binary(lambda x, _: x.transpose(permutation))
+    permute = host.arrays.function(np.transpose)
+    return binary(lambda x, _: permute(x, permutation))
 
 
 def _broadcast(op: linalg.BroadcastOp, host: Host) -> Kernel:
     shape = static_shape(op.init, op)
     added = op.dimensions.get_values()
-    return binary(lambda x, _: np.broadcast_to(np.expand_dims(x, added), shape))
+    broadcast, expand = host.arrays.function(np.broadcast_to), host.arrays.function(np.expand_dims)
+    return binary(lambda x, _: broadcast(expand(x, added), shape))
 
 
 _STRUCTURED: tuple[type[LinalgStructuredOperation], ...] = (

@@ -7,12 +7,11 @@ from xdsl.dialects import tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType
 from xdsl.ir import Attribute, Operation
 
+from runtime.executor_arrays import Value
 from runtime.executor_block import (
-    Array,
     Builder,
     Host,
     Kernel,
-    Value,
     binary,
     element_dtype,
     failure,
@@ -36,9 +35,9 @@ def _shape(type_: Attribute, op: Operation) -> tuple[int, ...]:
     return type_.get_shape()
 
 
-def check_indices(op: Operation, shape: Sequence[int], indices: Sequence[Value]) -> None:
+def check_indices(op: Operation, host: Host, shape: Sequence[int], indices: Sequence[Value]) -> None:
     """Raise `DcomError` when an index lies outside of its dimension (undefined in MLIR, wrong in NumPy if negative)."""
-    for axis, (size, index) in enumerate(zip(shape, indices, strict=True)):
+    for axis, (size, index) in enumerate(zip(shape, map(host.arrays.to_numpy, indices), strict=True)):
         if np.size(index) and not (np.min(index) >= 0 and np.max(index) < size):
             bad = int(np.min(index)) if np.min(index) < 0 else int(np.max(index))
             raise failure(op, f"index {bad} is outside of dimension {axis}, which has {size} elements")
@@ -46,20 +45,22 @@ def check_indices(op: Operation, shape: Sequence[int], indices: Sequence[Value])
 
 def _empty(op: tensor.EmptyOp, host: Host) -> Kernel:
     """Unspecified contents take no memory: one zero, broadcast."""
-    zero = element_dtype(op.tensor.type, op).type(0)
+    zero = host.arrays.from_numpy(element_dtype(op.tensor.type, op).type(0))
     shape = _shape(op.tensor.type, op)
-    return variadic(lambda *sizes: np.broadcast_to(zero, _fill_dynamic(shape, sizes)))
+    broadcast = host.arrays.function(np.broadcast_to)
+    return variadic(lambda *sizes: broadcast(zero, _fill_dynamic(shape, sizes)))
 
 
 def _splat(op: tensor.SplatOp, host: Host) -> Kernel:
     shape = _shape(op.result.type, op)
-    return headed(lambda value, sizes: np.broadcast_to(value, _fill_dynamic(shape, sizes)))
+    broadcast = host.arrays.function(np.broadcast_to)
+    return headed(lambda value, sizes: broadcast(value, _fill_dynamic(shape, sizes)))
 
 
 def _from_elements(op: tensor.FromElementsOp, host: Host) -> Kernel:
     dtype = element_dtype(op.result.type, op)
     shape = static_shape(op.result, op)
-    return variadic(lambda *elements: np.array(elements, dtype).reshape(shape))
+    return variadic(host.arrays.function(lambda *elements: np.array(elements, dtype).reshape(shape)))
 
 
 def _collapse_shape(op: tensor.CollapseShapeOp, host: Host) -> Kernel:
@@ -79,7 +80,7 @@ def _reshape(op: tensor.ReshapeOp, host: Host) -> Kernel:
 def _cast(op: tensor.CastOp, host: Host) -> Kernel:
     wanted = _shape(op.dest.type, op)
 
-    def kernel(x: Array) -> tuple[Array]:
+    def kernel(x: Value) -> tuple[Value]:
         if any(size not in (DYNAMIC_INDEX, actual) for size, actual in zip(wanted, x.shape, strict=True)):
             raise failure(op, f"a tensor of shape {list(x.shape)} is not a {op.dest.type}")
         return (x,)
@@ -88,32 +89,35 @@ def _cast(op: tensor.CastOp, host: Host) -> Kernel:
 
 
 def _dim(op: tensor.DimOp, host: Host) -> Kernel:
-    def kernel(x: Array, axis: Value) -> tuple[Value]:
-        check_indices(op, [x.ndim], [axis])
-        return (np.int64(x.shape[int(axis)]),)
+    def kernel(x: Value, axis: Value) -> tuple[Value]:
+        check_indices(op, host, [x.ndim], [axis])
+        return (host.arrays.from_numpy(np.int64(x.shape[int(axis)])),)
 
     return kernel
 
 
 def _concat(op: tensor.ConcatOp, host: Host) -> Kernel:
     axis = op.dim.value.data
-    return variadic(lambda *inputs: np.concatenate(inputs, axis))
+    concatenate = host.arrays.function(np.concatenate)
+    return variadic(lambda *inputs: concatenate(inputs, axis))
 
 
 def _extract(op: tensor.ExtractOp, host: Host) -> Kernel:
     """One element, or a gather where a linalg body gives arrays of indices."""
 
-    def kernel(x: Array, *indices: Value) -> tuple[Value]:
-        check_indices(op, x.shape, indices)
+    def kernel(x: Value, *indices: Value) -> tuple[Value]:
+        check_indices(op, host, x.shape, indices)
         return (x[indices],)
 
     return kernel
 
 
 def _insert(op: tensor.InsertOp, host: Host) -> Kernel:
-    def kernel(scalar: Value, x: Array, *indices: Value) -> tuple[Array]:
-        check_indices(op, x.shape, indices)
-        result = x.copy()
+    copy = host.arrays.function(np.copy)
+
+    def kernel(scalar: Value, x: Value, *indices: Value) -> tuple[Value]:
+        check_indices(op, host, x.shape, indices)
+        result = copy(x)
         result[tuple(int(index) for index in indices)] = scalar
         return (result,)
 
@@ -158,10 +162,11 @@ def _extract_slice(op: tensor.ExtractSliceOp, host: Host) -> Kernel:
 
 def _insert_slice(op: tensor.InsertSliceOp, host: Host) -> Kernel:
     slices = _Slices(op)
+    copy = host.arrays.function(np.copy)
 
-    def kernel(source: Array, dest: Array, *dynamic: Value) -> tuple[Array]:
+    def kernel(source: Value, dest: Value, *dynamic: Value) -> tuple[Value]:
         cut, sizes = slices.resolve(dest.shape, dynamic)
-        result = dest.copy()
+        result = copy(dest)
         result[cut] = source.reshape(sizes)
         return (result,)
 

@@ -1,15 +1,16 @@
 """Operands of structured operations seen from the iteration space: one axis for each loop, of size 1 where unused."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from xdsl.ir import Operation
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
-from runtime.executor_block import Array, unsupported
+from runtime.executor_arrays import Array, Arrays, Value
+from runtime.executor_block import unsupported
 
-View: TypeAlias = Callable[[Any], Array]
+View: TypeAlias = Callable[[Value], Value]
 """Takes an operand (an array, or a scalar) and returns it with one axis for each loop."""
 
 
@@ -49,7 +50,7 @@ def _evaluate(expr: AffineExpr, space: Sequence[int]) -> Array:
     return np.asarray(value).reshape(np.shape(value) or (1,) * len(space))
 
 
-def view(map_: AffineMap, space: Sequence[int], shape: Sequence[int], op: Operation) -> View:
+def view(map_: AffineMap, space: Sequence[int], shape: Sequence[int], op: Operation, arrays: Arrays) -> View:
     """How an operand of `shape`, indexed by `map_`, looks from the iteration space.
 
     Plain loops are transposed into place without a copy. A dimension indexed by a function of one loop (`d1 floordiv 3`
@@ -63,10 +64,11 @@ def view(map_: AffineMap, space: Sequence[int], shape: Sequence[int], op: Operat
             if index.min() < 0 or index.max() >= size:
                 raise unsupported(op, f"{map_} reaches out of dimension {axis} of an operand of shape {list(shape)}")
     if len(loops) != len(set(loops)) or any(len(dims) > 1 for dims in used):
-        return lambda x: x[tuple(indices)]
+        places = tuple(map(arrays.from_numpy, indices))
+        return lambda x: x[places]
 
     taken = [
-        (axis, index.reshape(-1))
+        (axis, arrays.from_numpy(index.reshape(-1)))
         for axis, (expr, index) in enumerate(zip(map_.results, indices, strict=True))
         if not isinstance(expr, AffineDimExpr)
     ]
@@ -74,10 +76,11 @@ def view(map_: AffineMap, space: Sequence[int], shape: Sequence[int], op: Operat
     order = sorted(range(len(loops)), key=lambda axis: loops[axis])
     spread = tuple(slice(None) if loop in loops else None for loop in range(len(space)))
 
-    def look(x: Any) -> Array:
-        array = np.asarray(x)
+    take, squeeze, permute = (arrays.function(function) for function in (np.take, np.squeeze, np.transpose))
+
+    def look(x: Value) -> Value:
         for axis, index in taken:
-            array = np.take(array, index, axis)
-        return array.squeeze(constants).transpose(order)[spread]
+            x = take(x, index, axis)
+        return permute(squeeze(x, constants), order)[spread]
 
     return look

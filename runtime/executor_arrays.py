@@ -1,0 +1,141 @@
+"""What the kernels of the executor ask of a library of arrays, its back end.
+
+Kernels are written with NumPy's functions and element types. `arrays.function(np.add)` is that function in the back
+end's library, and what a library lacks runs in NumPy: a kernel is written once. `reshape`, `shape`, `ndim` and indexing
+are taken to be the same everywhere.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcomc.diagnostics import DcomError
+from runtime import lanczos
+from runtime.lanczos import Factored
+
+Array: TypeAlias = NDArray[Any]
+
+Value: TypeAlias = Any
+"""An array of the back end (a scalar is one of no dimensions, or NumPy's scalar), or what a dcom type holds."""
+
+Function: TypeAlias = Callable[..., Value]
+
+BACKENDS = ("numpy", "torch")
+
+
+class Arrays(Protocol):
+    """A library of arrays. Every value that a kernel gets or makes is one of its own, unless said otherwise."""
+
+    in_parts: bool
+    """Whether large maps and folds are cut into parts for the cores: where the library does not do so itself."""
+
+    attention: "Attention | None"
+    """The library's fused attention, where it has one."""
+
+    def from_numpy(self, x: Value) -> Value:
+        """A NumPy array or scalar as a value of this library, without a copy where that can be."""
+        ...
+
+    def to_numpy(self, x: Value) -> Value:
+        """A value as a NumPy array, without a copy where that can be; anything else as it is."""
+        ...
+
+    def weight(self, name: str, x: Array, dtype: np.dtype[Any]) -> Value:
+        """A weight, used again under the same name in each run."""
+        ...
+
+    def cast(self, x: Value, dtype: np.dtype[Any]) -> Value:
+        """The value in another element type."""
+        ...
+
+    def function(self, function: Function) -> Function:
+        """A NumPy function, or one made of NumPy functions, on values of this library."""
+        ...
+
+    def fold(self, combine: np.ufunc) -> Function:
+        """`fold(x, axes)`: the reduction of the axes by an associative function, in the element type of x."""
+        ...
+
+    def lanczos(
+        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+    ) -> Factored:
+        """What `lanczos.decompose` does, in NumPy's arrays, with this library's products."""
+        ...
+
+    def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
+        """A kernel that is written for NumPy alone, on values of this library."""
+        ...
+
+
+class Attention(Protocol):
+    """softmax(scale q kᵀ) v, each query seeing the keys up to its own place."""
+
+    def __call__(self, q: Value, k: Value, v: Value, scale: float, window: int | None) -> Value:
+        """[B, S, G, R, D] float32 of q [B, G, R, S, D] and k, v [B, G, S, D]; R query heads share a key head.
+
+        Args:
+            window: the number of last keys that a query sees; all unless given.
+        """
+        ...
+
+
+class NumpyArrays:
+    """NumPy itself."""
+
+    in_parts = True
+    attention: Attention | None = None
+
+    def from_numpy(self, x: Value) -> Value:
+        return x
+
+    def to_numpy(self, x: Value) -> Value:
+        return x
+
+    def weight(self, name: str, x: Array, dtype: np.dtype[Any]) -> Value:
+        return x.astype(dtype, copy=False)
+
+    def cast(self, x: Value, dtype: np.dtype[Any]) -> Value:
+        return np.asarray(x).astype(dtype, copy=False)[()]
+
+    def function(self, function: Function) -> Function:
+        return function
+
+    def fold(self, combine: np.ufunc) -> Function:
+        def fold(x: Array, axes: tuple[int, ...]) -> Array:
+            return combine.reduce(x, axes, x.dtype)
+
+        return fold
+
+    def lanczos(
+        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+    ) -> Factored:
+        return lanczos.decompose(x, batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation)
+
+    def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
+        return kernel
+
+
+NUMPY = NumpyArrays()
+
+
+def make_arrays(backend: str, device: str = "cpu") -> Arrays:
+    """A back end by name.
+
+    Args:
+        backend: `numpy` or `torch`.
+        device: where torch computes, such as `cpu` or `cuda:1`.
+
+    Raises:
+        DcomError: torch is not installed, or has no such device.
+    """
+    if backend == "numpy":
+        if device != "cpu":
+            raise DcomError(f"NumPy does not run on '{device}'", hint="leave out the device, or take torch")
+        return NUMPY
+    try:
+        from runtime.executor_torch import TorchArrays
+    except ImportError as error:
+        raise DcomError(f"cannot import {error.name}", hint="the torch back end needs `pip install torch`") from error
+    return TorchArrays(device)

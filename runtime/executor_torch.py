@@ -1,0 +1,203 @@
+"""The executor's torch back end: whole-array operations on the CPU or a GPU, with the library's fused attention."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from dcomc.diagnostics import DcomError
+from runtime import executor_scalar as scalar
+from runtime import lanczos_torch
+from runtime.executor_arrays import Array, Attention, Function, Value
+from runtime.lanczos import Factored
+
+Tensor = torch.Tensor
+
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+_DTYPES: dict[np.dtype[Any], torch.dtype] = {
+    np.dtype(np.float16): torch.float16,
+    _BFLOAT16: torch.bfloat16,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+    np.dtype(np.int8): torch.int8,
+    np.dtype(np.int16): torch.int16,
+    np.dtype(np.int32): torch.int32,
+    np.dtype(np.int64): torch.int64,
+    np.dtype(np.bool_): torch.bool,
+}
+
+
+def _expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
+    return x[tuple(None if axis in axes else slice(None) for axis in range(x.ndim + len(axes)))]
+
+
+def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    return x.index_select(axis, index)
+
+
+def _sum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return x.sum(axes, dtype=x.dtype)
+
+
+_FUNCTIONS: dict[Function, Function] = {
+    np.add: torch.add,
+    np.subtract: torch.subtract,
+    np.multiply: torch.multiply,
+    np.divide: torch.divide,
+    np.negative: torch.negative,
+    np.abs: torch.abs,
+    np.maximum: torch.maximum,
+    np.minimum: torch.minimum,
+    np.fmax: torch.fmax,
+    np.fmin: torch.fmin,
+    np.ceil: torch.ceil,
+    np.floor: torch.floor,
+    np.trunc: torch.trunc,
+    np.rint: torch.round,
+    np.sqrt: torch.sqrt,
+    np.exp: torch.exp,
+    np.exp2: torch.exp2,
+    np.expm1: torch.expm1,
+    np.log: torch.log,
+    np.log1p: torch.log1p,
+    np.log2: torch.log2,
+    np.log10: torch.log10,
+    np.power: torch.pow,
+    np.sin: torch.sin,
+    np.cos: torch.cos,
+    np.tan: torch.tan,
+    np.tanh: torch.tanh,
+    scalar.rsqrt: torch.rsqrt,
+    scalar.erf: torch.erf,
+    scalar.select: torch.where,
+    np.equal: torch.eq,
+    np.not_equal: torch.ne,
+    np.less: torch.lt,
+    np.less_equal: torch.le,
+    np.greater: torch.gt,
+    np.greater_equal: torch.ge,
+    np.bitwise_and: torch.bitwise_and,
+    np.bitwise_or: torch.bitwise_or,
+    np.bitwise_xor: torch.bitwise_xor,
+    np.broadcast_to: torch.broadcast_to,
+    np.concatenate: torch.concatenate,
+    np.copy: torch.clone,
+    np.expand_dims: _expand_dims,
+    np.matmul: torch.matmul,
+    np.squeeze: torch.squeeze,
+    np.take: _take,
+    np.transpose: torch.permute,
+}
+"""NumPy's functions in torch. Any other function runs in NumPy, on a copy where the tensors are on a GPU."""
+
+_FOLDS: dict[np.ufunc, Function] = {
+    np.add: _sum,
+    np.maximum: torch.amax,
+    np.minimum: torch.amin,
+}
+
+
+class TorchArrays:
+    """Tensors on one device. Scalars are tensors of no dimensions."""
+
+    in_parts = False
+    attention: Attention | None
+
+    def __init__(self, device: str = "cpu") -> None:
+        """Compute on `device`.
+
+        Raises:
+            DcomError: torch has no such device here.
+        """
+        try:
+            self.device = torch.device(device)
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise DcomError(f"torch cannot compute on '{device}': {reason}", hint="cpu works everywhere") from error
+        self.attention = self._attention
+        self._weights: dict[str, Tensor] = {}
+
+    def from_numpy(self, x: Value) -> Tensor:
+        array: Array = np.asarray(x)
+        if array.ndim and array.size and not any(array.strides):
+            return self.from_numpy(array.flat[0]).expand(array.shape)
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()
+        if array.dtype == _BFLOAT16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(self.device)
+        return torch.from_numpy(array).to(self.device)
+
+    def to_numpy(self, x: Value) -> Value:
+        if not isinstance(x, Tensor):
+            return x
+        if x.dtype == torch.bfloat16:
+            return x.cpu().view(torch.int16).numpy().view(_BFLOAT16)
+        return x.cpu().numpy()
+
+    def weight(self, name: str, x: Array, dtype: np.dtype[Any]) -> Tensor:
+        """On a GPU weights stay where they are used; on the CPU they are views of the file, or cast anew in a run."""
+        if name in self._weights:
+            return self._weights[name]
+        tensor = self.cast(self.from_numpy(x), dtype)
+        if self.device.type != "cpu":
+            self._weights[name] = tensor
+        return tensor
+
+    def cast(self, x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+        return x.to(_DTYPES[dtype])
+
+    def function(self, function: Function) -> Function:
+        if function in _FUNCTIONS:
+            return _FUNCTIONS[function]
+
+        def in_numpy(*operands: Value) -> Tensor:
+            return self.from_numpy(function(*map(self.to_numpy, operands)))
+
+        return in_numpy
+
+    def fold(self, combine: np.ufunc) -> Function:
+        if combine in _FOLDS:
+            return _FOLDS[combine]
+
+        def fold(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+            return self.from_numpy(combine.reduce(self.to_numpy(x), axes))
+
+        return fold
+
+    def lanczos(
+        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+    ) -> Factored:
+        return lanczos_torch.decompose(
+            x, batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation, device=self.device
+        )
+
+    def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
+        def run(*operands: Value) -> list[Value]:
+            results = kernel(*map(self.to_numpy, operands))
+            return [self.from_numpy(x) if isinstance(x, np.ndarray | np.generic) else x for x in results]
+
+        return run
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See `executor_arrays.Attention`; the probabilities are rounded to the element type of v, as libraries do."""
+        batch, groups, shared, tokens, width = q.shape
+        seen = None
+        if window is not None and window < tokens:
+            place = torch.arange(tokens, device=self.device)
+            distance = place[:, None] - place
+            seen = (distance >= 0) & (distance < window)
+        result = scaled_dot_product_attention(
+            q.reshape(batch, groups * shared, tokens, width),
+            k,
+            v,
+            attn_mask=seen,
+            is_causal=seen is None,
+            scale=scale,
+            enable_gqa=shared > 1,
+        )
+        return result.transpose(1, 2).reshape(batch, tokens, groups, shared, width).float()
