@@ -18,8 +18,9 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException, VerifyException
 
 from dcomc.diagnostics import DcomError, write_text
-from dcomc.ir import print_module, verifier_message
+from dcomc.ir import describe_location, print_module
 from dcomc.tables import print_table
+from dcomc.verification import invalid_operation, verifier_message
 
 
 @dataclass
@@ -120,11 +121,14 @@ class CrashGuard:
     A `DcomError` is the user's mistake and passes through; anything else is a mistake of the pass.
     """
 
-    def __init__(self, passes: Sequence[ModulePass], index: int, watch: Instrumentation, context: Context) -> None:
+    def __init__(
+        self, context: Context, module: ModuleOp, passes: Sequence[ModulePass], index: int, watch: Instrumentation
+    ) -> None:
+        self._context = context
+        self._module = module
         self._passes = passes
         self._index = index
         self._watch = watch
-        self._context = context
 
     def __enter__(self) -> None:
         pass
@@ -135,19 +139,24 @@ class CrashGuard:
         if not isinstance(error, Exception) or isinstance(error, DcomError):
             return
         name = self._passes[self._index].name
+        place = None
         if isinstance(error, PassFailedException):
             raise DcomError(f"pass {name}: {verifier_message(error)}") from error
         if isinstance(error, VerifyException):
-            what = f"pass {name} left the module invalid: {verifier_message(error)}"
+            op, message = invalid_operation(self._module) or (None, verifier_message(error))
+            what = f"pass {name} left the module invalid: {message}"
+            place = None if op is None else describe_location(op.location)
+            place = None if place == "?" else place
         else:
             lines = str(error).strip().splitlines()
             what = f"pass {name} crashed: {type(error).__name__}: {lines[0] if lines else 'no message'}"
         if self._watch.origin is None:
             if isinstance(error, VerifyException):
-                raise DcomError(what, hint="this is a mistake of the pass") from error
+                raise DcomError(what, hint="this is a mistake of the pass", place=place) from error
             return
         file, command = self._reproduce(name, what, error)
-        raise DcomError(what, hint=f"this is a mistake of the pass; {file} reproduces it: {command}") from error
+        hint = f"this is a mistake of the pass; {file} reproduces it: {command}"
+        raise DcomError(what, hint=hint, place=place) from error
 
     def _reproduce(self, name: str, what: str, error: Exception) -> tuple[Path, str]:
         """Write the IR before the pass, which the passes before it make again, below the command and the traceback."""

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import cast
@@ -24,11 +24,12 @@ from xdsl.dialects.builtin import (
     UnknownLoc,
 )
 from xdsl.ir import Attribute, Dialect, Operation
-from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.utils.exceptions import ParseError, VerifyException
+from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError
+from dcomc.text_parser import TextParser
+from dcomc.verification import invalid_operation, verifier_message
 
 
 class _ResourceNames(OpAsmDialectInterface):
@@ -38,8 +39,12 @@ class _ResourceNames(OpAsmDialectInterface):
         return key if self.lookup(key) is not None else super().declare_resource(key)
 
 
-def make_context() -> Context:
-    """A context with the upstream dialects of Level 0 and the dialects of dcomc, each loaded when first met."""
+def make_context(*, allow_unregistered: bool = False) -> Context:
+    """A context with the upstream dialects of Level 0 and the dialects of dcomc, each loaded when first met.
+
+    Args:
+        allow_unregistered: take operations, types and attributes of other dialects as they are, in generic syntax.
+    """
 
     def arith() -> Dialect:
         from xdsl.dialects.arith import Arith
@@ -94,7 +99,7 @@ def make_context() -> Context:
     def builtin() -> Dialect:
         return Dialect("builtin", [*Builtin.operations], [*Builtin.attributes], [_ResourceNames()])
 
-    context = Context()
+    context = Context(allow_unregistered=allow_unregistered)
     for factory in (arith, builtin, cluster, dcom, func, isa, linalg, math, ml_program, scf, tensor):
         context.register_dialect(factory.__name__, factory)
     return context
@@ -110,31 +115,31 @@ def parse_module(text: str, name: str, context: Context | None = None) -> Module
     Raises:
         DcomError: the text does not parse or does not verify; the place is that of the first error.
     """
-    try:
-        module = Parser(context or make_context(), text, name).parse_module()
-    except ParseError as error:
-        raise DcomError(error.msg, place=str(error.span.get_location())) from error
-    except VerifyException as error:
-        raise DcomError(verifier_message(error), place=name) from error
-    verify_module(module, name)
+    parser = TextParser(context or make_context(), text, name)
+    module = parser.parse()
+    verify_module(module, name, parser.place)
     return module
 
 
-def verify_module(module: ModuleOp, name: str) -> None:
-    """Verify `module`; raises `DcomError` with the message of the first rule that does not hold."""
+def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str] | None = None) -> None:
+    """Verify `module`.
+
+    Args:
+        name: what to call the module in an error where nothing tells the place of the operation.
+        place: tells the place of an operation in a text; without it the operation's location does.
+
+    Raises:
+        DcomError: with the message of the first rule that does not hold, and where.
+    """
     try:
         module.verify()
     except VerifyException as error:
-        raise DcomError(verifier_message(error), place=name) from error
-
-
-def verifier_message(error: Exception) -> str:
-    """The message of a verifier: xDSL appends or prepends the printed operation, which is no help on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    messages = [line for line in lines if "verification failed:" in line.lower()]
-    if messages:
-        return messages[-1].rsplit("verification failed:", 1)[1].strip() or lines[0]
-    return lines[-1] if lines else type(error).__name__
+        op, message = invalid_operation(module) or (None, verifier_message(error))
+        origin = "?" if op is None else describe_location(op.location)
+        if op is None or place is None:
+            raise DcomError(message, place=name if origin == "?" else origin) from error
+        hint = f"it comes from {origin}" if isinstance(op.location, NameLoc) else None
+        raise DcomError(message, hint=hint, place=place(op)) from error
 
 
 def read_text(path: str, hint: str) -> tuple[str, str]:
@@ -162,10 +167,14 @@ def read_module(path: str, context: Context | None = None) -> ModuleOp:
     return parse_module(text, name, context)
 
 
-def print_module(module: Operation, *, locations: bool = True) -> str:
-    """The text of a module, ending in a newline, with locations unless told otherwise."""
+def print_module(module: Operation, *, locations: bool = True, generic: bool = False) -> str:
+    """The text of a module, ending in a newline, with locations unless told otherwise.
+
+    Args:
+        generic: every operation in the generic syntax, which needs no knowledge of its dialect.
+    """
     stream = StringIO()
-    Printer(stream, print_debuginfo=locations).print_op(module)
+    Printer(stream, print_generic_format=generic, print_debuginfo=locations).print_op(module)
     stream.write("\n")
     return stream.getvalue()
 

@@ -2,6 +2,7 @@
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
+from xdsl.utils.exceptions import VerifyException
 
 Print = tuple[object, ...]
 
@@ -38,3 +39,22 @@ def _fingerprint(root: Operation) -> Print:
             for block in region.blocks:
                 parts += (block, *(argument.type for argument in block.args))
     return tuple(parts)
+
+
+def invalid_operation(module: ModuleOp) -> tuple[Operation, str] | None:
+    """The first operation, innermost first, that does not verify, and the message; None where all do by themselves."""
+    for op in module.walk(region_first=True):
+        try:
+            op.verify(verify_nested_ops=False)
+        except VerifyException as error:
+            return op, verifier_message(error)
+    return None
+
+
+def verifier_message(error: Exception) -> str:
+    """The message of a verifier on one line: xDSL appends or prepends the printed operation, which is no help there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    messages = [line for line in lines if "verification failed:" in line.lower()]
+    if messages:
+        return messages[-1].rsplit("verification failed:", 1)[1].strip() or lines[0]
+    return lines[-1] if lines else type(error).__name__

@@ -18,10 +18,13 @@ SEPARATOR = "// -----"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc opt`."""
-    parser.add_argument("file", nargs="?", metavar="FILE.mlir", help="MLIR text; - is standard input")
+    parser.add_argument(
+        "file", nargs="?", default="-", metavar="FILE.mlir", help="MLIR text (default: -, standard input)"
+    )
     parser.add_argument(
         "-p",
         "--pass-pipeline",
+        "--passes",
         metavar="'NAME{OPTION=VALUE …},…'",
         help="passes to run in turn; without it: parse, verify and print",
     )
@@ -30,11 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--print-debuginfo", "--mlir-print-debuginfo", action="store_true", help="print locations")
     parser.add_argument(
+        "--print-op-generic", "--mlir-print-op-generic", action="store_true", help="print in the generic syntax"
+    )
+    parser.add_argument(
+        "--allow-unregistered-dialect", action="store_true", help="take operations of unknown dialects as they are"
+    )
+    parser.add_argument(
         "--split-input-file", action="store_true", help=f"treat what stands between lines `{SEPARATOR}` as files"
     )
     parser.add_argument(
         "--verify-diagnostics", action="store_true", help="print an error in the place of the module that has it"
     )
+    parser.add_argument("--show-dialects", action="store_true", help="list the dialects and exit")
     parser.add_argument("--list-passes", action="store_true", help="list the passes and exit")
     parser.add_argument("--describe-pass", metavar="NAME", help="describe a pass and its options and exit")
     add_pass_arguments(parser)
@@ -55,13 +65,16 @@ def run(args: argparse.Namespace) -> int:
     if args.describe_pass is not None:
         print(describe_pass(args.describe_pass))
         return 0
-    if args.file is None:
-        raise DcomError("no FILE given", hint="give a file of MLIR text, or - for standard input")
+    if args.show_dialects:
+        print("\n".join(sorted(make_context().registered_dialect_names)))
+        return 0
+    if args.file == "-" and sys.stdin.isatty():
+        raise DcomError("no FILE given", hint="give a file of MLIR text, or pipe it to standard input")
     passes = make_passes(args.pass_pipeline) if args.pass_pipeline is not None else []
     name, whole = read_text(args.file, "give a file of MLIR text")
 
     def transform(text: str) -> str:
-        context = make_context()
+        context = make_context(allow_unregistered=args.allow_unregistered_dialect)
 
         def parse() -> "ModuleOp":
             return parse_module(text, name, context)
@@ -71,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             module = parse()
         run_passes(context, module, passes, watch)
         with watch.times.measure("print"):
-            result = print_module(module, locations=args.print_debuginfo)
+            result = print_module(module, locations=args.print_debuginfo, generic=args.print_op_generic)
         if watch.print_times:
             watch.times.print()
         return result

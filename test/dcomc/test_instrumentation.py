@@ -77,8 +77,8 @@ def crashes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("key", "pass crash crashed: KeyError: 'of a table\\nthat has none'; "),
-        ("invalid", "pass crash left the module invalid: iterations 99 is not between the rank 2 and "),
+        ("key", "error: pass crash crashed: KeyError: 'of a table\\nthat has none'; "),
+        ("invalid", "error: pass crash left the module invalid: iterations 99 is not between the rank 2 and "),
     ],
 )
 def test_a_crash_leaves_a_file_that_reproduces_it(
@@ -88,7 +88,7 @@ def test_a_crash_leaves_a_file_that_reproduces_it(
     pipeline = f'{DECOMPOSE},cse,crash{{kind="{kind}"}},dce'
     assert main(["opt", str(TOY), "-p", pipeline, "--crash-reproducer", str(file)]) == 1
     streams = capsys.readouterr()
-    assert streams.out == "" and streams.err.startswith(f"error: {message}")
+    assert streams.out == "" and message in streams.err
     assert streams.err.count("\n") == 1 and str(file) in streams.err
     written = file.read_text(encoding="utf-8")
     assert "seed = 77" not in written and "iterations = 99" not in written  # it is the IR before the pass
@@ -97,7 +97,7 @@ def test_a_crash_leaves_a_file_that_reproduces_it(
     (command,) = re.findall(r"^// (dcomc opt .*)$", written, re.MULTILINE)
     assert streams.err.rstrip().endswith(command)
     assert main([*shlex.split(command)[1:], "--crash-reproducer", str(tmp_path / "again.mlir")]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("crashes")

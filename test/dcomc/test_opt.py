@@ -49,7 +49,6 @@ def test_lists_and_describes_passes(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: no FILE given"),
         (["absent.mlir"], "error: cannot read absent.mlir: No such file"),
         ([str(TOY), "-p", "dcom-decompose-activations{layers=9}"], "error: layer 9 does not exist"),
     ],
@@ -81,3 +80,60 @@ def test_syntax_errors_give_the_line_also_in_a_split_file(capsys: pytest.Capture
     assert "!dcom.factored<1x8x8, rank 2, f32>" in first
     assert second.startswith(f"{file}:5:8: error: ")
     assert "rank 9 is not between 1 and the 8 rows of a prompt" in third
+
+
+class Terminal(io.StringIO):
+    """Standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_file_it_reads_standard_input_unless_that_is_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(MODULE))
+    assert main(["opt"]) == 0
+    assert capsys.readouterr().out == MODULE
+    monkeypatch.setattr(sys, "stdin", Terminal(MODULE))
+    assert main(["opt"]) == 1
+    assert capsys.readouterr().err.startswith("error: no FILE given")
+
+
+def test_errors_of_standard_input_name_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n%broken\n"))
+    assert main(["opt"]) == 1
+    assert capsys.readouterr().err.startswith("<stdin>:3:1: error: ")
+
+
+def test_generic_syntax_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["opt", str(TOY)]) == 0
+    custom = capsys.readouterr().out
+    assert main(["opt", str(TOY), "--mlir-print-op-generic"]) == 0
+    generic = capsys.readouterr().out
+    assert '"linalg.matmul"(' in generic and "linalg.matmul {" not in generic
+    file = tmp_path / "generic.mlir"
+    file.write_text(generic, encoding="utf-8")
+    assert main(["opt", str(file)]) == 0
+    assert capsys.readouterr().out == custom
+
+
+def test_unregistered_dialects_on_demand(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "other.mlir"
+    file.write_text('builtin.module {\n  "other.op"() {a = #other.b} : () -> ()\n}\n', encoding="utf-8")
+    assert main(["opt", str(file)]) == 1
+    assert "2:4: error: Operation other.op is not registered" in capsys.readouterr().err
+    assert main(["opt", str(file), "--allow-unregistered-dialect", "-p", "cse,canonicalize"]) == 0
+    assert '"other.op"() {a = #other.b} : () -> ()' in capsys.readouterr().out
+
+
+def test_dialects_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", "--show-dialects"]) == 0
+    names = capsys.readouterr().out.split()
+    assert names == sorted(names) and {"builtin", "cluster", "dcom", "isa", "linalg"} <= set(names)
+
+
+@pytest.mark.parametrize("pipeline", ["builtin.module(cse,dce)", "builtin.module( cse,dce )", "builtin.module()"])
+def test_pipelines_as_mlir_opt_writes_them(capsys: pytest.CaptureFixture[str], pipeline: str) -> None:
+    assert main(["opt", str(TOY), f"--pass-pipeline={pipeline}"]) == 0
+    assert "linalg.matmul" in capsys.readouterr().out

@@ -1,0 +1,115 @@
+"""Parsing text so that whatever is wrong with it, now or in a later pass, can be named by its line."""
+
+import re
+from bisect import bisect_right
+from pathlib import PurePath
+from typing import NoReturn
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, LocationAttr, ModuleOp, StringAttr, UnknownLoc
+from xdsl.ir import Operation
+from xdsl.parser import Parser
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.verification import verifier_message
+
+_UNREGISTERED = re.compile(r"(?:Operation (?P<op>\S+)|'(?P<type>\S+)') is not registered")
+
+
+class TextParser(Parser):
+    """xDSL's parser, which also knows where in the text each operation stands.
+
+    An operation without `loc(…)` gets its line and column as location, under the name of the file without its folder,
+    so that what is compiled from it does not depend on where it lay.
+    """
+
+    def __init__(self, context: Context, text: str, name: str) -> None:
+        super().__init__(context, text, name)
+        self._name = name
+        self._text = text
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._starts: dict[Operation, int] = {}
+        self._located = False
+
+    def parse(self) -> ModuleOp:
+        """Parse the module, without verifying it; raises `DcomError` at the first place where something is wrong."""
+        try:
+            return self.parse_module()
+        except ParseError as error:
+            self._fail(error)
+        except VerifyException as error:  # of a type in an alias, outside any operation
+            last = len(self._text[: self.pos].rstrip()) - 1
+            raise DcomError(verifier_message(error), place=self._place(max(last, 0))) from error
+        except RecursionError:
+            raise DcomError("the text is nested too deeply", place=self._place(self.pos)) from None
+
+    def place(self, op: Operation) -> str:
+        """`file:line:column` of an operation, or of the one around it that the text shows."""
+        shown: Operation | None = op
+        while shown is not None and shown not in self._starts:
+            shown = shown.parent_op()
+        return self._name if shown is None else self._place(self._starts[shown])
+
+    def parse_operation(self) -> Operation:
+        start = self.pos
+        try:
+            op = super().parse_operation()
+        except VerifyException as error:
+            self.raise_error(verifier_message(error), start)
+        self._starts[op] = start
+        if not self._located:
+            op.location = self._location(start)
+        for region in op.regions:  # some operations make a body that the text does not show
+            for block in region.blocks:
+                for argument in block.args:
+                    if isinstance(argument.location, UnknownLoc):
+                        argument.location = op.location
+                for inner in block.ops:
+                    if isinstance(inner.location, UnknownLoc) and inner not in self._starts:
+                        inner.location = op.location
+        return op
+
+    def parse_optional_location(self) -> LocationAttr | None:
+        location = super().parse_optional_location()
+        self._located = location is not None  # an operation's own location is the last that it parses
+        return location
+
+    def _location(self, position: int) -> FileLineColLoc:
+        line, column = self._line_and_column(position)
+        return FileLineColLoc(StringAttr(PurePath(self._name).name), IntAttr(line), IntAttr(column))
+
+    def _line_and_column(self, position: int) -> tuple[int, int]:
+        line = bisect_right(self._lines, position)
+        return line, position - self._lines[line - 1] + 1
+
+    def _place(self, position: int) -> str:
+        return ":".join(map(str, (self._name, *self._line_and_column(position))))
+
+    def _fail(self, error: ParseError) -> NoReturn:
+        """Raise the error of the parser at the place that it is about."""
+        position, hint = error.span.start, None
+        unregistered = _UNREGISTERED.fullmatch(error.msg)
+        if unregistered is not None:  # xDSL has read the token after the name by then
+            name = unregistered["op"] or unregistered["type"]
+            position = self._text.rfind(name, 0, position)
+            hint = self._registered(name, is_op=unregistered["op"] is not None)
+        elif self.forward_ssa_references and "used but not defined" in error.msg:  # told at the end of the text
+            users = [
+                self._starts[use.operation]
+                for values in self.forward_ssa_references.values()
+                for value in values.values()
+                for use in value.uses
+                if use.operation in self._starts
+            ]
+            position = min(users, default=position)
+        raise DcomError(error.msg, hint=hint, place=self._place(position)) from error
+
+    def _registered(self, name: str, *, is_op: bool) -> str:
+        """A hint that names what is like the operation, type or attribute `name`."""
+        dialects = {dialect.name: dialect for dialect in self.ctx.loaded_dialects}
+        dialect, _, _ = name.partition(".")
+        if dialect in dialects:
+            known = dialects[dialect].operations if is_op else dialects[dialect].attributes
+            return did_you_mean(name, (definition.name for definition in known))
+        return did_you_mean(dialect, self.ctx.registered_dialect_names)
