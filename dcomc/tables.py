@@ -3,8 +3,18 @@
 from collections.abc import Iterable, Sequence
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, stderr: bool = False) -> None:
-    """Print a table: the first `left` columns aligned to the left, as names are, the others to the right."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int = 1,
+    stderr: bool = False,
+    caption: str | None = None,
+) -> None:
+    """Print a table: the first `left` columns aligned to the left, as names are, the others to the right.
+
+    A caption stands below it.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -18,3 +28,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     if not console.is_terminal:
         console = Console(stderr=stderr, width=140)
     console.print(table)
+    if caption is not None:
+        console.print(caption, highlight=False, soft_wrap=True)

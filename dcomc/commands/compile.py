@@ -76,6 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STAGE",
         help="FILE is the IR after this pass, such as 05-cse, the name of its dump (default: what the IR shows)",
     )
+    parser.add_argument(
+        "--report-cost",
+        nargs="?",
+        const="",
+        metavar="FILE.json",
+        help="print operations, bytes and memory of each layer and site to standard error, dense and decomposed, with "
+        "the paper's ratios, and write them to FILE.json",
+    )
     parser.add_argument("--print-pipeline", action="store_true", help="print the passes as `dcomc opt -p` takes them")
     add_pass_arguments(parser)
 
@@ -92,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_pipeline:
         print(pipeline_text(passes))
         return 0
+    if args.report_cost and not args.report_cost.endswith(".json"):
+        raise DcomError(f"--report-cost {args.report_cost} is no .json file", hint="give the input FILE before it")
     if args.file is None:
         raise DcomError("no FILE given", hint="give a file made by `dcomc trace`, or - for standard input")
     if args.emit == "bin" and args.output in (None, "-"):
@@ -111,6 +121,10 @@ def run(args: argparse.Namespace) -> int:
         module = parse()
     done = _passes_done(args, passes, decomposition, module)
     run_passes(context, module, passes[done:], replace(watch, passes_before=done))
+    if args.report_cost is not None:
+        from dcomc.cost_report import report_costs
+
+        report_costs(module, Path(args.report_cost) if args.report_cost else None)
     with watch.times.measure("write"):
         if args.emit in ("dcom", "cluster", "isa"):
             _write(print_module(module), args.output)
@@ -148,7 +162,11 @@ def _emit_program(
     """Write the program of a lowered module, as text or as a binary."""
     from dcomc.encode import describe_module, make_program
 
-    options = {"model": describe_module(module), "source": Path(args.file).name, **asdict(decomposition)}
+    options: dict[str, Any] = {
+        "model": describe_module(module),
+        "source": Path(args.file).name,
+        **asdict(decomposition),
+    }
     for name in ("thresholds", "config"):
         if options[name] is not None:
             options[name] = Path(options[name]).name  # a program does not depend on its folder

@@ -1,0 +1,163 @@
+"""`dcomc compile --report-cost`: the costs of each layer and site, and the paper's ratios (its section 4.1)."""
+
+import json
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from xdsl.dialects.builtin import ModuleOp
+
+from dcomc.costs import SiteCost, Work, count_costs
+from dcomc.diagnostics import write_text
+from dcomc.tables import print_table
+
+
+def compute_reduction(rows: int, rank: int) -> float:
+    """Eq. 8: multiplications of X W over those of V W, X [rows, D] of that rank. The products stay decomposed."""
+    return rows / rank
+
+
+def compute_reduction_both(rows: int, depth: int, width: int, r1: int, r2: int, p1: int, p2: int) -> float:
+    """Eq. 9: the same over those of core V U_W core_W (Eq. 7), X of ranks r1 and r2, W of ranks p1 and p2."""
+    return rows * depth * width / (r2 * depth * p1 + r2 * p1 * p2 + r1 * r2 * p2)
+
+
+def activation_compression(rows: int, depth: int, r1: int, r2: int) -> float:
+    """Eq. 10: elements of X over those of its factors. (The paper calls the ranks p1 and p2 there.)"""
+    return rows * depth / (rows * r1 + r1 * r2 + r2 * depth)
+
+
+def largest_weight_rank(depth: int, width: int) -> float:
+    """Eq. 11: the factors of W hold fewer elements than W where p1 = p2 is below this."""
+    return (sqrt((depth + width) ** 2 + 4 * depth * width) - (depth + width)) / 2
+
+
+def weight_compression(depth: int, width: int, p1: int, p2: int) -> float:
+    """Eq. 12: elements of W over those of its factors."""
+    return depth * width / (depth * p1 + p1 * p2 + p2 * width)
+
+
+def report_costs(module: ModuleOp, file: Path | None) -> None:
+    """Print the tables to stderr, and write all numbers as JSON where a file is given.
+
+    Raises:
+        DcomError: the module is not of a traced model, or the file cannot be written.
+    """
+    costs = count_costs(module)
+    if file is not None:
+        write_text(file, json.dumps(costs_to_json(costs), indent=1) + "\n")
+    decomposed = [cost for cost in costs if cost.factors is not None]
+    print_table(
+        ("layer", "site", "block", "rank", "flops", "now", "ratio", "Eq. 8", "find", "bytes", "now", "memory", "now",
+         "ratio", "Eq. 10"),
+        [_row(cost) for cost in decomposed],
+        left=2,
+        stderr=True,
+        caption=_total("decomposed sites", decomposed) + "\n" + _total("all projections of layers", costs) + "\n"
+        "now: as compiled, with what stays exact and reconstruction; find: operations to find the factors",
+    )  # fmt: skip
+    products = {
+        (product.role, product.depth, product.width, cost.factors.block.data, cost.factors.rank.data): None
+        for cost in decomposed
+        if cost.factors is not None
+        for product in cost.products
+    }
+    print_table(
+        ("product", "D", "W", "rank", "Eq. 9", "Eq. 11", "Eq. 12"),
+        [
+            (role, f"{depth}", f"{width}", f"{rank}", f"{compute_reduction_both(rows, depth, width, *[rank] * 4):.1f}",
+             f"{largest_weight_rank(depth, width):.0f}", f"{weight_compression(depth, width, rank, rank):.1f}")
+            for role, depth, width, rows, rank in products
+        ],
+        stderr=True,
+        caption="if the weights [D, W] were factored too, at the same rank: operations (Eq. 9), memory of weights "
+        "(Eq. 12), and the rank below which factors of a weight are smaller than it is (Eq. 11)",
+    )  # fmt: skip
+
+
+def costs_to_json(costs: Sequence[SiteCost]) -> dict[str, Any]:
+    """All numbers: FLOPs, and bytes."""
+    return {
+        "sites": [_site_to_json(cost) for cost in costs],
+        "dense": _work_to_json(_sum([cost.dense for cost in costs])),
+        "compiled": _work_to_json(_sum([cost.work for cost in costs])),
+        "decomposition": _work_to_json(_sum([cost.decomposition for cost in costs])),
+    }
+
+
+def _site_to_json(cost: SiteCost) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "layer": cost.layer,
+        "site": cost.site,
+        "dense": _work_to_json(cost.dense),
+        "compiled": _work_to_json(cost.work),
+        "decomposition": _work_to_json(cost.decomposition),
+        "memory": {"dense": cost.dense_memory, "compiled": cost.memory or cost.dense_memory},
+        "products": [
+            {"role": product.role, "rows": product.rows, "depth": product.depth, "width": product.width}
+            for product in cost.products
+        ],
+    }
+    if cost.factors is not None:
+        rank, rows = cost.factors.rank.data, cost.factors.block.data
+        numbers |= {"rank": rank, "block": rows}
+        numbers["eq8"] = compute_reduction(rows, rank)
+        numbers["eq10"] = activation_compression(rows, cost.products[0].depth, rank, rank)
+        for product, entry in zip(cost.products, numbers["products"], strict=True):
+            shape = (product.depth, product.width)
+            entry["eq9"] = compute_reduction_both(rows, *shape, rank, rank, rank, rank)
+            entry["eq11"] = largest_weight_rank(*shape)
+            entry["eq12"] = weight_compression(*shape, rank, rank)
+    return numbers
+
+
+def _work_to_json(work: Work) -> dict[str, int]:
+    return {"flops": work.flops, "bytes": work.bytes}
+
+
+def _row(cost: SiteCost) -> tuple[str, ...]:
+    assert cost.factors is not None
+    rank, rows = cost.factors.rank.data, cost.factors.block.data
+    return (
+        str(cost.layer),
+        cost.site,
+        str(rows),
+        str(rank),
+        quantity(cost.dense.flops),
+        quantity(cost.work.flops),
+        f"{cost.dense.flops / cost.work.flops:.1f}",
+        f"{compute_reduction(rows, rank):.1f}",
+        quantity(cost.decomposition.flops),
+        quantity(cost.dense.bytes),
+        quantity(cost.work.bytes),
+        quantity(cost.dense_memory),
+        quantity(cost.memory),
+        f"{cost.dense_memory / cost.memory:.1f}",
+        f"{activation_compression(rows, cost.products[0].depth, rank, rank):.1f}",
+    )
+
+
+def _total(what: str, costs: Sequence[SiteCost]) -> str:
+    dense, now = _sum([cost.dense for cost in costs]), _sum([cost.work for cost in costs])
+    find = _sum([cost.decomposition for cost in costs])
+    if not now.flops:
+        return f"{what}: none"
+    return (
+        f"{what}: {quantity(dense.flops)}flop to {quantity(now.flops)}flop ({dense.flops / now.flops:.2f}x), "
+        f"{quantity(dense.bytes)}B to {quantity(now.bytes)}B ({dense.bytes / now.bytes:.2f}x), "
+        f"and {quantity(find.flops)}flop to find the factors"
+    )
+
+
+def _sum(works: Sequence[Work]) -> Work:
+    return sum(works, Work())
+
+
+def quantity(count: float) -> str:
+    """A count in four or fewer characters and a prefix: `1.37 T`, `33.6 M`."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if count < 1000:
+            return f"{count:.3g} {prefix}"
+        count /= 1000
+    return f"{count:.3g} P"

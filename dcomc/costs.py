@@ -1,0 +1,226 @@
+"""What each layer and site costs, dense and decomposed, counted from the operations of a module.
+
+A floating-point operation is one multiplication or one addition. Bytes are those of an operation's operands and
+results, each counted once an operation (a decomposition reads its input twice a step). Memory is what holds a site's
+input.
+"""
+
+from dataclasses import dataclass, field
+
+from xdsl.dialects.builtin import AnyFloat, IntegerType, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.utils.hints import isa
+
+from dialects import dcom
+from dialects.dcom import FactoredType, OutliersType, TokensType
+from passes._sites import FUSED, SITES, Layers
+
+_INDEX_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations, and bytes read and written."""
+
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.flops + other.flops, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of the site's input [rows, D] with a weight [D, W]."""
+
+    role: str
+    rows: int
+    depth: int
+    """D, the channels of the input."""
+    width: int
+    """W, the channels of the output."""
+    bytes_each: int
+    """Of an element."""
+
+    @property
+    def dense(self) -> Work:
+        """The work of `linalg.matmul`."""
+        elements = self.rows * self.depth + self.depth * self.width + self.rows * self.width
+        return Work(2 * self.rows * self.depth * self.width, elements * self.bytes_each)
+
+
+@dataclass
+class SiteCost:
+    """The costs of one site of one layer."""
+
+    layer: int
+    site: str
+    products: list[Product] = field(default_factory=list[Product])
+    work: Work = Work()
+    """Of what now stands for the products: factored and exact parts, reconstruction, or the dense product itself."""
+    preserved: Work = Work()
+    """Of that, the products that stay decomposed (V* = V W, Eq. 6)."""
+    decomposition: Work = Work()
+    """Finding the factors and choosing what stays exact."""
+    factors: FactoredType | None = None
+    """Of the input; None where the site is dense."""
+    memory: int = 0
+    """Bytes of the input in factors, with its exact channels and tokens."""
+
+    @property
+    def dense(self) -> Work:
+        """The work of the site without decomposition."""
+        return sum((product.dense for product in self.products), Work())
+
+    @property
+    def dense_memory(self) -> int:
+        """Bytes of the dense input, which all products of the site share."""
+        first = self.products[0]
+        return first.rows * first.depth * first.bytes_each
+
+
+def count_costs(module: ModuleOp) -> list[SiteCost]:
+    """The costs of every site of every layer, in order of layers; raises `DcomError` where no call has a layer."""
+    costs: list[SiteCost] = []
+    layers = Layers.of(module)
+    for layer, calls in sorted(layers.calls.items()):
+        sites = {site: SiteCost(layer, site) for site in SITES}
+        for call in calls:
+            function = layers.functions.get(call.callee.root_reference.data)
+            for op in function.walk() if function is not None else ():
+                site = _site(op)
+                if site is not None:
+                    _count(op, sites[site])
+        costs += [cost for cost in sites.values() if cost.products]
+    return costs
+
+
+def work_of(op: Operation) -> Work:
+    """The work of one operation of a site: `linalg.matmul`, or one of the dcom dialect.
+
+    Lanczos counts its products with the matrix, its orthogonalisation, and the truncation to the rank.
+    """
+    moved = sum(bytes_of(value.type) for value in (*op.operands, *op.results))
+    match op:
+        case LinalgMatmulOp():
+            rows, depth = _shape(op.inputs[0])
+            width = _shape(op.inputs[1])[1]
+            return Work(2 * rows * depth * width, sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
+        case dcom.MatmulOp():
+            matrices, _, depth = op.input.type.blocks
+            width = _shape(op.weight)[1]
+            return Work(2 * matrices * op.input.type.rank.data * depth * width, moved)
+        case dcom.ReconstructOp():
+            matrices, rows, width = op.input.type.blocks
+            rank = op.input.type.rank.data
+            return Work(2 * matrices * rank * width * (rank + rows), moved)
+        case dcom.OutlierMatmulOp():
+            batch, rows, _ = op.input.type.dimensions
+            return Work(2 * batch * rows * op.input.type.capacity.data * _shape(op.weight)[1], moved)
+        case dcom.TokenMatmulOp():
+            batch, _, depth = op.input.type.dimensions
+            return Work(2 * batch * op.input.type.capacity.data * depth * _shape(op.weight)[1], moved)
+        case dcom.OutlierSplitOp() | dcom.TokenSplitOp():
+            rows, depth = _shape(op.input)
+            return Work(2 * rows * depth, moved)
+        case dcom.ProjectOp():
+            matrices, rows, depth = op.factors.type.blocks
+            return Work(2 * matrices * rows * op.factors.type.rank.data * depth, moved)
+        case dcom.DecomposeOp():
+            return _lanczos(op)
+        case _:
+            return Work()
+
+
+def _lanczos(op: dcom.DecomposeOp) -> Work:
+    """k steps of two products with the matrix; vector j of either basis meets the j before it in each pass."""
+    matrices, rows, cols = op.factors.type.blocks
+    steps, passes, rank = op.iterations.value.data, op.reorthogonalisation.value.data, op.factors.type.rank.data
+    products = 2 * steps * 2 * rows * cols
+    orthogonalisation = passes * 4 * (rows + cols) * (steps * (steps - 1) // 2)
+    truncation = 2 * steps * rank * (rows + cols) if rank < steps else 0
+    moved = 2 * steps * bytes_of(op.input.type) + bytes_of(op.factors.type)
+    return Work(matrices * (products + orthogonalisation + truncation), moved)
+
+
+def _count(op: Operation, cost: SiteCost) -> None:
+    work = work_of(op)
+    role = op.attributes.get("dcom.role")
+    name = role.data if isinstance(role, StringAttr) else "?"
+    match op:
+        case dcom.DecomposeOp() | dcom.ProjectOp():
+            cost.decomposition += work
+            cost.factors = op.factors.type
+            cost.memory += bytes_of(op.factors.type)
+        case dcom.OutlierSplitOp():
+            cost.decomposition += work
+            cost.memory += bytes_of(op.outliers.type)
+        case dcom.TokenSplitOp():
+            cost.decomposition += work
+            cost.memory += bytes_of(op.tokens.type)
+        case dcom.MatmulOp():
+            batch, rows, depth = op.input.type.dimensions
+            width = _shape(op.weight)[1]
+            each = bytes_of(op.input.type.element_type)
+            cost.products.append(Product(name, batch * rows, depth, width, each))
+            cost.preserved += work
+            cost.work += work
+        case LinalgMatmulOp():
+            rows, depth = _shape(op.inputs[0])
+            width, each = _shape(op.inputs[1])[1], bytes_of(_element(op.inputs[0]))
+            cost.products.append(Product(name, rows, depth, width, each))
+            cost.work += work
+        case _:
+            cost.work += work
+
+
+def _site(op: Operation) -> str | None:
+    """The site that an operation belongs to: by its role, or by what made its input."""
+    role = op.attributes.get("dcom.role")
+    if isinstance(role, StringAttr):
+        return next((site for site, roles in SITES.items() if role.data in (*roles, FUSED.get(site))), None)
+    match op:
+        case dcom.DecomposeOp() | dcom.ProjectOp() | dcom.OutlierSplitOp() | dcom.TokenSplitOp():
+            return op.site.data
+        case dcom.ReconstructOp() | dcom.OutlierMatmulOp() | dcom.TokenMatmulOp() | dcom.MatmulOp():
+            owner = op.input.owner
+            return _site(owner) if isinstance(owner, Operation) else None
+        case _:
+            return None
+
+
+def bytes_of(type_: Attribute) -> int:
+    """Bytes of a value of a type; of a scalar type, of one element."""
+    match type_:
+        case FactoredType():
+            matrices, rows, cols = type_.blocks
+            rank = type_.rank.data
+            return matrices * rank * ((rows + cols) * bytes_of(type_.element_type) + 4 * rank)
+        case OutliersType():
+            batch, rows, _ = type_.dimensions
+            return batch * type_.capacity.data * (rows * bytes_of(type_.element_type) + _INDEX_BYTES)
+        case TokensType():
+            batch, _, cols = type_.dimensions
+            return batch * type_.capacity.data * (cols * bytes_of(type_.element_type) + _INDEX_BYTES)
+        case _ if isinstance(type_, AnyFloat):
+            return type_.bitwidth // 8
+        case IntegerType():
+            return -(-type_.width.data // 8)
+        case _ if isa(type_, TensorType):
+            elements = 1
+            for extent in type_.get_shape():
+                elements *= extent
+            return elements * bytes_of(type_.get_element_type())
+        case _:
+            return 0
+
+
+def _shape(value: SSAValue) -> tuple[int, ...]:
+    assert isa(value.type, TensorType)
+    return value.type.get_shape()
+
+
+def _element(value: SSAValue) -> Attribute:
+    assert isa(value.type, TensorType)
+    return value.type.get_element_type()
