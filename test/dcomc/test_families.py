@@ -24,8 +24,9 @@ from passes import make_passes
 from runtime.executor import Executor
 
 FAMILIES = LLAMA_FAMILY | RELATIVES
-# These have every mechanism among them; IREE takes three seconds for each.
+# These have every mechanism among them: those for IREE, which takes three seconds for each, and those for the executor.
 QUICK = ("mistral", "qwen2", "qwen3", "phi3-longrope", "gemma2", "gemma3", "granite")
+QUICK_HERE = (*LLAMA_FAMILY, "llama-dynamic", "cohere", "ernie4_5", "glm", "ministral3", "nemotron", "olmo", "phi")
 TOKENS, BATCH = 17, 2
 IDS = np.random.default_rng(1).integers(0, 99, (BATCH, TOKENS))
 HALVES = {"bf16": (ml_dtypes.bfloat16, torch.bfloat16, 2**-8), "f16": (np.float16, torch.float16, 2**-11)}
@@ -57,14 +58,17 @@ def check(family: str, result: Any) -> None:
     assert np.abs(result - expected).max() < min(1e-3, 1e-4 * np.ptp(expected))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def chosen(quick: tuple[str, ...]) -> list[Any]:
+    """All families as parameters, those that are not quick marked as slow."""
+    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("family", chosen(QUICK_HERE))
 def test_the_executor_equals_transformers(family: str) -> None:
     check(family, Executor(parsed(family), reference(family)[0]).run("main", IDS)[0])
 
 
-@pytest.mark.parametrize(
-    "family", [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
-)
+@pytest.mark.parametrize("family", chosen(QUICK))
 def test_iree_equals_transformers(family: str) -> None:
     check(family, run(traced(family), reference(family)[0], IDS))
 
