@@ -15,6 +15,7 @@ from runtime.engines import in_order, load
 from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
+from runtime.replay import Stream
 from runtime.sequencer import Issue, MachineFault, sequence
 from runtime.timing import Timing, TimingReader
 
@@ -53,7 +54,7 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
         return decisions[-1]
 
     try:
-        for issue in sequence(kernel.words, 0, leaves):
+        for issue in _stream(kernel.words).issues(leaves):
             loaded.engine.execute(issue)
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
@@ -61,11 +62,18 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
         decisions.pop()
     timing = _time(kernel.name, kernel.words, machine, tuple(decisions))
     factors = unpack(loaded.read, layout)
+    loaded.release()
     with np.errstate(over="ignore"):
         alpha, beta = (np.ldexp(values, loaded.exponent) for values in (factors.alpha, factors.beta))
     if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
         raise DcomError("the activation's norm is beyond binary32", hint="scale it down")
     return PromptResult(Bidiagonal(factors.u, alpha, beta, factors.v), timing)
+
+
+@lru_cache(maxsize=16)
+def _stream(words: tuple[Word, ...]) -> Stream:
+    """The stream of a kernel, the same for all its prompts."""
+    return Stream(words)
 
 
 @lru_cache(maxsize=1024)

@@ -5,9 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
@@ -62,6 +64,8 @@ class Loaded:
     """Reads the banks after the run."""
     exponent: int
     """The activation was scaled by 2^-exponent."""
+    release: Callable[[], None]
+    """Lets the memory serve the next run; after this, neither engine nor banks may be used."""
 
 
 def load(engine: str, kernel: Kernel, machine: Machine, a: NDArray[Any]) -> Loaded:
@@ -73,13 +77,20 @@ def load(engine: str, kernel: Kernel, machine: Machine, a: NDArray[Any]) -> Load
     if engine == "reference":
         half, exponent = to_half_scaled(a)
         banks = pack(half, kernel.layout, kernel.seed, machine)
-        return Loaded(ReferenceEngine(machine, banks), lambda bank, at, size: banks[bank, at : at + size], exponent)
+        read = partial(_read, banks)
+        return Loaded(ReferenceEngine(machine, banks), read, exponent, lambda: None)
     check_fast()
     from runtime.fast import FastEngine
-    from runtime.fast_banks import pack_scaled, reader
+    from runtime.fast_banks import FREE, pack_scaled, reader
 
     words, exponent = pack_scaled(a, kernel.layout, kernel.seed, machine)
-    return Loaded(FastEngine(machine, words), reader(words), exponent)
+    buffers = FREE.zeros(machine.cluster.buffer_bytes // 2, machine.grid.rows * machine.grid.cols)
+    fast = FastEngine(machine, words, buffers)
+    return Loaded(fast, reader(words), exponent, lambda: FREE.give(words, buffers))
+
+
+def _read(banks: NDArray[np.uint8], bank: int, start: int, size: int) -> NDArray[np.uint8]:
+    return banks[bank, start : start + size]
 
 
 def check_fast() -> None:

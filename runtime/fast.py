@@ -47,9 +47,10 @@ class FastEngine:
 
     Args:
         banks: uint16 [bank word, grid column], C-contiguous; read and written in place.
+        buffers: uint16 [buffer word, cluster], zero, to be used as the buffers (default: new ones).
     """
 
-    def __init__(self, machine: Machine, banks: Words) -> None:
+    def __init__(self, machine: Machine, banks: Words, buffers: Words | None = None) -> None:
         grid, cluster = machine.grid, machine.cluster
         self.machine = machine
         self.banks = banks
@@ -61,7 +62,9 @@ class FastEngine:
             kernels.matvec_row(cluster.mac_cols),
             kernels.matvec_column(cluster.mac_rows),
         )
-        self.words = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
+        if buffers is None:
+            buffers = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
+        self.words = buffers
         """The buffers but for what is pending."""
         self._pending: list[_Pending] = []
 

@@ -1,6 +1,7 @@
 """A launch's data in the banks as the fast engine keeps them: [16-bit word, grid column]."""
 
 from math import ldexp
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,37 @@ from runtime.program import KernelLayout
 
 Array = NDArray[Any]
 Words = NDArray[np.uint16]
+
+
+class _Free:
+    """Arrays of runs that have ended, for those to come: to touch fresh memory takes longer than to clear it."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Words] = []
+        self._lock = Lock()
+
+    def take(self, rows: int, cols: int) -> Words:
+        """An array [rows, cols] with anything in it."""
+        with self._lock:
+            for index, array in enumerate(self._arrays):
+                if array.shape == (rows, cols):
+                    return self._arrays.pop(index)
+            self._arrays.clear()  # of other work
+        return np.empty((rows, cols), np.uint16)
+
+    def zeros(self, rows: int, cols: int) -> Words:
+        """An array [rows, cols] of zeros."""
+        array = self.take(rows, cols)
+        array.fill(0)
+        return array
+
+    def give(self, *arrays: Words) -> None:
+        """Arrays that nobody uses any more."""
+        with self._lock:
+            self._arrays.extend(arrays)
+
+
+FREE = _Free()
 
 
 def by_word(banks: NDArray[np.uint8]) -> Words:
@@ -52,7 +84,7 @@ def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> 
     single = np.ascontiguousarray(a)
     largest = np.uint32(kernels.largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
     exponent = half_exponent(single, float(largest))
-    banks = np.zeros((layout.bank_bytes // 2, machine.grid.cols), np.uint16)
+    banks = FREE.zeros(layout.bank_bytes // 2, machine.grid.cols)
     place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
     kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)

@@ -172,6 +172,31 @@ def add_tree(
     return types.void(a, integer, integer, x, integer, total, integer, integer, count), code
 
 
+@intrinsic
+def copy_spread(
+    typing: Object, source: Object, start: Object, step: Object, target: Object, place: Object, count: Object
+) -> Object:
+    """target[place + i] = source[start + i * step] for i < count; both are one-dimensional and uint16."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        source, start, step, target, place, count = args
+        with for_range(builder, count) as loop:
+            taken = builder.add(start, builder.mul(step, loop.index))
+            value = builder.load(_element(context, builder, signature.args[0], source, taken))
+            builder.store(value, _element(context, builder, signature.args[3], target, builder.add(place, loop.index)))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), code
+
+
+@compiled
+def aligned(count: int) -> Single:
+    """So many float32 with anything in them, at the beginning of a cache line, which vectors then do not straddle."""
+    room = np.empty(count + _LANES, np.float32)
+    start = -(room.ctypes.data // 4) % _LANES
+    return room[start : start + count]
+
+
 @cache
 def matvec_row(mac_cols: int) -> Callable[..., None]:
     """y = A x for tiles of mac_cols columns; kernel(...) as its arguments below say.
@@ -196,8 +221,8 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
         tile_cols: int,
         accumulate: bool,
     ) -> None:
-        vector = np.empty(tile_cols * mac_cols * cols, np.float32)
-        total = np.empty(mac_rows * cols, np.float32)
+        vector = aligned(tile_cols * mac_cols * cols)
+        total = aligned(mac_rows * cols)
         for r in range(words.shape[1] // cols):
             for e in range(tile_cols * mac_cols):
                 for c in range(cols):
@@ -242,8 +267,8 @@ def matvec_column(mac_rows: int) -> Callable[..., None]:
         accumulate: bool,
     ) -> None:
         width = tile_cols * mac_cols
-        vector = np.empty(mac_rows * cols, np.float32)
-        total = np.empty(width * cols, np.float32)
+        vector = aligned(mac_rows * cols)
+        total = aligned(width * cols)
         for r in range(words.shape[1] // cols):
             for e in range(width):
                 for c in range(cols):
@@ -423,14 +448,17 @@ def tile(
     """
     rows, cols = a.shape
     columns = banks.shape[1]
-    line = np.zeros((1, columns * slice_cols), np.uint16)
-    for s in range(rows):
-        for h in range(cols):
-            store_half(line, 0, h, np.float32(np.float64(a[s, h]) * factor))
-        r, within = s // slice_rows, s % slice_rows
-        i, p = within // mac_rows, within % mac_rows
+    flat = banks.reshape(-1)
+    lines = np.zeros((mac_rows, columns * slice_cols), np.uint16)
+    for top in range(0, rows, mac_rows):
+        for p in range(min(mac_rows, rows - top)):
+            for h in range(cols):
+                store_half(lines, p, h, np.float32(np.float64(a[top + p, h]) * factor))
+        for p in range(rows - top, mac_rows):
+            lines[p] = 0
+        word = start + top // slice_rows * stride + top % slice_rows * slice_cols
         for j in range(slice_cols // mac_cols):
-            word = start + r * stride + ((i * (slice_cols // mac_cols) + j) * mac_rows + p) * mac_cols
-            for q in range(mac_cols):
-                for c in range(columns):
-                    banks[word + q, c] = line[0, c * slice_cols + j * mac_cols + q]
+            for p in range(mac_rows):
+                for q in range(mac_cols):
+                    copy_spread(lines[p], j * mac_cols + q, slice_cols, flat, word * columns, columns)
+                    word += 1

@@ -14,7 +14,7 @@ from numba import njit
 from random_programs import ProgramWriter, random_banks, random_machine
 
 from dcomc.diagnostics import DcomError
-from runtime import fast_kernels
+from runtime import fast_banks, fast_kernels
 from runtime.accelerator import Accelerator, PromptResult, run_kernel, time_kernel
 from runtime.encoding import Word
 from runtime.engines import Work, load, plan
@@ -193,11 +193,11 @@ def test_threads_are_limited_by_prompts_and_by_memory() -> None:
         plan("reference", [large], MACHINE, memory_limit=one)
 
 
-def test_memory_is_about_what_was_announced() -> None:
+def test_memory_is_about_what_was_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one run; the interpreter and the libraries aside."""
+    monkeypatch.setattr(fast_banks, "FREE", type(fast_banks.FREE)())
     kernel, a = compile_kernel(1024, 2048, 4), decaying(1024, 2048, 20)
     for engine in ("reference", "fast"):
-        run_kernel(kernel, MACHINE, a, engine)
         tracemalloc.start()
         run_kernel(kernel, MACHINE, a, engine)
         _, peak = tracemalloc.get_traced_memory()
@@ -223,3 +223,22 @@ def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(fast_kernels, "njit", without_a_folder)
     assert fast_kernels.compiled(lambda a, b: a + b)(2, 3) == 5
+
+
+def test_memory_of_a_run_serves_the_next_and_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run after another, of the same size, finds nothing of it."""
+    monkeypatch.setattr(fast_banks, "FREE", type(fast_banks.FREE)())
+    kernel, a = compile_kernel(24, 40, 8), decaying(24, 40)
+    first = load("fast", kernel, MACHINE, a)
+    for issue in sequence(kernel.words, 0, first.engine.leaves):
+        first.engine.execute(issue)
+    taken = first.engine.banks, first.engine.words
+    first.release()
+    again, fresh = (
+        load("fast", kernel, MACHINE, a[::-1].copy()).engine,
+        load("fast", kernel, MACHINE, a[::-1].copy()).engine,
+    )
+    assert (again.banks is taken[0], again.words is taken[1]) == (True, True)
+    assert fresh.banks is not taken[0]
+    same_bits(again.banks, fresh.banks, "banks")
+    assert not again.buffers().any()

@@ -1,0 +1,122 @@
+"""How long the simulation takes, against the same Lanczos in NumPy float32 on the same data, as many threads each.
+
+    python benchmarks/engine.py [--prompts 64 --rows 4096 --cols 4096 --rank 10 --iterations 10 --threads 2]
+
+The default is the paper's largest workload. Each prompt is made from a seed, outside the measured times. It is
+decomposed by simulated instructions on the fast engine, cycles counted, and by NumPy, both up to the factors truncated
+to the rank. They take turns, some prompts at a time, so that what else the computer does falls on both alike; each
+thread works on a prompt of its own. Loading (or, the first time, compiling) the engine's code stands apart. The last
+line is one JSON object. The goal: a ratio of at most 1.5, under 4 GB.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+
+from dcomc.activations import made_from_seed
+from dcomc.ir import make_context, parse_module
+from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
+from dialects import isa
+from runtime.accelerator import Accelerator, PromptResult, time_kernel
+from runtime.engines import in_order
+from runtime.lanczos import bidiagonalise, relative_error, truncate
+from runtime.machine import load_machine
+from runtime.program import Kernel, Launch, Program
+
+MACHINE = "dcom-16x16"
+Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def compile_kernel(rows: int, cols: int, rank: int, iterations: int) -> Kernel:
+    """The Lanczos kernel of one shape."""
+    factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
+    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
+      %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
+        reorthogonalisation = 2 : i64, seed = 0 : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
+      func.return %f : {factored}
+    }}"""
+    context = make_context()
+    module = parse_module(text, "kernel.mlir", context)
+    run_passes(context, module, cluster_pipeline(MACHINE) + isa_pipeline(MACHINE))
+    (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
+    return kernel
+
+
+def simulate(program: Program, prompts: list[np.ndarray], threads: int) -> list[tuple[Factors, int]]:
+    """Factors and cycles of each prompt, by simulated instructions."""
+    (launch,) = program.launches
+
+    def then(_: np.ndarray, result: PromptResult) -> tuple[Factors, int]:
+        return truncate(result.factors, launch.rank), result.timing.cycles
+
+    launch = Launch(launch.kernel, launch.layer, launch.site, len(prompts), launch.rank, launch.location)
+    return list(Accelerator(program, "fast", threads).each_prompt(launch, prompts.__getitem__, then))
+
+
+def by_numpy(rank: int, iterations: int, prompts: list[np.ndarray], threads: int) -> list[Factors]:
+    """Factors of each prompt, in float32."""
+    return list(
+        in_order(lambda index: truncate(bidiagonalise(prompts[index], iterations), rank), len(prompts), threads)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("prompts", 64), ("rows", 4096), ("cols", 4096), ("rank", 10), ("iterations", 10)):
+        parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
+    args = parser.parse_args()
+    kernel = compile_kernel(args.rows, args.cols, args.rank, args.iterations)
+    machine = load_machine(MACHINE)
+    program = Program(machine, (kernel,), (Launch(kernel.name, 0, "qkv", 1, args.rank, ""),), "")
+
+    started = time.perf_counter()
+    time_kernel(kernel, machine)
+    timing_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    simulate(program, [np.zeros((args.rows, args.cols), np.float32)], 1)
+    start_seconds = time.perf_counter() - started
+
+    seconds = {"simulation": 0.0, "numpy": 0.0}
+    cycles, errors = 0, (0.0, 0.0)
+    turn = 4 * args.threads
+    for first in range(0, args.prompts, turn):
+        numbers = range(first, min(first + turn, args.prompts))
+        prompts = [made_from_seed(args.rows, args.cols, 0, number) for number in numbers]
+        started = time.perf_counter()
+        simulated = simulate(program, prompts, args.threads)
+        between = time.perf_counter()
+        computed = by_numpy(args.rank, args.iterations, prompts, args.threads)
+        seconds["simulation"] += between - started
+        seconds["numpy"] += time.perf_counter() - between
+        cycles += sum(count for _, count in simulated)
+        if not first:
+            errors = relative_error(prompts[0], *simulated[0][0]), relative_error(prompts[0], *computed[0])
+        print(
+            f"{numbers.stop} of {args.prompts} prompts: simulation {seconds['simulation']:.2f} s, "
+            f"NumPy {seconds['numpy']:.2f} s",
+            file=sys.stderr,
+        )
+    result = {
+        "workload": f"{args.prompts} x {args.rows} x {args.cols}, rank {args.rank}, {args.iterations} iterations",
+        "threads": args.threads,
+        "simulation_seconds": round(seconds["simulation"], 3),
+        "numpy_seconds": round(seconds["numpy"], 3),
+        "ratio": round(seconds["simulation"] / seconds["numpy"], 3),
+        "start_seconds": round(start_seconds, 3),
+        "timing_only_seconds": round(timing_seconds, 3),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
+        "cycles": cycles,
+        "relative_error": round(errors[0], 5),
+        "numpy_relative_error": round(errors[1], 5),
+    }
+    print(f"simulation over NumPy, {result['workload']}, {args.threads} threads: {result['ratio']}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

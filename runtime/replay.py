@@ -1,0 +1,70 @@
+"""A stream's instructions, sequenced once for each way through its exits and read again for further prompts.
+
+What a stream executes depends on data by its exits alone: the instructions up to the next exit are the same whenever
+the exits before were decided alike.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+
+from runtime.encoding import Word
+from runtime.sequencer import Decide, Issue, sequence
+
+REMEMBERED = 100_000
+"""Instructions of one stream that are kept; what is beyond is sequenced anew each time."""
+
+Decisions = tuple[bool, ...]
+
+
+class Stream:
+    """The words of a stream that begins at base address 0; may be read by several threads at a time."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._words = words
+        self._segments: dict[Decisions, tuple[Issue, ...]] = {}
+        """From after the exits that were decided so to the next exit or `halt`."""
+        self._size = 0
+
+    def issues(self, leaves: Decide) -> Iterator[Issue]:
+        """What `sequence` gives of the words, and its faults."""
+        path: Decisions = ()
+        unread: Iterator[Issue] | None = None
+        answers: deque[bool] = deque()
+        while True:
+            segment = self._segments.get(path)
+            if segment is not None:
+                unread = None
+                yield from segment
+                last = segment[-1]
+            else:
+                if unread is None:
+                    answers = deque(path)
+                    unread = self._after(len(path), answers)
+                last = yield from self._read(unread, path)
+            if last.mnemonic == "halt":
+                return
+            path += (leaves(last),)
+            answers.append(path[-1])
+
+    def _after(self, exits: int, answers: deque[bool]) -> Iterator[Issue]:
+        """The instructions after so many exits, which are decided by `answers`, in order."""
+        issues = sequence(self._words, 0, lambda _: answers.popleft())
+        while exits:
+            exits -= next(issues).mnemonic == "exit.ngt"
+        return issues
+
+    def _read(self, issues: Iterator[Issue], path: Decisions) -> Generator[Issue, None, Issue]:
+        """Pass on the instructions up to the next exit or `halt`, which is the result; keep them if they are few."""
+        segment: list[Issue] = []
+        room = REMEMBERED - self._size
+        issue = next(issues)
+        while issue.mnemonic not in ("exit.ngt", "halt"):
+            if len(segment) < room:
+                segment.append(issue)
+            yield issue
+            issue = next(issues)
+        yield issue
+        if len(segment) < room:
+            self._segments[path] = (*segment, issue)
+            self._size += len(segment) + 1
+        return issue

@@ -1,0 +1,79 @@
+"""A stream read again gives the instructions that the sequencer gives."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import words
+from random_programs import ProgramWriter, random_machine
+
+from runtime import replay
+from runtime.encoding import Word
+from runtime.replay import Stream
+from runtime.sequencer import Decide, Issue, MachineFault, sequence
+
+
+def decided(seed: int) -> Decide:
+    """Exits that leave or do not, by chance."""
+    random = Random(seed)
+    return lambda _: random.random() < 0.3
+
+
+def listed(program: list[Word], seed: int, stream: Stream | None = None) -> list[tuple[int, str]]:
+    """Place and operands of each instruction, by the sequencer or by a stream, for some decisions."""
+    leaves = decided(seed)
+    issues = sequence(program, 0, leaves) if stream is None else stream.issues(leaves)
+    return [(issue.index, str(issue.values)) for issue in issues]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([100_000, 30, 3, 0]))
+def test_random_programs(seed: int, remembered: int) -> None:
+    random = Random(seed)
+    machine = random_machine(random)
+    program = ProgramWriter(random, machine, 2 * machine.cluster.buffer_bytes).write()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "REMEMBERED", remembered)
+        stream = Stream(program)
+        for decisions in (0, 1, 0, 2, 1, 3, 0):
+            assert listed(program, decisions, stream) == listed(program, decisions)
+
+
+LOOP = words("loop 9, 4", "s.li s1, 0.5", "addi r5, r5, 4", "exit.ngt s1, s2, 5", "halt", "halt")
+
+
+def test_the_second_time_nothing_is_sequenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream(LOOP)
+    wanted = listed(LOOP, 0, stream)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("sequenced again")
+
+    monkeypatch.setattr(replay, "sequence", fail)
+    assert listed(LOOP, 0, stream) == wanted
+
+
+def test_instructions_come_before_the_exits_are_decided() -> None:
+    """Each decision is asked for after all instructions before it were passed on, however the stream is read."""
+    stream = Stream(LOOP)
+    for _ in range(2):
+        seen: list[Issue] = []
+
+        def leaves(issue: Issue, seen: list[Issue] = seen) -> bool:
+            assert seen[-1] is issue
+            return len(seen) > 15
+
+        for issue in stream.issues(leaves):
+            seen.append(issue)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_faults_come_after_the_instructions_before_them(times: int) -> None:
+    stream = Stream(words("li r3, 1", "exit.ngt s1, s1, 3", "li r4, 1"))
+    for _ in range(times):
+        seen: list[int] = []
+        with pytest.raises(MachineFault, match="runs past its last instruction"):
+            for issue in stream.issues(lambda _: False):
+                seen.append(issue.index)
+        assert seen == [0, 1, 2]
