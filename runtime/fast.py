@@ -60,7 +60,7 @@ class FastEngine:
         self.dots, self.norm2 = kernels.dots(block), kernels.norm2(block)
         self.matvec_row, self.matvec_column = (
             kernels.matvec_row(cluster.mac_cols),
-            kernels.matvec_column(cluster.mac_rows),
+            kernels.matvec_column(cluster.mac_rows, min(cluster.mac_cols, 2)),
         )
         if buffers is None:
             buffers = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
@@ -79,8 +79,7 @@ class FastEngine:
         if meaning is not None:
             if issue.mnemonic not in _PREPARE_THEMSELVES:
                 self._prepare(issue)
-            with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
-                meaning(self, issue.values)
+            meaning(self, issue.values)
 
     def leaves(self, issue: Issue) -> bool:
         """Whether `exit.ngt` leaves: the first cluster's scalars decide."""
@@ -288,18 +287,21 @@ def _scalar_store(engine: FastEngine, v: Values) -> None:
 
 @_executes("s.mul")
 def _scalar_multiply(engine: FastEngine, v: Values) -> None:
-    _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
+    with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
+        _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
 
 
 @_executes("s.max")
 def _scalar_maximum(engine: FastEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, a, b)))
+    with np.errstate(all="ignore"):
+        _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, a, b)))
 
 
 @_executes("s.rsqrt")
 def _scalar_rsqrt(engine: FastEngine, v: Values) -> None:
-    _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
+    with np.errstate(all="ignore"):
+        _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
 
 
 def _set_scalar(engine: FastEngine, v: Values, values: NDArray[np.floating] | np.float32) -> None:

@@ -1,6 +1,6 @@
 """A launch's data in the banks as the fast engine keeps them: [16-bit word, grid column]."""
 
-from math import ldexp
+from math import ceil, ldexp
 from threading import Lock
 from typing import Any
 
@@ -84,7 +84,12 @@ def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> 
     single = np.ascontiguousarray(a)
     largest = np.uint32(kernels.largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
     exponent = half_exponent(single, float(largest))
-    banks = FREE.zeros(layout.bank_bytes // 2, machine.grid.cols)
+    banks = FREE.take(layout.bank_bytes // 2, machine.grid.cols)
+    begin, end = layout.a_offset // 2, layout.a_offset // 2  # of what is written in full below
+    if layout.a_stride == 2 * layout.slice_rows * layout.slice_cols:
+        end += ceil(layout.rows / machine.cluster.mac_rows) * machine.cluster.mac_rows * layout.slice_cols
+    banks[:begin] = 0
+    banks[end:] = 0
     place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
     kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)

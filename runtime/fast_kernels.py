@@ -112,54 +112,61 @@ def store_single(typing: Object, words: Object, row: Object, cluster: Object, va
 
 
 @literal_intrinsic
-def add_tree(
+def add_trees(
     typing: Object,
     a: Object,
     a_start: Object,
     a_step: Object,
+    a_next: Object,
     x: Object,
     x_start: Object,
     total: Object,
     total_start: Object,
     cols: Object,
     count: Object,
+    number: Object,
 ) -> Object:
-    """total[c] += tree(a[i * a_step + c] * x[i * cols + c] for i < count), for c < cols, each array from its start on.
+    """total[m * cols + c] += tree(a[m * a_next + i * a_step + c] * x[i * cols + c] for i < count).
 
-    `a` is uint16 that holds binary16, or float32; x and total are float32; all are one-dimensional. `count` is a
-    constant power of two. Lanes of neighbouring c go through the vector unit together.
+    For m < number and c < cols, and each array from its start on. `a` is uint16 that holds binary16, or float32; x and
+    total are float32; all are one-dimensional. `count` and `number` are constants, count a power of two. Lanes of
+    neighbouring c go through the vector unit together.
     """
-    leaves = getattr(count, "literal_value", None)
-    if leaves is None:
+    leaves, trees = (getattr(literal, "literal_value", None) for literal in (count, number))
+    if leaves is None or trees is None:
         return None
 
     def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
-        a, a_start, a_step, x, x_start, total, total_start, cols, _ = args
-        kinds = signature.args
+        a, a_start, a_step, a_next, x, x_start, total, total_start, cols, _, _ = args
+        a_kind, x_kind, total_kind = (signature.args[index] for index in (0, 4, 6))
+
+        def at(start: Object, step: Object, times: int, c: Object) -> Object:
+            return builder.add(builder.add(start, builder.mul(step, _I64(times))), c)
 
         def load(kind: Object, array: Object, offset: Object, lanes: int) -> Object:
-            stored, element = (_FLOAT, _FLOAT) if kind.dtype == types.float32 else (_I16, _HALF)
+            wide = kind.dtype == types.float32
             pointer = _element(context, builder, kind, array, offset)
-            value = builder.load(builder.bitcast(pointer, ir.VectorType(stored, lanes).as_pointer()))
-            value.align = 4 if stored is _FLOAT else 2
-            if element is _HALF:
-                value = builder.fpext(builder.bitcast(value, ir.VectorType(_HALF, lanes)), ir.VectorType(_FLOAT, lanes))
-            return value
+            stored = ir.VectorType(_FLOAT if wide else _I16, lanes)
+            value = builder.load(builder.bitcast(pointer, stored.as_pointer()))
+            value.align = 4 if wide else 2
+            if wide:
+                return value
+            return builder.fpext(builder.bitcast(value, ir.VectorType(_HALF, lanes)), ir.VectorType(_FLOAT, lanes))
 
         def step(c: Object, lanes: int) -> None:
-            a_first, x_first, place = (builder.add(start, c) for start in (a_start, x_start, total_start))
+            vector = [load(x_kind, x, at(x_start, cols, i, c), lanes) for i in range(leaves)]
+            for m in range(trees):
+                first, place = at(a_start, a_next, m, c), at(total_start, cols, m, c)
 
-            def tree(first: int, size: int) -> Object:
-                if size > 1:
-                    return builder.fadd(tree(first, size // 2), tree(first + size // 2, size // 2))
-                left = load(kinds[0], a, builder.add(a_first, builder.mul(a_step, _I64(first))), lanes)
-                return builder.fmul(
-                    left, load(kinds[3], x, builder.add(x_first, builder.mul(cols, _I64(first))), lanes)
-                )
+                def tree(begin: int, size: int, first: Object = first) -> Object:
+                    if size > 1:
+                        return builder.fadd(tree(begin, size // 2), tree(begin + size // 2, size // 2))
+                    left = load(a_kind, a, builder.add(first, builder.mul(a_step, _I64(begin))), lanes)
+                    return builder.fmul(left, vector[begin])
 
-            value = builder.fadd(load(kinds[5], total, place, lanes), tree(0, leaves))
-            pointer = _element(context, builder, kinds[5], total, place)
-            builder.store(value, builder.bitcast(pointer, ir.VectorType(_FLOAT, lanes).as_pointer())).align = 4
+                value = builder.fadd(load(total_kind, total, place, lanes), tree(0, leaves))
+                pointer = _element(context, builder, total_kind, total, place)
+                builder.store(value, builder.bitcast(pointer, ir.VectorType(_FLOAT, lanes).as_pointer())).align = 4
 
         wide = builder.udiv(cols, _I64(_LANES))
         with for_range(builder, wide) as loop:
@@ -169,7 +176,8 @@ def add_tree(
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(a, integer, integer, x, integer, total, integer, integer, count), code
+    arguments = (a, integer, integer, integer, x, integer, total, integer, integer, count, number)
+    return types.void(*arguments), code
 
 
 @intrinsic
@@ -238,7 +246,8 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
                         )
                 for j in range(tile_cols):
                     for p in range(mac_rows):
-                        add_tree(a, word, a_word, vector, j * mac_cols * cols, total, p * cols, cols, mac_cols)
+                        first = j * mac_cols * cols
+                        add_trees(a, word, a_word, 0, vector, first, total, p * cols, cols, mac_cols, 1)
                         word += mac_cols * a_word
                 for p in range(mac_rows):
                     for c in range(cols):
@@ -248,8 +257,11 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
 
 
 @cache
-def matvec_column(mac_rows: int) -> Callable[..., None]:
-    """y = A^T x for tiles of mac_rows rows, as `matvec_row`, with mac_cols in the place of mac_rows."""
+def matvec_column(mac_rows: int, together: int) -> Callable[..., None]:
+    """y = A^T x for tiles of mac_rows rows, as `matvec_row`, with mac_cols in the place of mac_rows.
+
+    So many columns go together, 1 or 2: their elements lie side by side, and x is the same for them.
+    """
 
     @compiled
     def kernel(
@@ -279,9 +291,10 @@ def matvec_column(mac_rows: int) -> Callable[..., None]:
                     for c in range(cols):
                         vector[e * cols + c] = load_half(words, x + i * mac_rows + e, r * cols + c)
                 for j in range(tile_cols):
-                    for q in range(mac_cols):
-                        place = (j * mac_cols + q) * cols
-                        add_tree(a, word + q * a_word, mac_cols * a_word, vector, 0, total, place, cols, mac_rows)
+                    for q in range(0, mac_cols, together):
+                        start, place = word + q * a_word, (j * mac_cols + q) * cols
+                        step = mac_cols * a_word
+                        add_trees(a, start, step, a_word, vector, 0, total, place, cols, mac_rows, together)
                     word += mac_rows * mac_cols * a_word
             for e in range(width):
                 for c in range(cols):
@@ -333,9 +346,10 @@ def dots(block: int) -> Callable[..., None]:
                         e = chunk * lanes + b * block
                         if chunk < whole:
                             start = (row + e) * clusters + first
-                            add_tree(flat, start, clusters, vector, e * cols, terms, b * cols, cols, block)
+                            add_trees(flat, start, clusters, 0, vector, e * cols, terms, b * cols, cols, block, 1)
                         else:
-                            add_tree(last, b * block * cols, cols, vector, e * cols, terms, b * cols, cols, block)
+                            start = b * block * cols
+                            add_trees(last, start, cols, 0, vector, e * cols, terms, b * cols, cols, block, 1)
                     _tree_of_rows(terms, lanes // block, cols)
                     for c in range(cols):
                         total[c] += terms[c]
@@ -364,7 +378,7 @@ def norm2(block: int) -> Callable[..., None]:
                 terms[:] = 0
                 for b in range(lanes // block):
                     start = (chunk * lanes + b * block) * cols
-                    add_tree(vector, start, cols, vector, start, terms, b * cols, cols, block)
+                    add_trees(vector, start, cols, 0, vector, start, terms, b * cols, cols, block, 1)
                 _tree_of_rows(terms, lanes // block, cols)
                 for c in range(cols):
                     total[c] += terms[c]

@@ -225,10 +225,11 @@ def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPat
     assert fast_kernels.compiled(lambda a, b: a + b)(2, 3) == 5
 
 
-def test_memory_of_a_run_serves_the_next_and_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "cols"), [(24, 40), (23, 37), (201, 130)])
+def test_memory_of_a_run_serves_the_next_and_is_clean(rows: int, cols: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run after another, of the same size, finds nothing of it."""
     monkeypatch.setattr(fast_banks, "FREE", type(fast_banks.FREE)())
-    kernel, a = compile_kernel(24, 40, 8), decaying(24, 40)
+    kernel, a = compile_kernel(rows, cols, 8), decaying(rows, cols)
     first = load("fast", kernel, MACHINE, a)
     for issue in sequence(kernel.words, 0, first.engine.leaves):
         first.engine.execute(issue)
