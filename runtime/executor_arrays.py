@@ -5,7 +5,10 @@ end's library, and what a library lacks runs in NumPy: a kernel is written once.
 are taken to be the same everywhere.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -28,8 +31,8 @@ BACKENDS = ("numpy", "torch")
 class Arrays(Protocol):
     """A library of arrays. Every value that a kernel gets or makes is one of its own, unless said otherwise."""
 
-    in_parts: bool
-    """Whether large maps and folds are cut into parts for the cores: where the library does not do so itself."""
+    part: int | None
+    """Elements of a part of a large map or fold, so that its temporaries stay in the cache; None: all at once."""
 
     attention: "Attention | None"
     """The library's fused attention, where it has one."""
@@ -44,6 +47,14 @@ class Arrays(Protocol):
 
     def weight(self, name: str, x: Array, dtype: np.dtype[Any]) -> Value:
         """A weight, used again under the same name in each run."""
+        ...
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Value:
+        """An array to be filled."""
+        ...
+
+    def for_each(self, work: Callable[[slice], None], parts: Sequence[slice]) -> None:
+        """Do the work for each part, on all cores."""
         ...
 
     def cast(self, x: Value, dtype: np.dtype[Any]) -> Value:
@@ -84,8 +95,12 @@ class Attention(Protocol):
 class NumpyArrays:
     """NumPy itself."""
 
-    in_parts = True
+    part: int | None
     attention: Attention | None = None
+
+    def __init__(self, part: int | None = 1 << 16) -> None:
+        """Cut large maps into parts of so many elements."""
+        self.part = part
 
     def from_numpy(self, x: Value) -> Value:
         return x
@@ -95,6 +110,17 @@ class NumpyArrays:
 
     def weight(self, name: str, x: Array, dtype: np.dtype[Any]) -> Value:
         return x.astype(dtype, copy=False)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
+    def for_each(self, work: Callable[[slice], None], parts: Sequence[slice]) -> None:
+        def quietly(part: slice) -> None:
+            with np.errstate(all="ignore"):
+                work(part)
+
+        for _ in _pool().map(quietly, parts):
+            pass
 
     def cast(self, x: Value, dtype: np.dtype[Any]) -> Value:
         return np.asarray(x).astype(dtype, copy=False)[()]
@@ -115,6 +141,11 @@ class NumpyArrays:
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
         return kernel
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, "arrays")
 
 
 NUMPY = NumpyArrays()

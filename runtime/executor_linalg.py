@@ -4,18 +4,15 @@ An operation is looked at in this order, and the first form that fits is taken:
 
 1. a contraction, `acc + a * b`: batched matrix multiplication;
 2. a map (no reduction), or a fold of each output by an associative operation: the body runs once on arrays that span
-   the iteration space, in parts that fit the cache, on all cores; folds are `ufunc.reduce`;
+   the iteration space, in parts that fit the cache, on all cores; folds are the library's reductions;
 3. any other reduction: the reduced loops run in order, the parallel loops as arrays, in NumPy;
 4. anything else: every point of the iteration space in order, the definition of `linalg.generic`, in NumPy.
 
 Sums of contractions are taken in the accumulator's type, and in float32 for float16 accumulators (rounded once).
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from math import prod
 from typing import Any, cast
 
@@ -45,14 +42,6 @@ from runtime.executor_block import (
 from runtime.executor_scalar import BUILDERS as SCALAR
 from runtime.executor_scalar import COMBINERS
 from runtime.executor_views import View, iteration_space, loop_axis, loop_dims, view
-
-_PART = 1 << 16
-"""Elements of the iteration space in one part: its temporaries stay in a core's cache."""
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, "linalg")
 
 
 @dataclass
@@ -154,27 +143,21 @@ class _Body:
         return self._block(*operands, *indices, *(captured[position] for position in self._captures))
 
 
-def _slice(x: Array, axis: int, part: slice) -> Array:
+def _slice(x: Value, axis: int, part: slice) -> Value:
     return x[(slice(None),) * axis + (part,)]
 
 
-def _cut(x: Array, axis: int, part: slice) -> Array:
+def _cut(x: Value, axis: int, part: slice) -> Value:
     """A part of one loop of a view; the whole of it where the view does not depend on that loop."""
     return x if x.shape[axis] == 1 else _slice(x, axis, part)
 
 
-def _run_parts(space: Sequence[int], parallel: Sequence[int], work: Any) -> None:
-    """Call `work(axis, part)` for parts of one parallel loop, of about `_PART` points each, on all cores."""
-    wanted = -(-prod(space) // _PART)
+def _parts(space: Sequence[int], parallel: Sequence[int], points: int) -> tuple[int, list[slice]]:
+    """One of the parallel loops, cut so that a part of the space has about so many points."""
+    wanted = -(-prod(space) // points)
     axis = next((loop for loop in parallel if space[loop] >= wanted), max(parallel, key=lambda loop: space[loop]))
     step = -(-space[axis] // min(wanted, space[axis]))
-
-    def run(start: int) -> None:
-        with np.errstate(all="ignore"):
-            work(axis, slice(start, start + step))
-
-    for _ in _pool().map(run, range(0, space[axis], step)):
-        pass
+    return axis, [slice(start, start + step) for start in range(0, space[axis], step)]
 
 
 def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | None, values: list[SSAValue]) -> Kernel:
@@ -212,23 +195,23 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
         arrays = [None if i in skip else views[i](operands[i]) for i in range(count)]
         if 0 in space and folds is not None:
             return list(operands[form.inputs : count])
-        small = prod(space) <= _PART or not parallel
-        if small or not arrays_of.in_parts or (folds is None and body.only_arguments):
+        part = arrays_of.part
+        if part is None or prod(space) <= part or not parallel or (folds is None and body.only_arguments):
             results = evaluate(arrays, indices, captured, space)
             return [permute(full, order) for full, order in zip(results, orders, strict=True)]
-        results = [
-            np.empty([space[loop] for loop in loops], dtype) for loops, dtype in zip(outputs, dtypes, strict=True)
-        ]
-        places = [result.transpose(np.argsort(order)) for result, order in zip(results, orders, strict=True)]
+        shapes = [[space[loop] for loop in loops] for loops in outputs]
+        results = [arrays_of.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        places = [permute(result, np.argsort(order).tolist()) for result, order in zip(results, orders, strict=True)]
+        axis, parts = _parts(space, parallel, part)
 
-        def work(axis: int, part: slice) -> None:
+        def work(part: slice) -> None:
             cut = [None if array is None else _cut(array, axis, part) for array in arrays]
             shape = [size if loop != axis else len(range(size)[part]) for loop, size in enumerate(space)]
             values = evaluate(cut, [_cut(index, axis, part) for index in indices], captured, shape)
             for place, value in zip(places, values, strict=True):
                 _slice(place, parallel.index(axis), part)[...] = value
 
-        _run_parts(space, parallel, work)
+        arrays_of.for_each(work, parts)
         return results
 
     return kernel

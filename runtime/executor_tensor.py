@@ -161,12 +161,15 @@ def _extract_slice(op: tensor.ExtractSliceOp, host: Host) -> Kernel:
 
 
 def _insert_slice(op: tensor.InsertSliceOp, host: Host) -> Kernel:
-    slices = _Slices(op)
+    """In place where the destination is a slice op's own result, which nothing else reads."""
+    slices, before = _Slices(op), op.dest.owner
+    own = isinstance(before, tensor.InsertSliceOp) and before.parent is op.parent and len(list(op.dest.uses)) == 1
+    own = own and host.observer is None
     copy = host.arrays.function(np.copy)
 
     def kernel(source: Value, dest: Value, *dynamic: Value) -> tuple[Value]:
         cut, sizes = slices.resolve(dest.shape, dynamic)
-        result = copy(dest)
+        result = dest if own else copy(dest)
         result[cut] = source.reshape(sizes)
         return (result,)
 

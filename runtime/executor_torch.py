@@ -1,6 +1,9 @@
 """The executor's torch back end: whole-array operations on the CPU or a GPU, with the library's fused attention."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
 from typing import Any
 
 import ml_dtypes
@@ -101,14 +104,31 @@ _FOLDS: dict[np.ufunc, Function] = {
 }
 
 
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """A thread for each core, in which torch itself uses one: parts of a map need no barrier after each operation."""
+    count = torch.get_num_threads()
+    barrier = Barrier(count)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        barrier.wait()
+
+    pool = ThreadPoolExecutor(count, "torch")
+    for future in [pool.submit(start) for _ in range(count)]:
+        future.result()
+    torch.set_num_threads(count)
+    return pool
+
+
 class TorchArrays:
     """Tensors on one device. Scalars are tensors of no dimensions."""
 
-    in_parts = False
+    part: int | None
     attention: Attention | None
 
-    def __init__(self, device: str = "cpu") -> None:
-        """Compute on `device`.
+    def __init__(self, device: str = "cpu", part: int | None = 1 << 16) -> None:
+        """Compute on `device`; on the CPU large maps are cut into parts of so many elements.
 
         Raises:
             DcomError: torch has no such device here.
@@ -120,6 +140,7 @@ class TorchArrays:
             reason = str(error).splitlines()[0]
             raise DcomError(f"torch cannot compute on '{device}': {reason}", hint="cpu works everywhere") from error
         self.attention = self._attention
+        self.part = part if self.device.type == "cpu" else None
         self._weights: dict[str, Tensor] = {}
 
     def from_numpy(self, x: Value) -> Tensor:
@@ -148,6 +169,19 @@ class TorchArrays:
             self._weights[name] = tensor
         return tensor
 
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Tensor:
+        return torch.empty(tuple(shape), dtype=_DTYPES[dtype], device=self.device)
+
+    def for_each(self, work: Callable[[slice], None], parts: Sequence[slice]) -> None:
+        mode = torch.is_inference_mode_enabled()
+
+        def in_mode(part: slice) -> None:
+            with torch.inference_mode(mode):
+                work(part)
+
+        for _ in _pool().map(in_mode, parts):
+            pass
+
     def cast(self, x: Tensor, dtype: np.dtype[Any]) -> Tensor:
         return x.to(_DTYPES[dtype])
 
@@ -165,7 +199,8 @@ class TorchArrays:
             return _FOLDS[combine]
 
         def fold(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-            return self.from_numpy(combine.reduce(self.to_numpy(x), axes))
+            array: Array = self.to_numpy(x)
+            return self.from_numpy(combine.reduce(array, axes, array.dtype))
 
         return fold
 

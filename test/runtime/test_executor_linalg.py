@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import run_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import parse_module
-from runtime import executor_linalg
-from runtime.executor import Executor
 
 Point = tuple[int, ...]
 
@@ -231,25 +230,16 @@ def test_generic_means_its_body_at_every_point(generic: Generic, seed: int) -> N
     random = np.random.default_rng(seed)
     arrays = [random.integers(-9, 10, shape).astype(np.int32) for shape in generic.shapes()]
     table = random.integers(-9, 10, 4).astype(np.int32)
-    executor = Executor(parse_module(generic.text(), "generic"), {})
-    results = executor.run("main", *arrays, table, np.int32(7))
+    results = run_all(parse_module(generic.text(), "generic"), {}, *arrays, table, np.int32(7))
     expected = generic.define(arrays, table.tolist(), 7)
     for result, wanted in zip(results, expected, strict=True):
         assert result.dtype == np.int32
         np.testing.assert_array_equal(result, wanted)
 
 
-@given(generics(), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
-def test_parts_do_not_change_the_result(generic: Generic, seed: int) -> None:
-    """The same with parts of a few points each, which shapes of a real model have."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor_linalg, "_PART", 5)
-        test_generic_means_its_body_at_every_point.hypothesis.inner_test(generic, seed)
-
-
 def run(text: str, *arguments: Any) -> Any:
-    return Executor(parse_module(text, "test.mlir"), {}).run("main", *arguments)
+    """By every back end."""
+    return run_all(parse_module(text, "test.mlir"), {}, *arguments)
 
 
 def contraction(a: str, b: str, out: str, shapes: Sequence[str], element: str, accumulator: str) -> str:
