@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import cast
@@ -39,6 +39,28 @@ class _ResourceNames(OpAsmDialectInterface):
         return key if self.lookup(key) is not None else super().declare_resource(key)
 
 
+def _cluster() -> Dialect:
+    from dialects.cluster import Cluster
+
+    return Cluster
+
+
+def _dcom() -> Dialect:
+    from dialects.dcom import Dcom
+
+    return Dcom
+
+
+def _isa() -> Dialect:
+    from dialects.isa import Isa
+
+    return Isa
+
+
+OWN_DIALECTS: Mapping[str, Callable[[], Dialect]] = {"cluster": _cluster, "dcom": _dcom, "isa": _isa}
+"""The dialects that are ours, each imported when it is asked for."""
+
+
 def make_context(*, allow_unregistered: bool = False) -> Context:
     """A context with the upstream dialects of Level 0 and the dialects of dcomc, each loaded when first met.
 
@@ -51,25 +73,10 @@ def make_context(*, allow_unregistered: bool = False) -> Context:
 
         return Arith
 
-    def cluster() -> Dialect:
-        from dialects.cluster import Cluster
-
-        return Cluster
-
-    def dcom() -> Dialect:
-        from dialects.dcom import Dcom
-
-        return Dcom
-
     def func() -> Dialect:
         from xdsl.dialects.func import Func
 
         return Func
-
-    def isa() -> Dialect:
-        from dialects.isa import Isa
-
-        return Isa
 
     def linalg() -> Dialect:
         from xdsl.dialects.linalg import Linalg
@@ -100,8 +107,10 @@ def make_context(*, allow_unregistered: bool = False) -> Context:
         return Dialect("builtin", [*Builtin.operations], [*Builtin.attributes], [_ResourceNames()])
 
     context = Context(allow_unregistered=allow_unregistered)
-    for factory in (arith, builtin, cluster, dcom, func, isa, linalg, math, ml_program, scf, tensor):
+    for factory in (arith, builtin, func, linalg, math, ml_program, scf, tensor):
         context.register_dialect(factory.__name__, factory)
+    for name, factory in OWN_DIALECTS.items():
+        context.register_dialect(name, factory)
     return context
 
 

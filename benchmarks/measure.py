@@ -1,0 +1,66 @@
+"""What the benchmarks share: a process's time and memory, the machine's name, and how results are printed."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one process: wall-clock seconds, seconds of processor time, and the most memory that it held."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def measure(arguments: Sequence[str]) -> Measurement:
+    """Run `dcomc` with these arguments; its output is dropped, its errors are shown.
+
+    Raises:
+        RuntimeError: it exits with another code than 0.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "dcomc", *arguments], stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"dcomc {' '.join(arguments)} exits with {process.returncode}")
+    return Measurement(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def machine() -> dict[str, Any]:
+    """Where the numbers come from: they hold for this machine, as loaded as it was."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+def best(arguments: Sequence[str], repeat: int) -> Measurement:
+    """The quickest of several runs."""
+    return min((measure(arguments) for _ in range(repeat)), key=lambda measurement: measurement.cpu_seconds)
+
+
+def finish(name: str, results: dict[str, Any]) -> None:
+    """Print the machine, and all results as JSON in the last line."""
+    where = machine()
+    print(f"on {where['processor']}, {where['cores']} cores, load {where['load_average']}, Python {where['python']}")
+    plain = {key: asdict(value) if isinstance(value, Measurement) else value for key, value in results.items()}
+    print(json.dumps({"benchmark": name, "machine": where, **plain}))
