@@ -81,6 +81,13 @@ def guard(action: Callable[[], int]) -> int:
         # The reader of stdout has gone (`dcomc disasm … | head`): stop quietly, as other tools do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(DcomError(f"{name}{error.strerror or error}"), file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(DcomError(f"out of memory: {error}", hint="use a smaller model, shape or batch"), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

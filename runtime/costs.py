@@ -1,6 +1,10 @@
 """What instructions cost: cycles that a unit is busy, cycles until the result, and bytes of buffer that are touched.
 
 Every formula takes the values of an instruction's operands and the machine. The instruction table points here.
+
+Assumed, beside the machine's own values: an instruction of the array has the buffer's ports to itself, streams between
+bank and buffer having theirs; all columns' bank ports work in step; a scalar reaches the control of the stream without
+a delay of its own; the host scales an activation to binary16, and its Lanczos scalars back, outside these cycles.
 """
 
 from collections.abc import Callable

@@ -2,8 +2,9 @@
 
 A stream issues in order, one instruction each `issue` cycles. An instruction issues once what it reads is written, what
 it overwrites is no longer read or written, and its unit is free; it keeps the unit for `busy` cycles, and its result is
-there `latency` cycles later. Results are not forwarded before they are complete. Every cycle of the stream has one
-cause: an issue, or the wait for what came last; the causes add up to the total.
+there `latency` cycles later. A bank serves its streams in the order of their issue. Results are not forwarded before
+they are complete. Every cycle of the stream has one cause: an issue, or the wait for what came last; the causes add up
+to the total.
 """
 
 from collections import Counter
@@ -56,6 +57,7 @@ class TimingReader:
         self._writes: list[_InFlight] = []
         self._reads: list[_InFlight] = []
         self._scalars: dict[int, tuple[int, Unit]] = {}
+        self._scalar_reads: dict[int, tuple[int, Unit]] = {}
         self._tokens: list[int | None] = [None] * TOKENS
         self._last = 0
         self._bank_bytes = 0
@@ -76,6 +78,8 @@ class TimingReader:
         self._clock = begun = start + machine.latency_cycles.issue
         self._writes = [use for use in self._writes if use.until > start]
         self._reads = [use for use in self._reads if use.until > start]
+        if instruction.unit is Unit.BANK:
+            self._tokens[int(values["token"])] = begun  # of no bytes at all it is done at once
         if not busy:
             return
         done = begun + busy + instruction.cost.latency(values, machine)
@@ -90,6 +94,10 @@ class TimingReader:
                 self._writes.append(_InFlight(first, end, done, instruction.unit))
             if used.access is not Access.WRITE:
                 self._reads.append(_InFlight(first, end, begun + busy, instruction.unit))
+        for name in instruction.scalars_read:
+            register = int(values[name])
+            if self._scalar_reads.get(register, (0, Unit.SCALAR))[0] <= begun + busy:
+                self._scalar_reads[register] = begun + busy, instruction.unit
         for name in instruction.scalars_written:
             self._scalars[int(values[name])] = done, instruction.unit
         if instruction.unit is Unit.BANK:
@@ -117,6 +125,8 @@ class TimingReader:
         for name in instruction.scalars_written:
             until, unit = self._scalars.get(int(values[name]), (0, Unit.SCALAR))
             waits.append((until, f"result of {unit.value}"))
+            until, unit = self._scalar_reads.get(int(values[name]), (0, Unit.SCALAR))
+            waits.append((until, f"scalar read by {unit.value}"))
         if busy:
             waits.append((self._free[instruction.unit], f"{instruction.unit.value} busy"))
             for used in instruction.ranges:

@@ -316,6 +316,7 @@ class Past:
     reads: list[tuple[int, int]]
     writes: list[tuple[int, int]]
     scalars: set[int | float]
+    scalars_read: set[int | float]
     free: int
     read: int
     done: int
@@ -332,11 +333,12 @@ def plain_cycles(lines: Sequence[str], m: Machine) -> int:
         reads = [(start, end) for access, start, end in spans if access is not Access.WRITE]
         writes = [(start, end) for access, start, end in spans if access is not Access.READ]
         scalars = {v[name] for name in (*row.scalars_read, *row.scalars_written)}
+        overwritten = {v[name] for name in row.scalars_written}
         waits = [clock]
         for other in past:
             if row.mnemonic == "halt" or meet(other.writes, reads + writes) or other.scalars & scalars:
                 waits.append(other.done)
-            if meet(other.reads, writes):
+            if meet(other.reads, writes) or other.scalars_read & overwritten:
                 waits.append(other.read)
             if busy and other.unit is row.unit:
                 waits.append(other.free)
@@ -345,7 +347,8 @@ def plain_cycles(lines: Sequence[str], m: Machine) -> int:
         if busy:
             written = {v[name] for name in row.scalars_written}
             done = clock + busy + row.cost.latency(v, m)
-            past.append(Past(row.unit, reads, writes, written, start + busy, clock + busy, done))
+            read = {v[name] for name in row.scalars_read}
+            past.append(Past(row.unit, reads, writes, written, read, start + busy, clock + busy, done))
     return clock
 
 
@@ -379,6 +382,16 @@ def test_time_without_data_is_that_of_a_run_without_breakdown(
 def test_breakdown_shortens_the_run() -> None:
     kernel = compile_kernel(40, 56, 5)
     assert run_kernel(kernel, SHIPPED, np.zeros((40, 56))).timing.cycles < time_kernel(kernel, SHIPPED).cycles / 4
+
+
+def test_a_scalar_is_not_overwritten_while_it_is_read() -> None:
+    # scale issues in cycle 0 and keeps the array for 64 chunks of 9 turns, 576 cycles, with s3; s.mul waits for them.
+    timing = time("scale [r0+0x0], [r0+0x4000], s3, 4096", "s.mul s3, s1, s2")
+    assert timing.causes["scalar read by array"] == 576
+
+
+def test_a_stream_of_no_bytes_completes_its_token() -> None:
+    assert time("ld [r0+0x0], r1, 0, 0, 0, 0, t1", "wait t1").cycles == 3
 
 
 def test_deadlock_of_a_kernel_names_it() -> None:
