@@ -1,6 +1,7 @@
 """What a user sees when something is wrong, and files that are written whole or not at all."""
 
 import difflib
+import errno
 import os
 import tempfile
 from collections.abc import Generator, Iterable
@@ -76,6 +77,21 @@ def atomic_write(path: Path) -> Generator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_output(path: Path | None) -> None:
+    """Fail before long work, not after it, where `path` could not be written; None is no file at all.
+
+    Raises:
+        DcomError: the folder does not exist or cannot be written, or `path` is a folder.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        reason = os.strerror(errno.EACCES if path.parent.is_dir() else errno.ENOENT)
+        raise DcomError(f"cannot write {path}: {reason}", hint="give a file in a folder that exists and is writable")
 
 
 def write_text(path: Path, text: str) -> None:

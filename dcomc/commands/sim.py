@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc.commands._engine import PromptProgress, add_engine_arguments
-from dcomc.diagnostics import DcomError, write_text
+from dcomc.diagnostics import DcomError, check_output, write_text
 
 if TYPE_CHECKING:
     from dcomc.simulate import LaunchResult
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise DcomError("--timing-only needs no --input", hint="leave one of them out")
     if args.seed < 0:
         raise DcomError(f"--seed {args.seed} is negative", hint="give 0 or more")
+    check_output(args.stats)
     program = read_program(args.program)
     if args.machine is not None:
         check_machine(program, load_machine(args.machine))
@@ -65,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         )
         if chosen.seconds > PATIENCE_SECONDS:
             print(chosen, file=sys.stderr, flush=True)
+        if isinstance(given, dict):
+            unused = [name for name in given if name not in {launch.key for launch in program.launches}]
+            if unused and len(unused) < len(given):
+                print(f"{args.input}: not used by the program: {', '.join(unused)}", file=sys.stderr)
         inputs = choose_inputs(program, given, str(args.input), args.seed)
         with PromptProgress(sum(launch.prompts for launch in program.launches)) as progress:
             results = list(
@@ -77,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
                     progress=progress.advance,
                 )
             )
+    _print(program, results, chosen)
     if args.stats is not None:
         write_text(args.stats, json.dumps(_statistics(program, results, args, chosen), indent=1) + "\n")
-    _print(program, results, chosen)
     return 0
 
 
@@ -103,6 +108,7 @@ def _print(program: "Program", results: list["LaunchResult"], chosen: "Plan | No
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from runtime.instructions import Unit
 
@@ -112,13 +118,16 @@ def _print(program: "Program", results: list["LaunchResult"], chosen: "Plan | No
     if not results:
         print("the program decomposes nothing: it has no launches")
         return
-    for source in dict.fromkeys(result.source for result in results):
-        print(f"activations: {source}")
+    sources = list(dict.fromkeys(result.source for result in results))
+    for number, source in enumerate(sources, start=1):
+        print(f"activations{f' [{number}]' if len(sources) > 1 else ''}: {source}")
     if chosen:
         print(f"engine: {chosen.engine}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal"):
         table.add_column(header, justify="left" if header == "site" else "right", no_wrap=True)
+    if len(sources) > 1:
+        table.add_column("input", justify="right", no_wrap=True)
     for result in results:
         launch = result.launch
         prompts = f"{launch.prompts} x " if launch.prompts > 1 else ""
@@ -136,6 +145,7 @@ def _print(program: "Program", results: list["LaunchResult"], chosen: "Plan | No
             f"{result.share(Unit.BANK):.1%}",
             "" if result.relative_error is None else f"{result.relative_error:.4f}",
             "" if result.optimal_error is None else f"{result.optimal_error:.4f}",
+            *([Text(f"[{sources.index(result.source) + 1}]")] if len(sources) > 1 else []),
         )
     console.print(table)
     total = sum(result.cycles for result in results)
