@@ -29,7 +29,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError
 from dcomc.text_parser import TextParser
-from dcomc.verification import invalid_operation, verifier_message
+from dcomc.verification import MALFORMED, invalid_operation, verifier_message
 
 
 class _ResourceNames(OpAsmDialectInterface):
@@ -142,7 +142,7 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
     """
     try:
         module.verify()
-    except VerifyException as error:
+    except (VerifyException, *MALFORMED) as error:
         op, message = invalid_operation(module) or (None, verifier_message(error))
         origin = "?" if op is None else describe_location(op.location)
         if op is None or place is None:

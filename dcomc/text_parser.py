@@ -12,7 +12,7 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import ParseError, VerifyException
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.verification import verifier_message
+from dcomc.verification import MALFORMED, verifier_message
 
 _UNREGISTERED = re.compile(r"(?:Operation (?P<op>\S+)|'(?P<type>\S+)') is not registered")
 
@@ -41,6 +41,8 @@ class TextParser(Parser):
         except VerifyException as error:  # of a type in an alias, outside any operation
             last = len(self._text[: self.pos].rstrip()) - 1
             raise DcomError(verifier_message(error), place=self._place(max(last, 0))) from error
+        except MALFORMED as error:
+            raise DcomError(f"the text is malformed: {verifier_message(error)}", place=self._place(self.pos)) from error
         except RecursionError:
             raise DcomError("the text is nested too deeply", place=self._place(self.pos)) from None
 
@@ -57,6 +59,8 @@ class TextParser(Parser):
             op = super().parse_operation()
         except VerifyException as error:
             self.raise_error(verifier_message(error), start)
+        except MALFORMED as error:
+            self.raise_error(f"the operation is malformed: {verifier_message(error)}", start)
         self._starts[op] = start
         if not self._located:
             op.location = self._location(start)

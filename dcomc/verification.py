@@ -6,6 +6,9 @@ from xdsl.utils.exceptions import VerifyException
 
 Print = tuple[object, ...]
 
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+"""What xDSL raises, in place of an error of its own, for text or operations that it did not expect to be so wrong."""
+
 
 class Verifier:
     """Verifies after each pass what that pass has changed: functions and kernels that are as they were are left out.
@@ -48,6 +51,8 @@ def invalid_operation(module: ModuleOp) -> tuple[Operation, str] | None:
             op.verify(verify_nested_ops=False)
         except VerifyException as error:
             return op, verifier_message(error)
+        except MALFORMED as error:
+            return op, f"{op.name} is malformed: {verifier_message(error)}"
     return None
 
 
