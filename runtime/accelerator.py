@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
+from runtime.access import check_access
 from runtime.banks import unpack
 from runtime.encoding import Word
 from runtime.engines import in_order, load
@@ -54,8 +55,8 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
         return decisions[-1]
 
     try:
-        for issue in _stream(kernel.words).issues(leaves):
-            loaded.engine.execute(issue)
+        for issue in _stream(kernel.words, machine, layout.bank_bytes).issues(leaves):
+            loaded.engine.carry_out(issue)
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
     while decisions and not decisions[-1]:
@@ -71,9 +72,9 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
 
 
 @lru_cache(maxsize=16)
-def _stream(words: tuple[Word, ...]) -> Stream:
-    """The stream of a kernel, the same for all its prompts."""
-    return Stream(words)
+def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int) -> Stream:
+    """The stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
+    return Stream(words, partial(check_access, machine=machine, bank_bytes=bank_bytes))
 
 
 @lru_cache(maxsize=1024)

@@ -47,7 +47,11 @@ class Engine(Protocol):
     """What carries out instructions."""
 
     def execute(self, issue: Issue) -> None:
-        """Carry out one instruction; raises `MachineFault`."""
+        """Check and carry out one instruction; raises `MachineFault`."""
+        ...
+
+    def carry_out(self, issue: Issue) -> None:
+        """Carry out one instruction that `check_access` has passed."""
         ...
 
     def leaves(self, issue: Issue) -> bool:

@@ -75,6 +75,10 @@ class FastEngine:
             MachineFault: memory that the instruction may not touch.
         """
         check_access(issue, self.machine, 2 * len(self.banks))
+        self.carry_out(issue)
+
+    def carry_out(self, issue: Issue) -> None:
+        """Carry out one instruction that has been checked."""
         meaning = _MEANINGS.get(issue.mnemonic)
         if meaning is not None:
             if issue.mnemonic not in _PREPARE_THEMSELVES:

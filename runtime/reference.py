@@ -62,6 +62,10 @@ class ReferenceEngine:
             MachineFault: memory that the instruction may not touch.
         """
         check_access(issue, self.machine, self.banks.shape[1])
+        self.carry_out(issue)
+
+    def carry_out(self, issue: Issue) -> None:
+        """Carry out one instruction that has been checked."""
         meaning = _MEANINGS.get(issue.mnemonic)
         if meaning is not None:
             with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine

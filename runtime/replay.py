@@ -5,7 +5,7 @@ the exits before were decided alike.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from runtime.encoding import Word
 from runtime.sequencer import Decide, Issue, sequence
@@ -17,16 +17,21 @@ Decisions = tuple[bool, ...]
 
 
 class Stream:
-    """The words of a stream that begins at base address 0; may be read by several threads at a time."""
+    """The words of a stream that begins at base address 0; may be read by several threads at a time.
 
-    def __init__(self, words: Sequence[Word]) -> None:
+    Args:
+        check: called with each instruction before it is passed on for the first time; raises what is wrong with it.
+    """
+
+    def __init__(self, words: Sequence[Word], check: Callable[[Issue], None]) -> None:
         self._words = words
+        self._check = check
         self._segments: dict[Decisions, tuple[Issue, ...]] = {}
         """From after the exits that were decided so to the next exit or `halt`."""
         self._size = 0
 
     def issues(self, leaves: Decide) -> Iterator[Issue]:
-        """What `sequence` gives of the words, and its faults."""
+        """What `sequence` gives of the words, checked; its faults and those of the check come where they belong."""
         path: Decisions = ()
         unread: Iterator[Issue] | None = None
         answers: deque[bool] = deque()
@@ -57,13 +62,14 @@ class Stream:
         """Pass on the instructions up to the next exit or `halt`, which is the result; keep them if they are few."""
         segment: list[Issue] = []
         room = REMEMBERED - self._size
-        issue = next(issues)
-        while issue.mnemonic not in ("exit.ngt", "halt"):
+        while True:
+            issue = next(issues)
+            self._check(issue)
+            yield issue
+            if issue.mnemonic in ("exit.ngt", "halt"):
+                break
             if len(segment) < room:
                 segment.append(issue)
-            yield issue
-            issue = next(issues)
-        yield issue
         if len(segment) < room:
             self._segments[path] = (*segment, issue)
             self._size += len(segment) + 1

@@ -20,6 +20,10 @@ def decided(seed: int) -> Decide:
     return lambda _: random.random() < 0.3
 
 
+def accept(_: Issue) -> None:
+    """Find nothing wrong."""
+
+
 def listed(program: list[Word], seed: int, stream: Stream | None = None) -> list[tuple[int, str]]:
     """Place and operands of each instruction, by the sequencer or by a stream, for some decisions."""
     leaves = decided(seed)
@@ -35,7 +39,7 @@ def test_random_programs(seed: int, remembered: int) -> None:
     program = ProgramWriter(random, machine, 2 * machine.cluster.buffer_bytes).write()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay, "REMEMBERED", remembered)
-        stream = Stream(program)
+        stream = Stream(program, accept)
         for decisions in (0, 1, 0, 2, 1, 3, 0):
             assert listed(program, decisions, stream) == listed(program, decisions)
 
@@ -44,7 +48,7 @@ LOOP = words("loop 9, 4", "s.li s1, 0.5", "addi r5, r5, 4", "exit.ngt s1, s2, 5"
 
 
 def test_the_second_time_nothing_is_sequenced(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Stream(LOOP)
+    stream = Stream(LOOP, accept)
     wanted = listed(LOOP, 0, stream)
 
     def fail(*_: object) -> None:
@@ -56,7 +60,7 @@ def test_the_second_time_nothing_is_sequenced(monkeypatch: pytest.MonkeyPatch) -
 
 def test_instructions_come_before_the_exits_are_decided() -> None:
     """Each decision is asked for after all instructions before it were passed on, however the stream is read."""
-    stream = Stream(LOOP)
+    stream = Stream(LOOP, accept)
     for _ in range(2):
         seen: list[Issue] = []
 
@@ -70,10 +74,33 @@ def test_instructions_come_before_the_exits_are_decided() -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_faults_come_after_the_instructions_before_them(times: int) -> None:
-    stream = Stream(words("li r3, 1", "exit.ngt s1, s1, 3", "li r4, 1"))
+    stream = Stream(words("li r3, 1", "exit.ngt s1, s1, 3", "li r4, 1"), accept)
     for _ in range(times):
         seen: list[int] = []
         with pytest.raises(MachineFault, match="runs past its last instruction"):
             for issue in stream.issues(lambda _: False):
                 seen.append(issue.index)
         assert seen == [0, 1, 2]
+
+
+def test_each_instruction_is_checked_once_and_before_it_is_passed_on() -> None:
+    checked: list[Issue] = []
+    stream = Stream(LOOP, checked.append)
+    for _ in range(2):
+        for issue in stream.issues(lambda _: False):
+            assert any(issue is other for other in checked)
+    assert [issue.index for issue in checked] == [issue.index for issue in sequence(LOOP, 0, lambda _: False)]
+
+
+def test_a_fault_of_the_check_comes_each_time() -> None:
+    def refuse(issue: Issue) -> None:
+        if issue.index == 2:
+            raise MachineFault("refused")
+
+    stream = Stream(LOOP, refuse)
+    for _ in range(2):
+        seen: list[int] = []
+        with pytest.raises(MachineFault, match="refused"):
+            for issue in stream.issues(lambda _: False):
+                seen.append(issue.index)
+        assert seen == [0, 1]
