@@ -25,6 +25,10 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 BLOCK = 16
 """Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""
 _LANES = 16
+_LINE = 32
+"""Words of a cache line."""
+_AHEAD = 4
+"""Tiles between the one that is read and the one that is fetched from memory: measured."""
 _NAN_HALF, _NAN_SINGLE = 0x7E00, 0x7FC00000
 _I64, _I32, _I16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
@@ -197,6 +201,23 @@ def copy_spread(
     return types.void(source, types.int64, types.int64, target, types.int64, types.int64), code
 
 
+@intrinsic
+def prefetch(typing: Object, words: Object, start: Object, count: Object) -> Object:
+    """Ask for `count` words of a one-dimensional array, from `start` on, which may lie beyond it."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        words, start, count = args
+        first = builder.gep(context.make_array(signature.args[0])(context, builder, words).data, [start])
+        numbers = [_I32(0), _I32(3), _I32(1)]  # to read, soon and often, data
+        kind = ir.FunctionType(ir.VoidType(), [first.type, *(number.type for number in numbers)])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [first.type], kind)
+        with for_range(builder, builder.udiv(count, _I64(_LINE))) as loop:
+            builder.call(function, [builder.gep(first, [builder.mul(loop.index, _I64(_LINE))]), *numbers])
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64), code
+
+
 @compiled
 def aligned(count: int) -> Single:
     """So many float32 with anything in them, at the beginning of a cache line, which vectors then do not straddle."""
@@ -244,7 +265,9 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
                             if accumulate
                             else np.float32(0)
                         )
+                size = mac_rows * mac_cols * a_word
                 for j in range(tile_cols):
+                    prefetch(a, word + _AHEAD * size, size)
                     for p in range(mac_rows):
                         first = j * mac_cols * cols
                         add_trees(a, word, a_word, 0, vector, first, total, p * cols, cols, mac_cols, 1)
@@ -290,12 +313,14 @@ def matvec_column(mac_rows: int, together: int) -> Callable[..., None]:
                 for e in range(mac_rows):
                     for c in range(cols):
                         vector[e * cols + c] = load_half(words, x + i * mac_rows + e, r * cols + c)
+                size = mac_rows * mac_cols * a_word
                 for j in range(tile_cols):
+                    prefetch(a, word + _AHEAD * size, size)
                     for q in range(0, mac_cols, together):
                         start, place = word + q * a_word, (j * mac_cols + q) * cols
                         step = mac_cols * a_word
                         add_trees(a, start, step, a_word, vector, 0, total, place, cols, mac_rows, together)
-                    word += mac_rows * mac_cols * a_word
+                    word += size
             for e in range(width):
                 for c in range(cols):
                     store_single(words, y + 2 * e, r * cols + c, total[e * cols + c])
