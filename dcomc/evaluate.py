@@ -1,5 +1,6 @@
 """Quality of a language model on text: perplexity, and agreement with the dense model, window by window."""
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -150,21 +151,26 @@ def torch_weights(module: "torch.nn.Module") -> dict[str, Array]:
     return {name: cast(Array, value.numpy()) for name, value in module.state_dict().items()}
 
 
-def dense_forward(module: "torch.nn.Module", progress: Callable[[int], None] | None = None) -> Forward:
-    """The dense reference: a transformers causal language model on the CPU.
+def dense_forward(
+    module: "torch.nn.Module", device: str = "cpu", progress: Callable[[int], None] | None = None
+) -> Forward:
+    """The dense reference: a transformers causal language model.
 
     Padding needs no mask: it is on the right, and attention is causal.
 
     Args:
-        module: the model; where it keeps its decoder layers in a list, each may be followed.
+        module: the model, on the CPU; where it keeps its decoder layers in a list, each may be followed.
+        device: where to compute; a copy of the model goes there.
         progress: called with the layer's number after each decoder layer.
     """
     import torch
 
+    placed = module if device == "cpu" else copy.deepcopy(module).to(device)
+
     def forward(window: Window) -> Array:
-        with torch.inference_mode(), _followed(module, progress):
-            output = cast(_Output, module(torch.from_numpy(window.tokens), use_cache=False))
-            return output.logits.float().numpy()
+        with torch.inference_mode(), _followed(placed, progress):
+            output = cast(_Output, placed(torch.from_numpy(window.tokens).to(device), use_cache=False))
+            return output.logits.float().cpu().numpy()
 
     return forward
 

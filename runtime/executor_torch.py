@@ -1,5 +1,6 @@
 """The executor's torch back end: whole-array operations on the CPU or a GPU, with the library's fused attention."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -135,7 +136,7 @@ class TorchArrays:
         """
         try:
             self.device = torch.device(device)
-            torch.empty(1, device=self.device)
+            torch.ones(1, device=self.device).cpu()
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise DcomError(f"torch cannot compute on '{device}': {reason}", hint="cpu works everywhere") from error
@@ -147,11 +148,14 @@ class TorchArrays:
         array: Array = np.asarray(x)
         if array.ndim and array.size and not any(array.strides):
             return self.from_numpy(array.flat[0]).expand(array.shape)
-        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        if any(stride < 0 for stride in array.strides):
             array = array.copy()
-        if array.dtype == _BFLOAT16:
-            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(self.device)
-        return torch.from_numpy(array).to(self.device)
+        half = array.dtype == _BFLOAT16
+        with warnings.catch_warnings():
+            # A mapped file may not be written, and no value of the executor ever is.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+            tensor = torch.from_numpy(array.view(np.int16) if half else array)
+        return (tensor.view(torch.bfloat16) if half else tensor).to(self.device)
 
     def to_numpy(self, x: Value) -> Value:
         if not isinstance(x, Tensor):

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dialects.dcom import DecomposeOp
     from runtime.engines import Plan
     from runtime.executor import Executor
+    from runtime.executor_arrays import Arrays
     from runtime.executor_dcom import Decompose
     from runtime.lanczos import Factored
     from runtime.program import Program
@@ -57,6 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_arguments(parser)
     parser.add_argument(
+        "--backend",
+        choices=("numpy", "torch"),
+        default="torch",
+        help="the library that runs all but the simulated decompositions (default: torch)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="where torch computes, such as cuda:0 (default: cpu)"
+    )
+    parser.add_argument(
         "--no-controls", action="store_true", help=f"do not run the controls: {'; '.join(CONTROLS.values())}"
     )
 
@@ -69,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.model import resolve_model
     from dcomc.progress import EvaluationProgress
     from runtime.engines import PATIENCE_SECONDS
+    from runtime.executor_arrays import make_arrays
 
     if args.max_tokens is not None and args.max_tokens < 2:
         raise DcomError(f"--max-tokens {args.max_tokens} is too few", hint="it goes from 2 upwards")
@@ -83,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.save_activations and not described.layers:
         raise DcomError("no layer is decomposed, so no activation can be saved", hint="leave out --save-activations")
     model = resolve_model(args.model).with_weights()
+    arrays = make_arrays(args.backend, args.device)
     print(f"loading {model.name}", file=sys.stderr)
     windows = split_windows(model.tokenizer().encode(text)[: args.max_tokens], described.batch, described.seq_len)
     dense = model.torch_model("f32")
@@ -90,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
     check_weights(module, weights)
 
     chosen = _plan(program, args, len(windows))
-    recorder = Recorder(_decompose_with(program, chosen))
+    recorder = Recorder(_decompose_with(program, chosen, arrays))
     progress = EvaluationProgress(described.calls)
     layers = () if args.no_controls else described.layers
-    models = build_models(module, weights, recorder.decompose, layers, progress.layer)
+    models = build_models(module, weights, arrays, recorder.decompose, layers, progress.layer)
     if args.decompose_with == "float32":
         models.pop("float32", None)  # the program itself
     print(_headline(model.name, windows, described, args.decompose_with), file=sys.stderr)
@@ -103,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{what}; give {SHORT} or more", file=sys.stderr)
     if chosen and chosen.seconds > PATIENCE_SECONDS:
         print(f"simulation: {chosen}", file=sys.stderr)
-    evaluation = Evaluation(dense_forward(dense, progress.layer), models)
+    evaluation = Evaluation(dense_forward(dense, args.device, progress.layer), models)
     progress.follow(evaluation, windows)
     controls = {name: evaluation.scores.get(name, evaluation.scores[PROGRAM]) for name in CONTROLS if layers}
     if args.save_activations:
@@ -114,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
             "program": _program_document(args.program, program, described),
             "decompose_with": args.decompose_with,
             "engine": chosen.engine if chosen else None,
+            "backend": {"library": args.backend, "device": args.device},
             "windows": len(windows),
             **result_document(evaluation, controls),
         }
@@ -200,6 +214,7 @@ class Recorder:
 def build_models(
     module: "ModuleOp",
     weights: Mapping[str, "Array"],
+    arrays: "Arrays",
     decompose: "Decompose",
     control_layers: tuple[int, ...],
     progress: Callable[[int], None] | None = None,
@@ -208,11 +223,12 @@ def build_models(
     from runtime.executor import Executor
     from runtime.executor_dcom import zero_decompose
 
-    executors = {PROGRAM: Executor(module, weights, decompose=decompose, progress=progress)}
+    make = partial(Executor, module, weights, arrays=arrays, progress=progress)
+    executors = {PROGRAM: make(decompose=decompose)}
     if control_layers:
-        executors["float32"] = Executor(module, weights, progress=progress)
-        executors["skip_layers"] = Executor(module, weights, skip_layers=control_layers, progress=progress)
-        executors["rank_0"] = Executor(module, weights, decompose=zero_decompose, progress=progress)
+        executors["float32"] = make()
+        executors["skip_layers"] = make(skip_layers=control_layers)
+        executors["rank_0"] = make(decompose=zero_decompose)
     return {name: _forward(executor) for name, executor in executors.items()}
 
 
@@ -236,11 +252,11 @@ def _plan(program: "Program", args: argparse.Namespace, windows: int) -> "Plan |
     return plan(args.engine, work, program.machine, threads=args.threads, memory_limit=args.memory_limit)
 
 
-def _decompose_with(program: "Program", chosen: "Plan | None") -> "Decompose":
+def _decompose_with(program: "Program", chosen: "Plan | None", arrays: "Arrays") -> "Decompose":
     if chosen is None:
         from runtime.executor_dcom import host_decompose
 
-        return host_decompose
+        return partial(host_decompose, by=arrays.lanczos)
     from runtime.accelerator import Accelerator
 
     accelerator = Accelerator(program, chosen.engine, chosen.threads)

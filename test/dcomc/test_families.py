@@ -22,6 +22,7 @@ from dcomc.tracer.capture import capture
 from dcomc.tracer.program import build_module
 from passes import make_passes
 from runtime.executor import Executor
+from runtime.executor_arrays import make_arrays
 
 FAMILIES = LLAMA_FAMILY | RELATIVES
 # These have every mechanism among them: those for IREE, which takes three seconds for each, and those for the executor.
@@ -63,9 +64,10 @@ def chosen(quick: tuple[str, ...]) -> list[Any]:
     return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("family", chosen(QUICK_HERE))
-def test_the_executor_equals_transformers(family: str) -> None:
-    check(family, Executor(parsed(family), reference(family)[0]).run("main", IDS)[0])
+def test_the_executor_equals_transformers(family: str, backend: str) -> None:
+    check(family, Executor(parsed(family), reference(family)[0], arrays=make_arrays(backend)).run("main", IDS)[0])
 
 
 @pytest.mark.parametrize("family", chosen(QUICK))
@@ -73,16 +75,18 @@ def test_iree_equals_transformers(family: str) -> None:
     check(family, run(traced(family), reference(family)[0], IDS))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("family", ["llama3", "qwen3", "olmo2", "gemma2"])
-def test_half_precision_is_as_near_as_that_of_transformers(family: str, dtype: str) -> None:
+def test_half_precision_is_as_near_as_that_of_transformers(family: str, dtype: str, backend: str) -> None:
     element, torch_type, rounding = HALVES[dtype]
     model = random_model(FAMILIES[family]).to(torch_type)
     with torch.no_grad():
         theirs = model(torch.from_numpy(IDS), use_cache=False).logits.float().numpy()
     exact = logits(model.float(), IDS)
     weights = {name: value.numpy().astype(element) for name, value in model.state_dict().items()}
-    (result,) = Executor(parse_module(traced(family, dtype), "test"), weights).run("main", IDS)
+    module = parse_module(traced(family, dtype), "test")
+    (result,) = Executor(module, weights, arrays=make_arrays(backend)).run("main", IDS)
     assert result.dtype == element
     error = np.abs(result.astype(np.float32) - exact).mean()
     # Their own error of rounding, and some: the sums differ in order. An f32 result would be far nearer.

@@ -130,12 +130,24 @@ def test_decomposed_by_simulated_instructions(
 def test_on_the_host_at_full_rank_the_program_is_nearly_dense(
     model: Path, compiled: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Sixteen tokens have rank 16; a breakdown tolerance of 2^-10 and float32 leave a small error."""
+    """Sixteen tokens have rank 16; the last of sixteen steps in float32 is mostly rounding, by any library."""
     program = compiled("--decompose-layers=1,2", "--rank=16", "--iterations=16")
     result = run(program, model, tmp_path, words(32), "--decompose-with", "float32")
     assert result["controls"]["float32"]["perplexity"] == result["perplexity"]
-    assert result["ratio"] == pytest.approx(1, abs=1e-2)
-    assert abs(result["controls"]["skip_layers"]["ratio"] - 1) > 0.05
+    assert result["ratio"] == pytest.approx(1, abs=5e-2)
+    assert abs(result["controls"]["skip_layers"]["ratio"] - 1) > 0.2
+
+
+def test_back_ends_agree(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    program = compiled("--decompose-layers=1,2", "--sites=qkv,down", "--rank=4", "--iterations=6")
+    by: dict[str, Any] = {}
+    for backend in ("numpy", "torch"):
+        options = ("--decompose-with", "float32", "--backend", backend)
+        by[backend] = run(program, model, tmp_path, words(39), *options)
+        assert by[backend]["backend"] == {"library": backend, "device": "cpu"}
+    values = [(result, *result["controls"].values()) for result in by.values()]
+    for first, second in zip(*values, strict=True):
+        assert first["perplexity"] == pytest.approx(second["perplexity"], rel=1e-4)
 
 
 def test_a_prompt_without_controls(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
@@ -173,6 +185,13 @@ def test_mistakes_in_the_text(
     assert "the prompt is empty" in failure(capsys, *known, "--prompt", "")
     assert "--max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
     assert "one of the arguments --text --prompt is required" in failure(capsys, *known)
+
+
+def test_mistakes_in_the_device(model: Path, compiled: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    known = (compiled(), "--model", model, "--prompt", "w1 w2")
+    for device in ("gpu", "meta", "cuda:99"):
+        assert f"torch cannot compute on '{device}'" in failure(capsys, *known, "--device", device)
+    assert "NumPy does not run on 'cuda'" in failure(capsys, *known, "--backend", "numpy", "--device", "cuda")
 
 
 def test_mistakes_in_the_files(

@@ -1,0 +1,42 @@
+"""The decomposition in torch against its definition in NumPy."""
+
+import numpy as np
+import pytest
+
+from runtime import lanczos, lanczos_torch
+
+
+def blocks(count: int, rows: int, cols: int) -> np.ndarray:
+    """Blocks one after another, with singular values that fall by a tenth each."""
+    random = np.random.default_rng(rows + cols)
+    terms = min(rows, cols)
+    left = np.linalg.qr(random.standard_normal((count, rows, terms)))[0]
+    right = np.linalg.qr(random.standard_normal((count, cols, terms)))[0]
+    return (left * 0.9 ** np.arange(terms) @ right.swapaxes(1, 2)).astype(np.float32).reshape(count * rows, cols)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(24, 40), (40, 24), (9, 9)])
+@pytest.mark.parametrize(("rank", "iterations"), [(1, 1), (4, 4), (4, 8)])
+def test_factors_are_those_of_the_definition(rows: int, cols: int, rank: int, iterations: int) -> None:
+    x = blocks(3, rows, cols)
+    options = {"seed": 7, "reorthogonalisation": 1}
+    expected = lanczos.decompose(x, 3, rank, iterations, **options)
+    factors = lanczos_torch.decompose(x, 3, rank, iterations, **options)
+    for part in ("u", "core", "v"):
+        found, wanted = getattr(factors, part), getattr(expected, part)
+        assert (found.shape, found.dtype) == (wanted.shape, np.float32)
+    np.testing.assert_allclose(factors.reconstruct(), expected.reconstruct(), atol=1e-4)
+    np.testing.assert_allclose(np.abs(factors.core), np.abs(expected.core), atol=1e-4)
+
+
+def test_each_block_breaks_down_by_itself() -> None:
+    """Blocks of rank 3, of rank 0, of full rank, and of rank 6 among 4 kept."""
+    random = np.random.default_rng(0)
+    products = [random.standard_normal((16, rank)) @ random.standard_normal((rank, 20)) for rank in (3, 0, 16, 6)]
+    x = np.concatenate(products).astype(np.float32)
+    expected = lanczos.decompose(x, 4, 4, 9)
+    factors = lanczos_torch.decompose(x, 4, 4, 9)
+    np.testing.assert_allclose(factors.reconstruct(), expected.reconstruct(), atol=1e-3)
+    assert not factors.u[0][:, 3:].any() and factors.u[0][:, :3].any()
+    assert not any(part[1].any() for part in (factors.u, factors.core, factors.v))
+    assert np.abs(factors.reconstruct()[:16] - products[0]).max() < 1e-3
