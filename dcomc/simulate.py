@@ -220,7 +220,7 @@ def simulate(
 
 def _measure(rank: int | None, x: Array, result: PromptResult) -> _PromptError:
     """How far the factors of one prompt, truncated to `rank`, are from it; nothing where that is None."""
-    steps = len(result.factors.alpha)
+    steps = result.factors.steps
     if rank is None:
         return _PromptError(steps, result.timing, 0.0, 0.0, 0.0)
     exact = x.astype(np.float64)

@@ -53,12 +53,14 @@ class Problem:
     iterations: int
     reorthogonalisation: int
     seed: int
+    energy: float | None = None
 
     @property
     def name(self) -> str:
         return (
             f"dcom.lanczos_{self.rows}x{self.cols}_rank{self.rank}_iterations{self.iterations}"
             f"_reorthogonalisation{self.reorthogonalisation}_seed{self.seed}"
+            + (f"_energy{self.energy!r}" if self.energy is not None else "")
         )
 
     def function_type(self) -> FunctionType:
@@ -75,7 +77,12 @@ def lanczos_function(problem: Problem, location: LocationAttr) -> FuncOp:
     block = Block(arg_types=type_.inputs)
     block.args[0].name_hint = "a"
     with building(InsertPoint.at_end(block), location):
-        ReturnOp(*_truncate(*_bidiagonalise(block.args[0], problem), problem.rank))
+        a = block.args[0]
+        us, core, vs, done = _bidiagonalise(a, problem)
+        if problem.energy is None:
+            ReturnOp(*_truncate(us, core, vs, done, problem.rank))
+        else:
+            ReturnOp(*_keep_energy(a, us, core, vs, problem.rank, problem.energy))
     function = FuncOp(problem.name, type_, Region(block), visibility="private")
     function.location = location
     block.args[0].location = location
@@ -129,20 +136,20 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
         y = orthogonalise(contract("sh,h->s", a, v), us)
         alpha = norm(y)
 
-        def grow(x: SSAValue, first: SSAValue, top: SSAValue, on: SSAValue, at: SSAValue) -> SSAValue:
-            later = select(compare(at, "sgt", constant(0, i64)), first, top)
-            return select(on, arith.MaximumfOp(arith.MaximumfOp(top, x), later).result, top)
+        def grow(x: SSAValue, top: SSAValue, on: SSAValue) -> SSAValue:
+            return select(on, arith.MaximumfOp(top, x).result, top)
 
-        top = structured(",,,,->", [alpha, beta, largest, begun, j], f32, grow)
+        top = structured(",,->", [alpha, largest, begun], f32, grow)
         valid = structured(",,->", [alpha, top, begun], i1, lambda x, most, on: both(grows(x, most), on))
         u = divided(y, alpha, valid)
+        kept = structured(",->", [alpha, valid], f32, lambda x, on: select(on, x, constant(0, f32)))
         count = structured(
-            ",->", [done, valid], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
+            ",->", [done, begun], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
         )
         return (
             write_slice(u, us, index),
-            structured("pq,,,,->pq", [core, alpha, beta, valid, j], f32, entry),
-            write_slice(structured("h,->h", [v, valid], f32, lambda x, on: select(on, x, constant(0, f32))), vs, index),
+            structured("pq,,,,->pq", [core, kept, beta, begun, j], f32, entry),
+            write_slice(v, vs, index),
             u,
             top,
             count,
@@ -191,6 +198,33 @@ def _truncate(us: SSAValue, core: SSAValue, vs: SSAValue, done: SSAValue, rank: 
         contract("ri,is->sr", left, us),
         structured("rq,r,->rq", [projected, values, done], f32, core_entry),
         contract("ri,ih->rh", right, vs),
+    )
+
+
+def _keep_energy(
+    a: SSAValue, us: SSAValue, core: SSAValue, vs: SSAValue, rank: int, energy: float
+) -> Sequence[SSAValue]:
+    """U, core and V of the SVD, zero past the singular values that hold a share of the energy of `a`."""
+    left, values, right = _singular_vectors(core, rank)
+    total = structured("sh->", [a], f32, lambda x, sum_: multiply_add(x, x, sum_), initial=0)
+
+    def earlier(value: SSAValue, sum_: SSAValue) -> SSAValue:
+        before = compare(loop_index(1), "slt", loop_index(0))
+        return add(sum_, select(before, multiply(value, value), constant(0, f32)))
+
+    sums = structured("q->r", [values], f32, earlier, initial=0, sizes={"r": rank})
+
+    def keep(before: SSAValue, all_: SSAValue) -> SSAValue:
+        needed = compare(before, "olt", multiply(constant(energy, f32), all_))
+        return select(needed, constant(1, f32), constant(0, f32))
+
+    kept = structured("r,->r", [sums, total], f32, keep)
+    return (
+        structured("sr,r->sr", [contract("ri,is->sr", left, us), kept], f32, multiply),
+        structured(
+            "r,r->rq", [values, kept], f32, lambda x, on: multiply(_identity(), multiply(x, on)), sizes={"q": rank}
+        ),
+        structured("rh,r->rh", [contract("ri,ih->rh", right, vs), kept], f32, multiply),
     )
 
 

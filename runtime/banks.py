@@ -93,7 +93,7 @@ def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
 
     alpha = values(0, layout.alpha_offset, k, np.float32)
     beta = values(0, layout.alpha_offset + alpha.nbytes, k, np.float32)
-    steps = int(np.count_nonzero(alpha))
+    steps = int(np.count_nonzero(beta))  # where alpha broke down, the last v and its beta are there without a u
     u = [
         values(0, layout.u_offset + row * layout.u_stride, k * layout.slice_rows, np.float16).reshape(k, -1)
         for row in range(filled_rows(layout))

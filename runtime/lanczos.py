@@ -31,13 +31,18 @@ class Bidiagonal:
     """Factors of one matrix, A ~ u @ b @ v with k columns; k is smaller than asked for after a breakdown."""
 
     u: Array
-    """[S, k], orthonormal columns."""
+    """[S, k], orthonormal columns; where alpha broke down, the last is zero, and A v_k-1 = beta_k-1 u_k-2."""
     alpha: Array
     """[k], the diagonal of b."""
     beta: Array
     """[k - 1], its superdiagonal."""
     v: Array
     """[k, H], orthonormal rows."""
+
+    @property
+    def steps(self) -> int:
+        """Complete steps, each with an alpha that is not zero."""
+        return int(np.count_nonzero(self.alpha))
 
     @property
     def core(self) -> Array:
@@ -112,10 +117,11 @@ def bidiagonalise(
             y = y - u[:, :j] @ (y @ u[:, :j])
         alpha[j] = np.linalg.norm(y)
         largest = max(largest, alpha[j])
+        steps = j + 1
         if alpha[j] <= tolerance * largest:
+            alpha[j] = 0  # v[j] stays: its share of A lies in the u before it
             break
         u[:, j] = y / alpha[j]
-        steps = j + 1
     return Bidiagonal(u[:, :steps], alpha[:steps], beta[1:steps], v[:steps])
 
 
@@ -156,6 +162,27 @@ def decompose(
         for a in prompts
     ]
     return Factored(*(np.stack(parts) for parts in zip(*factors, strict=True)))
+
+
+def keep_energy(factors: Factored, x: Array, energy: float) -> Factored:
+    """The factors of the SVD, without the columns past those that hold a share of each block's energy.
+
+    Args:
+        factors: with orthonormal or zero columns of U and rows of V.
+        x: what they approximate, [B*S, H].
+        energy: in (0, 1]: the fewest singular values whose squares come to at least this share of the block's sum of
+            squares are kept, all where they do not reach it.
+    """
+    left, values, right = np.linalg.svd(factors.core)
+    squares = np.square(values)
+    before = np.cumsum(squares, axis=1) - squares
+    total = np.square(x.reshape(len(values), -1), dtype=np.float64).sum(axis=1)
+    kept = before < energy * total[:, None]
+    return Factored(
+        factors.u @ left * kept[:, None],
+        values[:, :, None] * kept[:, None] * np.eye(values.shape[1], dtype=factors.core.dtype),
+        right @ factors.v * kept[:, :, None],
+    )
 
 
 def relative_error(a: Array, u: Array, core: Array, v: Array) -> float:

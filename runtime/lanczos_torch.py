@@ -49,18 +49,18 @@ def _bidiagonalise(
         for _ in range(reorthogonalisation):
             z = z - ((v[:, :j] @ z[:, :, None]).mT @ v[:, :j])[:, 0]
         length = _norms(z)
-        going = going & (length > BREAKDOWN_TOLERANCE * largest)
-        direction = torch.where(going[:, None], z / length[:, None], 0)
+        begun = going & (length > BREAKDOWN_TOLERANCE * largest)
+        direction = torch.where(begun[:, None], z / length[:, None], 0)
         y = (a @ direction[:, :, None])[:, :, 0]
         for _ in range(reorthogonalisation):
             y = y - (u[:, :, :j] @ (y[:, None] @ u[:, :, :j]).mT)[:, :, 0]
         height = _norms(y)
         largest = torch.maximum(largest, height)
-        going = going & (height > BREAKDOWN_TOLERANCE * largest)
-        beta[:, j], alpha[:, j] = torch.where(going, length, 0), torch.where(going, height, 0)
-        v[:, j] = torch.where(going[:, None], direction, 0)
+        going = begun & (height > BREAKDOWN_TOLERANCE * largest)
+        beta[:, j], alpha[:, j] = torch.where(begun, length, 0), torch.where(going, height, 0)
+        v[:, j] = direction
         u[:, :, j] = torch.where(going[:, None], y / height[:, None], 0)
-        steps += going
+        steps += begun
     return u, alpha, beta, v, steps
 
 
