@@ -25,10 +25,8 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 BLOCK = 16
 """Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""
 _LANES = 16
-_LINE = 32
-"""Words of a cache line."""
-_AHEAD = 4
-"""Tiles between the one that is read and the one that is fetched from memory: measured."""
+_LINE = 32  # words of a cache line
+_AHEAD = 4  # tiles from the one that is read to the one that is fetched: measured
 _NAN_HALF, _NAN_SINGLE = 0x7E00, 0x7FC00000
 _I64, _I32, _I16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
@@ -179,9 +177,8 @@ def add_trees(
             step(loop.index, 1)
         return context.get_dummy_value()
 
-    integer = types.int64
-    arguments = (a, integer, integer, integer, x, integer, total, integer, integer, count, number)
-    return types.void(*arguments), code
+    i64 = types.int64
+    return types.void(a, i64, i64, i64, x, i64, total, i64, i64, count, number), code
 
 
 @intrinsic
@@ -258,13 +255,11 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
                     vector[e * cols + c] = load_half(words, x + e, r * cols + c)
             word = a_start + r * a_row
             for i in range(tile_rows):
+                out = y + 2 * i * mac_rows
                 for p in range(mac_rows):
                     for c in range(cols):
-                        total[p * cols + c] = (
-                            load_single(words, y + 2 * (i * mac_rows + p), r * cols + c)
-                            if accumulate
-                            else np.float32(0)
-                        )
+                        old = load_single(words, out + 2 * p, r * cols + c)
+                        total[p * cols + c] = old if accumulate else np.float32(0)
                 size = mac_rows * mac_cols * a_word
                 for j in range(tile_cols):
                     prefetch(a, word + _AHEAD * size, size)
@@ -274,7 +269,7 @@ def matvec_row(mac_cols: int) -> Callable[..., None]:
                         word += mac_cols * a_word
                 for p in range(mac_rows):
                     for c in range(cols):
-                        store_single(words, y + 2 * (i * mac_rows + p), r * cols + c, total[p * cols + c])
+                        store_single(words, out + 2 * p, r * cols + c, total[p * cols + c])
 
     return kernel
 
