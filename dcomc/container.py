@@ -126,12 +126,17 @@ def program_bytes(program: Program) -> bytes:
         }
     )
     prefix = _PREFIX.pack(FORMAT_VERSION, bytes(32))
-    sections = [elf.Section(NOTE, elf.write_note(OWNER, NOTE_KIND, prefix + note), elf.SHT_NOTE, align=4)]
-    for name, data in contents.items():
-        flags = {TEXT: elf.SHF_ALLOC | elf.SHF_EXECINSTR, RODATA: elf.SHF_ALLOC}.get(name, 0)
-        sections.append(elf.Section(name, data, flags=flags, align=WORD_BYTES))
-    data = elf.write_elf(sections)
+    contents = {NOTE: elf.write_note(OWNER, NOTE_KIND, prefix + note), **contents}
+    data = elf.write_elf([_section(name, data) for name, data in contents.items()])
     return data[:_DIGEST_OFFSET] + _file_digest(data) + data[_DIGEST_OFFSET + 32 :]
+
+
+def _section(name: str, data: bytes) -> elf.Section:
+    """The section of that name as a program has it."""
+    if name == NOTE:
+        return elf.Section(NOTE, data, elf.SHT_NOTE, align=4)
+    flags = {TEXT: elf.SHF_ALLOC | elf.SHF_EXECINSTR, RODATA: elf.SHF_ALLOC}.get(name, 0)
+    return elf.Section(name, data, flags=flags, align=WORD_BYTES)
 
 
 def write_program(program: Program, path: Path) -> None:
@@ -172,6 +177,9 @@ def parse_container(data: bytes, place: str) -> Container:
         raise DcomError(f"the file {error}", hint=_AGAIN, place=place) from error
     try:
         version, note = _check_sums(sections, data)
+        for section in sections:
+            if section != _section(section.name, section.data):
+                raise SectionError(section.name, "has an ELF type, flags or alignment of another kind of section")
         contents = {section.name: section.data for section in sections}
         program = Program(
             machine=_machine(note, place),
