@@ -1,5 +1,6 @@
 """What is watched while passes run: dumps, printed IR, times, and what a crash of a pass leaves behind."""
 
+import gc
 import os
 import shlex
 import sys
@@ -90,6 +91,20 @@ class Instrumentation:
     """Makes the input module anew; needed to reproduce a crash."""
     crash_reproducer: Path | None = None
     """Where to reproduce a crash; a new file beside the dumps, or among the temporary files, unless given."""
+
+
+@contextmanager
+def collection_paused() -> Generator[None]:
+    """Leave Python's garbage collector alone for the block: an IR is all cycles, none of them garbage, and visiting
+    100,000 operations again and again takes as long as most passes do.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Dumps:

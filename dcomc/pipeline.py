@@ -11,7 +11,7 @@ from xdsl.transforms.canonicalize import CanonicalizePass
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, print_after
+from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, collection_paused, print_after
 from dcomc.verification import Verifier
 from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
 from passes.cluster_map import ClusterMapPass
@@ -174,7 +174,7 @@ def run_passes(
     dumps.write(f"{watch.passes_before:02}-input", module)
     verifier = Verifier()
     for index, pass_ in enumerate(passes):
-        with CrashGuard(context, module, passes, index, watch):
+        with CrashGuard(context, module, passes, index, watch), collection_paused():
             with watch.times.measure(pass_.name) as step:
                 pass_.apply(context, module)
             with watch.times.measure_verification():

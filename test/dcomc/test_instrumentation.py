@@ -1,5 +1,6 @@
 """What is watched while passes run: verification, times, printed IR, dumps that go on, and crashes that reproduce."""
 
+import gc
 import re
 import shlex
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from xdsl.utils.exceptions import PassFailedException, VerifyException
 from dcomc.cli import main
 from dcomc.container import read_program
 from dcomc.ir import make_context, parse_module
-from dcomc.pipeline import Decomposition, compile_pipeline, pipeline_text
+from dcomc.pipeline import Decomposition, compile_pipeline, pipeline_text, run_passes
 from dcomc.verification import Verifier
 from dialects.dcom import DecomposeOp
 from passes import PASSES, make_passes
@@ -261,3 +262,19 @@ def test_stages_that_are_none(tiny_ir: Path, capsys: pytest.CaptureFixture[str],
     command = ["compile", str(tiny_ir), "--decompose-layers", "1", "--emit", "isa", "--from-stage", stage]
     assert main(command) == 1
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was_after_a_pipeline(enabled: bool) -> None:
+    context = make_context()
+    module = parse_module(SPLIT, "split", context)
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        run_passes(context, module, make_passes("cse"))
+        assert gc.isenabled() == enabled
+        with pytest.raises(KeyError):
+            run_passes(context, module, [Crash()])
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
