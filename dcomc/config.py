@@ -26,6 +26,8 @@ class SiteOptions:
     """Of the start vector."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
+    energy: float | None = None
+    """The share of a block's energy that is enough, from above 0 to 1; the rank is the most."""
     reuse: bool = False
     """Project on the basis of the layer's first decomposed site, at its rank and block."""
     outliers: float = 0.0

@@ -38,6 +38,8 @@ class Decomposition:
     """A thresholds table, which takes the place of `outlier_percent`."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
+    energy: float | None = None
+    """The share of a block's energy that is enough; the rank is the most."""
     exact_rows: float = 0.0
     """Tokens of each prompt kept exact, in percent."""
     reuse: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
             reorthogonalisation=options.reorthogonalisation,
             seed=options.seed,
             block=options.block,
+            energy=options.energy,
             reuse=options.reuse,
             config=options.config,
         )

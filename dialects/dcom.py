@@ -10,7 +10,7 @@ paper's Eq. 2), and as long as only linear operations follow, the factors take t
 
 from typing import cast
 
-from xdsl.dialects.builtin import I64, IntegerAttr, StringAttr, SymbolRefAttr, TensorType
+from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, TensorType, f32
 from xdsl.ir import Dialect, Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -57,6 +57,9 @@ class DecomposeOp(IRDLOperation):
     after at most R steps) the factors stay U, B, V, with zero columns for missing steps. `runtime/lanczos.py` is the
     definition; `kernel` names the accelerator's program for it, once there is one.
 
+    With `energy` e in (0, 1] the factors are those of the SVD, and only the fewest singular values that hold at least
+    the share e of the block's sum of squares are kept; the columns past them are zero, R being the most there are.
+
     `input` f16 or f32 [B*S, H]; the result has the same shape and element type, at rank R <= k <= min(T, H).
     """
 
@@ -68,6 +71,7 @@ class DecomposeOp(IRDLOperation):
     iterations = prop_def(IntegerAttr[I64])
     reorthogonalisation = prop_def(IntegerAttr[I64])
     seed = prop_def(IntegerAttr[I64])
+    energy = opt_prop_def(FloatAttr[Float32Type])
     kernel = opt_prop_def(SymbolRefAttr)
     factors = result_def(FactoredType)
 
@@ -85,6 +89,7 @@ class DecomposeOp(IRDLOperation):
         iterations: int,
         reorthogonalisation: int = 2,
         seed: int = 0,
+        energy: float | None = None,
         kernel: str | None = None,
     ) -> None:
         super().__init__(
@@ -96,6 +101,7 @@ class DecomposeOp(IRDLOperation):
                 "iterations": i64_attr(iterations),
                 "reorthogonalisation": i64_attr(reorthogonalisation),
                 "seed": i64_attr(seed),
+                "energy": None if energy is None else FloatAttr(energy, f32),
                 "kernel": None if kernel is None else SymbolRefAttr(kernel),
             },
         )
@@ -113,6 +119,8 @@ class DecomposeOp(IRDLOperation):
             raise VerifyException(f"reorthogonalisation {self.reorthogonalisation.value.data} is negative")
         if self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
+        if self.energy is not None and not 0 < self.energy.value.data <= 1:
+            raise VerifyException(f"energy {self.energy.value.data:g} is not above 0 and at most 1")
 
 
 @irdl_op_definition

@@ -37,8 +37,10 @@ class DcomDecomposeActivationsPass(ModulePass):
     and the sides of what is decomposed), `reorthogonalisation` passes (2), `seed` of the start vector (0), and `block`,
     the rows of a prompt that share a basis (all unless given): with block=64, rows 0 to 63 are decomposed by
     themselves, then rows 64 to 127, and so on; the factors are `!dcom.factored<1x512x576, block 64, rank 10, f32>`.
-    The last block of a prompt may be short. Sites in `reuse` (none unless given) have no decomposition of their own:
-    they are projected on the basis of the layer's first other site, at one product instead of 2k:
+    The last block of a prompt may be short. With `energy`, such as 0.95, a block keeps no more columns than hold that
+    share of its energy; the rank is the most that it may have. Sites in `reuse` (none unless given) have no
+    decomposition of their own: they are projected on the basis of the layer's first other site, at one product instead
+    of 2k:
 
         %factors_1 = dcom.project %y on %factors {layer = 10 : i64, site = "gate_up"} : …
 
@@ -54,12 +56,12 @@ class DcomDecomposeActivationsPass(ModulePass):
     reorthogonalisation: int = 2
     seed: int = 0
     block: int | None = None
+    energy: float | None = None
     reuse: tuple[str, ...] = ()
-
     config: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Raises `DcomError` for a layer, site, rank, number of iterations, seed or block out of range."""
+        """Raises `DcomError` for a layer, site, rank, number of iterations, seed, block or energy out of range."""
         sites = check_sites(self.sites)
         reuse = check_reuse(self.reuse, sites)
         layers = Layers.of(op)
@@ -73,6 +75,7 @@ class DcomDecomposeActivationsPass(ModulePass):
             reorthogonalisation=self.reorthogonalisation,
             seed=self.seed,
             block=self.block,
+            energy=self.energy,
         )
         for layer in chosen:
             basis: SSAValue[FactoredType] | None = None
@@ -123,6 +126,8 @@ def _decompose(
         )
     if not 0 <= options.seed < 2**63:
         raise DcomError(f"seed {options.seed} is not between 0 and 2^63 - 1", hint="0 is the default")
+    if options.energy is not None and not 0 < options.energy <= 1:
+        raise DcomError(f"energy {options.energy:g} is not above 0 and at most 1", hint="such as 0.95")
     return DecomposeOp(
         site.input,
         FactoredType.get(batch, tokens, cols, options.rank, site.input.type.element_type, block),
@@ -131,4 +136,5 @@ def _decompose(
         iterations=iterations,
         reorthogonalisation=options.reorthogonalisation,
         seed=options.seed,
+        energy=options.energy,
     ).factors

@@ -132,7 +132,13 @@ class _Legaliser:
         count, rows, cols = op.factors.type.blocks
         rank, element = op.factors.type.rank.data, op.factors.type.element_type
         problem = Problem(
-            rows, cols, rank, op.iterations.value.data, op.reorthogonalisation.value.data, op.seed.value.data
+            rows,
+            cols,
+            rank,
+            op.iterations.value.data,
+            op.reorthogonalisation.value.data,
+            op.seed.value.data,
+            None if op.energy is None else op.energy.value.data,
         )
         self.problems.setdefault(problem, op.location)
         blocks = convert(_split_blocks(op.input, op.factors.type), f32)

@@ -157,13 +157,17 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
     rank = type_.rank.data
     count, rows, cols = type_.blocks
     dtype = element_dtype(op.input.type, op)
+    energy = None if op.energy is None else op.energy.value.data
     shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
 
     def kernel(x: Array) -> tuple[Factored]:
         prompts = _prompts(op, x, type_.dimensions[0], host.valid_rows)
-        factors = host.decompose(op, _in_blocks(prompts, type_).reshape(-1, cols))
+        blocks = _in_blocks(prompts, type_).reshape(-1, cols)
+        factors = host.decompose(op, blocks)
         if (factors.u.shape, factors.core.shape, factors.v.shape) != shapes:
             raise failure(op, f"the decomposition gave factors of shapes {factors.u.shape}, {factors.v.shape}")
+        if energy is not None:
+            factors = lanczos.keep_energy(factors, blocks, energy)
         return (
             Factored(
                 factors.u.astype(dtype, copy=False),

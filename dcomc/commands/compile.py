@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channels kept exact: a percentage, or a thresholds table (default: %(default)s)",
     )
     parser.add_argument(
+        "--energy", type=float, metavar="SHARE", help="stop at this share of a block's energy (default: at the rank)"
+    )
+    parser.add_argument(
         "--exact-rows", type=float, default=0.0, metavar="PERCENT", help="tokens kept exact (default: none)"
     )
     parser.add_argument(
@@ -209,6 +212,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         outlier_percent=percent,
         thresholds=thresholds,
         block=args.block,
+        energy=args.energy,
         exact_rows=args.exact_rows,
         reuse=tuple(filter(None, (site.strip() for site in args.reuse.split(",")))),
         config=args.config,

@@ -1,6 +1,6 @@
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=4}' | filecheck %s
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=4}' --print-debuginfo | filecheck %s --check-prefix=LOC
-// RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 iterations=6 reorthogonalisation=1 seed=9}' | filecheck %s --check-prefix=OPTIONS
+// RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 iterations=6 reorthogonalisation=1 seed=9 energy=0.5}' | filecheck %s --check-prefix=OPTIONS
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=2 sites=qkv percent=1},dcom-decompose-activations{layers=2,0 sites=qkv rank=4}' | filecheck %s --check-prefix=SPLIT
 
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 block=3},dcom-preserve-decomposed' | filecheck %s --check-prefix=BLOCK
@@ -20,7 +20,7 @@
 // LOC: dcom.decompose {{.*}} loc(fused["model.layers.2.self_attn.q_proj"("model.py":7:1), "model.layers.2.self_attn.k_proj"("model.py":8:1), "model.layers.2.self_attn.v_proj"("model.py":9:1)])
 // LOC: dcom.reconstruct {{.*}} loc(fused["model.layers.2.self_attn.q_proj"
 
-// OPTIONS: dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 6 : i64, reorthogonalisation = 1 : i64, seed = 9 : i64} : tensor<16x12xf32> -> !dcom.factored<2x8x12, rank 2, f32>
+// OPTIONS: dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 6 : i64, reorthogonalisation = 1 : i64, seed = 9 : i64, energy = 5.000000e-01 : f32} : tensor<16x12xf32> -> !dcom.factored<2x8x12, rank 2, f32>
 
 // Three rows share a basis; the last block of a prompt has two. Products keep the blocks.
 // BLOCK: %[[F:.*]] = dcom.decompose %x {layer = 2 : i64, site = "qkv", iterations = 3 : i64, {{.*}}} : tensor<16x12xf32> -> !dcom.factored<2x8x12, block 3, rank 2, f32>

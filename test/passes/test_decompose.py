@@ -173,6 +173,7 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
         (f"{DECOMPOSE}{{layers=0 sites=qkv block=0}}", "block 0 is not between 1 and the 8 tokens of a prompt"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv block=9}}", "block 9 is not between 1 and the 8 tokens of a prompt"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 block=3}}", "rank 4 is not between 1 and 3; .* is 3 x 12 a block"),
+        (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 energy=0.0}}", "energy 0 is not above 0 and at most 1"),
         (f"{SPLIT}{{layers=0}}", "give either percent or thresholds"),
         (f"{SPLIT}{{layers=0 rows_percent=101}}", "rows_percent 101 is not between 0 and 100"),
         (f"{SPLIT}{{layers=0 percent=3 thresholds=a}}", "give either percent or thresholds|cannot read a"),

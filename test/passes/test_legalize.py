@@ -30,6 +30,7 @@ class Program:
     seed: int = 0
     capacity: int = 3
     block: int | None = None
+    energy: float | None = None
     threshold: float | None = None
     min_count: int = 1
     element: str = "f32"
@@ -38,6 +39,7 @@ class Program:
         b, s, h, n, e = self.batch, self.rows, self.cols, self.out, self.element
         x, w, y = f"tensor<{b * s}x{h}x{e}>", f"tensor<{h}x{n}x{e}>", f"tensor<{b * s}x{n}x{e}>"
         block = "" if self.block is None else f"block {self.block}, "
+        energy = "" if self.energy is None else f", energy = {self.energy:e} : f32"
         outliers = f"!dcom.outliers<{b}x{s}x{h}, capacity {self.capacity}, {e}>"
         factored, product = (f"!dcom.factored<{b}x{s}x{side}, {block}rank {self.rank}, {e}>" for side in (h, n))
         place = 'layer = 1 : i64, site = "qkv"'
@@ -51,7 +53,7 @@ func.func @main(%x: {x}, %w: {w}) -> ({x}, {x}, {y}, {y}) {{
   %dense, %outliers = dcom.outlier_split %x {{{place}, capacity = {self.capacity} : i64{limit}}}
       : {x} -> {x}, {outliers}
   %f = dcom.decompose %dense {{{place}, iterations = {self.iterations} : i64,
-      reorthogonalisation = {self.reorthogonalisation} : i64, seed = {self.seed} : i64}} : {x} -> {factored}
+      reorthogonalisation = {self.reorthogonalisation} : i64, seed = {self.seed} : i64{energy}}} : {x} -> {factored}
   %a = dcom.reconstruct %f : {factored} -> {x}
   %g = dcom.matmul %f, %w : {factored}, {w} -> {product}
   %y = dcom.reconstruct %g : {product} -> {y}
@@ -105,6 +107,9 @@ def close(a: Array, b: Array, tolerance: float) -> bool:
         pytest.param(Program(seed=40000, reorthogonalisation=1, iterations=4), id="seed"),
         pytest.param(Program(block=8, iterations=8), id="blocks"),
         pytest.param(Program(block=7, iterations=5), id="blocks-and-a-short-one"),
+        pytest.param(Program(energy=0.8), id="energy"),
+        pytest.param(Program(energy=1.0, rank=9), id="energy-that-is-not-reached"),
+        pytest.param(Program(energy=0.5, rank=7, iterations=7, block=8), id="energy-of-blocks"),
         pytest.param(Program(threshold=1.5, min_count=5, capacity=6), id="threshold"),
         pytest.param(Program(threshold=1000.0), id="no-outliers"),
         pytest.param(Program(capacity=20, threshold=0.5, min_count=20), id="every-channel-may-go"),

@@ -174,6 +174,22 @@ def test_a_projection_is_that_on_the_columns_of_u() -> None:
             np.testing.assert_allclose(projected[block], u @ (u.T @ y[block]), atol=1e-5)
 
 
+@pytest.mark.parametrize(("energy", "kept"), [(0.5, 1), (0.72, 1), (0.73, 2), (0.91, 2), (0.93, 3), (1.0, R)])
+def test_an_energy_target_keeps_the_fewest_columns(energy: float, kept: int) -> None:
+    """One, two and three singular values hold 0.721, 0.919 and 0.991 of the energy; there are no outliers."""
+    random = np.random.default_rng(9)
+    sides = [[np.linalg.qr(random.normal(size=(side, R)))[0] for side in (S, H)] for _ in range(B)]
+    prompts = [left * np.sqrt([8.0, 2.2, 0.8, 0.1]) @ right.T for left, right in sides]
+    x = np.concatenate(prompts).astype(np.float32)
+    text = program(options=", threshold = 100.0 : f32, min_count = 1 : i64")
+    text = text.replace("seed = 5 : i64}", f"seed = 5 : i64, energy = {energy} : f32}}")
+    _, y, _ = run(text, x, np.eye(H, N, dtype=np.float32))
+    for b, prompt in enumerate(prompts):
+        u, s, v = np.linalg.svd(prompt)
+        expected = (u[:, :kept] * s[:kept]) @ v[:kept]
+        np.testing.assert_allclose(y[b * S : (b + 1) * S], expected[:, :N], atol=1e-3)
+
+
 def test_padding_of_a_prompt_is_in_its_last_blocks() -> None:
     random = np.random.default_rng(6)
     x, w = random.normal(size=(B * S, H)).astype(np.float32), random.normal(size=(H, N)).astype(np.float32)

@@ -282,3 +282,11 @@ func.func @f(%x: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, block 8, rank 4,
   %g = dcom.project %x on %f {layer = 1 : i64, site = "o"} : tensor<32x48xf32>, !dcom.factored<2x16x64, block 8, rank 4, f32> -> !dcom.factored<2x16x48, rank 4, f32>
   func.return
 }
+
+// -----
+
+// CHECK: error: energy 1.5 is not above 0 and at most 1
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, energy = 1.5 : f32} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
