@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     # NumPy and the dialects take a tenth of a second to import, which `--help` need not wait for.
     from dcomc.activations import is_archive, read_archive, read_array
     from dcomc.container import check_machine, read_program
-    from dcomc.simulate import choose_inputs, errors_of, simulate, work_of
-    from runtime.engines import PATIENCE_SECONDS, Beside, plan
+    from dcomc.simulate import beside_of, choose_inputs, simulate, work_of
+    from runtime.engines import PATIENCE_SECONDS, plan
     from runtime.machine import load_machine
 
     if args.timing_only and args.input:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             memory_limit=args.memory_limit,
             held_bytes=sum(array.nbytes for array in (*arrays, *program.activations.values())),
-            beside=Beside() if args.no_errors else errors_of(program),
+            beside=beside_of(program, made=given is None, errors=not args.no_errors),
         )
         if chosen.seconds > PATIENCE_SECONDS:
             print(chosen, file=sys.stderr, flush=True)
