@@ -2,9 +2,9 @@
 
 Run: python benchmarks/executor.py [--backends torch,numpy] [--tokens N] [--rounds N]
 
-They run by turns, so that what else the machine does meets them all: the ratio is the median of those of the rounds, the
-seconds are the fastest round's. Neither loading nor the executor's compilation of the module, which its first pass does,
-is in the times. The goal: torch at most 1.3 times the time of transformers.
+They run by turns, so that what else the machine does meets them all: the ratio is the median of those of the rounds,
+the seconds are the fastest round's. Neither loading nor the executor's compilation of the module, which its first pass
+does, is in the times. The goal: torch at most 1.3 times the time of transformers.
 """
 
 import argparse

@@ -142,6 +142,19 @@ def test_conversions_and_functions(operation: str, kind: str, value: Any, result
     assert np.asarray(got).dtype == dtype
 
 
+def test_insertion_leaves_alone_what_is_used_again() -> None:
+    """The second is in place in the first's result where nothing else uses that; never in an argument."""
+    text = """
+func.func @main(%x: tensor<4xi32>, %a: tensor<1xi32>) -> (tensor<4xi32>, tensor<4xi32>, tensor<4xi32>) {
+  %1 = tensor.insert_slice %a into %x[0] [1] [1] : tensor<1xi32> into tensor<4xi32>
+  %2 = tensor.insert_slice %a into %1[1] [1] [1] : tensor<1xi32> into tensor<4xi32>
+  %3 = tensor.insert_slice %a into %2[2] [1] [1] : tensor<1xi32> into tensor<4xi32>
+  func.return %x, %1, %3 : tensor<4xi32>, tensor<4xi32>, tensor<4xi32>
+}"""
+    results = run(text, np.zeros(4, np.int32), np.int32([7]))
+    assert [x.tolist() for x in results] == [[0, 0, 0, 0], [7, 0, 0, 0], [7, 7, 7, 0]]
+
+
 def test_tensor_operations() -> None:
     text = """
 func.func @main(%x: tensor<4x6xf32>, %i: index) -> (tensor<2x2xf32>, tensor<6xf32>, tensor<4x6xf32>, tensor<4x6xf32>,

@@ -13,6 +13,7 @@ from dcomc.texts import squad_article
 from dcomc.tracer import trace
 from passes import make_passes
 from runtime.executor import Executor
+from runtime.executor_arrays import make_arrays
 
 DECOMPOSE = "dcom-insert-outlier-split{layers=1,2 percent=3},dcom-decompose-activations{layers=1,2 rank=4 iterations=6}"
 PRESERVE = "dcom-preserve-decomposed"
@@ -100,13 +101,15 @@ def test_preserving_factors_does_not_change_the_result() -> None:
 
 
 @pytest.mark.slow
-def test_smollm2_equals_transformers() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_smollm2_equals_transformers(backend: str) -> None:
     """512 tokens of English through the real weights: largest difference of a logit below 1e-3."""
     import torch
 
     model = resolve_model("smollm2-135m")
     tokens = np.array([model.tokenizer().encode(squad_article(27))[:512]])
-    (logits,) = Executor(trace(model, 512, 1, "f32"), model.weights()).run("main", tokens)
+    arrays = make_arrays(backend)
+    (logits,) = Executor(trace(model, 512, 1, "f32"), model.weights(), arrays=arrays).run("main", tokens)
     module: Any = model.torch_model("f32")
     with torch.no_grad():
         expected = module(torch.from_numpy(tokens), use_cache=False).logits.numpy()
