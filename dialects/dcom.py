@@ -40,6 +40,7 @@ __all__ = [
     "OutliersType",
     "ProjectOp",
     "ReconstructOp",
+    "ScaleOp",
     "TokenMatmulOp",
     "TokenSplitOp",
     "TokensType",
@@ -190,6 +191,40 @@ class MatmulOp(IRDLOperation):
 
 
 @irdl_op_definition
+class ScaleOp(IRDLOperation):
+    """Multiply each row or each channel of a factored activation by a number of its own, and leave it factored.
+
+    With `axis = "rows"` the scales [B*S] go into U, whose columns then are no longer of norm 1; with
+    `axis = "channels"` the scales [N] go into V. The scales are of the activation's element type.
+    """
+
+    name = "dcom.scale"
+
+    input = operand(FactoredType)
+    scales = operand(DENSE)
+    axis = prop_def(StringAttr)
+    result = result_def(FactoredType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input `by` $scales attr-dict `:` type($input) `,` type($scales) `->` type($result)"
+
+    def __init__(self, source: SSAValue[FactoredType], scales: SSAValue, axis: str) -> None:
+        super().__init__(operands=[source, scales], result_types=[source.type], properties={"axis": StringAttr(axis)})
+
+    def verify_(self) -> None:
+        batch, rows, cols = self.input.type.dimensions
+        lengths = {"rows": batch * rows, "channels": cols}
+        if self.axis.data not in lengths:
+            raise VerifyException(f"unknown axis '{self.axis.data}', expected rows or channels")
+        expected = TensorType(self.input.type.element_type, [lengths[self.axis.data]])
+        if self.scales.type != expected:
+            raise VerifyException(f"scales are {self.scales.type}, but the {self.axis.data} need {expected}")
+        if self.result.type != self.input.type:
+            raise VerifyException(f"result type {self.result.type} is not {self.input.type}")
+
+
+@irdl_op_definition
 class ReconstructOp(IRDLOperation):
     """The dense tensor of a factored one, U (core V), multiplied in that order (Eq. 4).
 
@@ -221,6 +256,7 @@ Dcom = Dialect(
         DecomposeOp,
         ProjectOp,
         MatmulOp,
+        ScaleOp,
         ReconstructOp,
     ],
     [FactoredType, OutliersType, TokensType],

@@ -22,6 +22,7 @@ from dialects.dcom import (
     OutliersType,
     ProjectOp,
     ReconstructOp,
+    ScaleOp,
     TokenMatmulOp,
     TokenSplitOp,
     TokensType,
@@ -40,9 +41,11 @@ from passes._build import (
     join_rows,
     loop,
     loop_index,
+    multiply,
     multiply_add,
     read_slice,
     select,
+    shape_of,
     split_rows,
     structured,
     write_slice,
@@ -116,6 +119,8 @@ class _Legaliser:
                 u, core, v = self.factored[op.input]
                 product = convert(contract("brh,hn->brn", v, op.weight), op.input.type.element_type)
                 self.factored[op.result] = _Factors(u, core, product)
+            case ScaleOp():
+                self.factored[op.result] = _scale(op, self.factored[op.input])
             case ReconstructOp():
                 u, core, v = self.factored[op.input]
                 dense = contract("bsr,brn->bsn", u, contract("brq,bqn->brn", core, v))
@@ -171,12 +176,22 @@ def _project(op: ProjectOp, basis: _Factors) -> _Factors:
     return _Factors(basis.u, core, convert(v, element))
 
 
+def _scale(op: ScaleOp, factors: _Factors) -> _Factors:
+    """U with its rows, or V with its columns, multiplied."""
+    element = op.input.type.element_type
+    if op.axis.data == "channels":
+        return factors._replace(v=structured("mrn,n->mrn", [factors.v, op.scales], element, multiply))
+    column = structured("s->so", [op.scales], element, lambda x: x, sizes={"o": 1})
+    product = contract("mtr,mto->mtr", factors.u, _split_blocks(column, op.input.type))
+    return factors._replace(u=convert(product, element))
+
+
 def _split_blocks(value: SSAValue, type_: FactoredType) -> SSAValue:
     """[B*S, N] to [M, T, N], each prompt filled up with zero rows to whole blocks."""
-    batch, rows, cols = type_.dimensions
+    batch, rows, _ = type_.dimensions
     count, block, _ = type_.blocks
     if count * block != batch * rows:
-        whole = filled((batch, count // batch * block, cols), element_of(value), 0)
+        whole = filled((batch, count // batch * block, shape_of(value)[1]), element_of(value), 0)
         value = join_rows(insert_rows(split_rows(value, batch), whole))
     return split_rows(value, count)
 

@@ -225,6 +225,19 @@ def _matmul(op: dcom.MatmulOp, host: DcomHost) -> Kernel:
     return kernel
 
 
+def _scale(op: dcom.ScaleOp, host: DcomHost) -> Kernel:
+    type_ = op.input.type
+    by_rows = op.axis.data == "rows"
+
+    def kernel(f: Factored, scales: Array) -> tuple[Factored]:
+        if not by_rows:
+            return (Factored(f.u, f.core, f.v * scales),)
+        column = scales.reshape(type_.dimensions[0], -1, 1)
+        return (Factored(f.u * _in_blocks(column, type_), f.core, f.v),)
+
+    return kernel
+
+
 def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
 
@@ -269,6 +282,7 @@ BUILDERS: dict[type[Operation], Builder] = {
     dcom.DecomposeOp: cast(Builder, _decompose),
     dcom.ProjectOp: cast(Builder, _project),
     dcom.MatmulOp: cast(Builder, _matmul),
+    dcom.ScaleOp: cast(Builder, _scale),
     dcom.ReconstructOp: cast(Builder, _reconstruct),
 }
 """Every operation of `dcom`."""

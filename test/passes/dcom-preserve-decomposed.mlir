@@ -5,7 +5,7 @@
 // CHECK-LABEL: func.func @shared
 // CHECK-NEXT:    %[[F:.*]] = dcom.decompose
 // CHECK-NEXT:    %[[Q:.*]] = dcom.matmul %[[F]], %wq {dcom.role = "q_proj"} : !dcom.factored<2x8x12, rank 4, f32>, tensor<12x12xf32> -> !dcom.factored<2x8x12, rank 4, f32>
-// CHECK-NEXT:    %[[DQ:.*]] = dcom.reconstruct %[[Q]] : !dcom.factored<2x8x12, rank 4, f32> -> tensor<16x12xf32>
+// CHECK-NEXT:    %[[DQ:.*]] = dcom.reconstruct %[[Q]] {dcom.stopped = "it leaves the function ({{.*}})"} : !dcom.factored<2x8x12, rank 4, f32> -> tensor<16x12xf32>
 // CHECK-NEXT:    %[[K:.*]] = dcom.matmul %[[F]], %wk {dcom.role = "k_proj"} : !dcom.factored<2x8x12, rank 4, f32>, tensor<12x6xf32> -> !dcom.factored<2x8x6, rank 4, f32>
 // CHECK-NEXT:    %[[DK:.*]] = dcom.reconstruct %[[K]]
 // CHECK-NEXT:    func.return %[[DQ]], %[[DK]]
@@ -63,4 +63,72 @@ func.func @right(%f: !dcom.factored<1x12x12, rank 4, f32>, %w: tensor<12x12xf32>
   %a = dcom.reconstruct %f : !dcom.factored<1x12x12, rank 4, f32> -> tensor<12x12xf32>
   %y = linalg.matmul ins(%w, %a : tensor<12x12xf32>, tensor<12x12xf32>) outs(%z : tensor<12x12xf32>) -> tensor<12x12xf32>
   func.return %y : tensor<12x12xf32>
+}
+
+// Scales of rows go into U, scales of channels into V, on either side of the product; a matrix of factors does not.
+// CHECK-LABEL: func.func @scales
+// CHECK-NEXT:    %[[R:.*]] = dcom.scale %f by %rows {axis = "rows"} : !dcom.factored<2x8x12, block 4, rank 3, f32>, tensor<16xf32> -> !dcom.factored<2x8x12, block 4, rank 3, f32>
+// CHECK-NEXT:    %[[C:.*]] = dcom.scale %[[R]] by %channels {axis = "channels"} : {{.*}}, tensor<12xf32>
+// CHECK:         %[[P:.*]] = dcom.matmul %[[C]], %w
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[P]] {dcom.stopped = "an elementwise product with another tensor (there:7)"}
+// CHECK:         linalg.generic {{.*}} ins(%[[D]], %gate :
+#both = affine_map<(d0, d1) -> (d0, d1)>
+#row = affine_map<(d0, d1) -> (d0)>
+#channel = affine_map<(d0, d1) -> (d1)>
+func.func @scales(%f: !dcom.factored<2x8x12, block 4, rank 3, f32>, %rows: tensor<16xf32>, %channels: tensor<12xf32>, %w: tensor<12x6xf32>, %gate: tensor<16x6xf32>) -> tensor<16x6xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<2x8x12, block 4, rank 3, f32> -> tensor<16x12xf32>
+  %e = tensor.empty() : tensor<16x12xf32>
+  %y = linalg.generic {indexing_maps = [#both, #row, #both], iterator_types = ["parallel", "parallel"]} ins(%x, %rows : tensor<16x12xf32>, tensor<16xf32>) outs(%e : tensor<16x12xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.mulf %a, %b : f32
+    linalg.yield %p : f32
+  } -> tensor<16x12xf32>
+  %z = linalg.generic {indexing_maps = [#channel, #both, #both], iterator_types = ["parallel", "parallel"]} ins(%channels, %y : tensor<12xf32>, tensor<16x12xf32>) outs(%e : tensor<16x12xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.mulf %a, %b : f32
+    linalg.yield %p : f32
+  } -> tensor<16x12xf32>
+  %c = arith.constant 0.0 : f32
+  %e1 = tensor.empty() : tensor<16x6xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e1 : tensor<16x6xf32>) -> tensor<16x6xf32>
+  %q = linalg.matmul ins(%z, %w : tensor<16x12xf32>, tensor<12x6xf32>) outs(%zero : tensor<16x6xf32>) -> tensor<16x6xf32>
+  %g = linalg.generic {indexing_maps = [#both, #both, #both], iterator_types = ["parallel", "parallel"]} ins(%q, %gate : tensor<16x6xf32>, tensor<16x6xf32>) outs(%e1 : tensor<16x6xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.mulf %a, %b : f32
+    linalg.yield %p : f32
+  } -> tensor<16x6xf32> loc("there":7:1)
+  func.return %g : tensor<16x6xf32>
+}
+
+// What reads the activation through changes of shape, and past the sum with the exact channels, is why it is dense.
+// CHECK-LABEL: func.func @stops
+// CHECK: dcom.reconstruct %f {dcom.stopped = "math.exp is not linear (there:8); a reduction over its elements (there:9); a bias, cheaper to add when dense (there:10)"}
+func.func @stops(%f: !dcom.factored<2x8x12, rank 3, f32>, %outliers: !dcom.outliers<2x8x4, capacity 2, f32>, %w: tensor<4x12xf32>, %bias: tensor<12xf32>) -> (tensor<2x8x12xf32>, tensor<16xf32>, tensor<16x12xf32>) {
+  %x = dcom.reconstruct %f : !dcom.factored<2x8x12, rank 3, f32> -> tensor<16x12xf32>
+  %exact = dcom.outlier_matmul %outliers, %w : !dcom.outliers<2x8x4, capacity 2, f32>, tensor<4x12xf32> -> tensor<16x12xf32>
+  %e = tensor.empty() : tensor<16x12xf32>
+  %sum = linalg.generic {indexing_maps = [#both, #both, #both], iterator_types = ["parallel", "parallel"]} ins(%x, %exact : tensor<16x12xf32>, tensor<16x12xf32>) outs(%e : tensor<16x12xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.addf %a, %b : f32
+    linalg.yield %p : f32
+  } -> tensor<16x12xf32>
+  %prompts = tensor.expand_shape %sum [[0, 1], [2]] output_shape [2, 8, 12] : tensor<16x12xf32> into tensor<2x8x12xf32>
+  %e3 = tensor.empty() : tensor<2x8x12xf32>
+  %y = linalg.generic {indexing_maps = [affine_map<(d0, d1, d2) -> (d0, d1, d2)>, affine_map<(d0, d1, d2) -> (d0, d1, d2)>], iterator_types = ["parallel", "parallel", "parallel"]} ins(%prompts : tensor<2x8x12xf32>) outs(%e3 : tensor<2x8x12xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %p = math.exp %a : f32
+    linalg.yield %p : f32
+  } -> tensor<2x8x12xf32> loc("there":8:1)
+  %e1 = tensor.empty() : tensor<16xf32>
+  %r = linalg.generic {indexing_maps = [#both, #row], iterator_types = ["parallel", "reduction"]} ins(%sum : tensor<16x12xf32>) outs(%e1 : tensor<16xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %p = arith.addf %a, %o : f32
+    linalg.yield %p : f32
+  } -> tensor<16xf32> loc("there":9:1)
+  %b = linalg.generic {indexing_maps = [#both, #channel, #both], iterator_types = ["parallel", "parallel"]} ins(%sum, %bias : tensor<16x12xf32>, tensor<12xf32>) outs(%e : tensor<16x12xf32>) {
+  ^bb0(%a: f32, %s: f32, %o: f32):
+    %p = arith.addf %a, %s : f32
+    linalg.yield %p : f32
+  } -> tensor<16x12xf32> loc("there":10:1)
+  func.return %y, %r, %b : tensor<2x8x12xf32>, tensor<16xf32>, tensor<16x12xf32>
 }

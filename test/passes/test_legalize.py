@@ -139,6 +139,31 @@ func.func @main(%x: tensor<48x20xEL>, %y: tensor<48x9xEL>, %w: tensor<20x9xEL>) 
 """Exact tokens, the same tokens of a second activation, and its projection on the basis of the first."""
 
 
+SCALED = """
+func.func @main(%x: tensor<48x20xEL>, %rows: tensor<48xEL>, %channels: tensor<20xEL>) -> tensor<48x20xEL> {
+  %f = dcom.decompose %x {layer = 1 : i64, site = "qkv", iterations = 7 : i64, reorthogonalisation = 2 : i64,
+      seed = 0 : i64} : tensor<48x20xEL> -> !dcom.factored<2x24x20, block 7, rank 7, EL>
+  %r = dcom.scale %f by %rows {axis = "rows"} : !dcom.factored<2x24x20, block 7, rank 7, EL>, tensor<48xEL>
+      -> !dcom.factored<2x24x20, block 7, rank 7, EL>
+  %c = dcom.scale %r by %channels {axis = "channels"} : !dcom.factored<2x24x20, block 7, rank 7, EL>, tensor<20xEL>
+      -> !dcom.factored<2x24x20, block 7, rank 7, EL>
+  %a = dcom.reconstruct %c : !dcom.factored<2x24x20, block 7, rank 7, EL> -> tensor<48x20xEL>
+  func.return %a : tensor<48x20xEL>
+}"""
+"""All of x in factors, its rows and channels scaled."""
+
+
+@pytest.mark.parametrize(("element", "tolerance"), [("f32", 2e-5), ("f16", 6e-3)])
+def test_scaled_factors_are_the_scaled_tensor(element: str, tolerance: float) -> None:
+    x, _ = Program(element=element).inputs()
+    random = np.random.default_rng(4)
+    rows, channels = (random.uniform(-2, 2, size).astype(x.dtype) for size in (48, 20))
+    ((host, legalised),) = text_both_ways(SCALED.replace("EL", element), x, rows, channels)
+    expected = x.astype(float) * rows.astype(float)[:, None] * channels.astype(float)
+    for result in (host, legalised):
+        assert np.abs(result - expected).max() <= tolerance * np.abs(expected).max()
+
+
 @pytest.mark.parametrize(("element", "tolerance"), [("f32", 2e-5), ("f16", 4e-3)])
 @pytest.mark.parametrize("zero_rows", [0, 23])
 def test_tokens_and_projections_equal_their_definition(element: str, tolerance: float, zero_rows: int) -> None:

@@ -290,3 +290,27 @@ func.func @f(%x: tensor<32x64xf32>) {
   %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, energy = 1.5 : f32} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return
 }
+
+// -----
+
+// CHECK: error: unknown axis 'columns', expected rows or channels
+func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %s: tensor<64xf32>) {
+  %g = dcom.scale %f by %s {axis = "columns"} : !dcom.factored<2x16x64, rank 4, f32>, tensor<64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: scales are tensor<16xf32>, but the rows need tensor<32xf32>
+func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %s: tensor<16xf32>) {
+  %g = dcom.scale %f by %s {axis = "rows"} : !dcom.factored<2x16x64, rank 4, f32>, tensor<16xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type !dcom.factored<2x16x64, rank 5, f32> is not !dcom.factored<2x16x64, rank 4, f32>
+func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %s: tensor<64xf32>) {
+  %g = dcom.scale %f by %s {axis = "channels"} : !dcom.factored<2x16x64, rank 4, f32>, tensor<64xf32> -> !dcom.factored<2x16x64, rank 5, f32>
+  func.return
+}

@@ -77,3 +77,13 @@ func.func @project(%y: tensor<32x48xf32>, %f: !dcom.factored<2x16x64, block 5, r
   %a = dcom.reconstruct %g : !dcom.factored<2x16x48, block 5, rank 4, f32> -> tensor<32x48xf32>
   func.return %a : tensor<32x48xf32>
 }
+
+// CHECK-LABEL: func.func @scale
+func.func @scale(%f: !dcom.factored<2x16x64, block 5, rank 4, f16>, %rows: tensor<32xf16>, %channels: tensor<64xf16>) -> tensor<32x64xf16> {
+  // CHECK: %[[R:.*]] = dcom.scale %f by %rows {axis = "rows"} : !dcom.factored<2x16x64, block 5, rank 4, f16>, tensor<32xf16> -> !dcom.factored<2x16x64, block 5, rank 4, f16>
+  %r = dcom.scale %f by %rows {axis = "rows"} : !dcom.factored<2x16x64, block 5, rank 4, f16>, tensor<32xf16> -> !dcom.factored<2x16x64, block 5, rank 4, f16>
+  // CHECK: dcom.scale %[[R]] by %channels {axis = "channels"}
+  %c = dcom.scale %r by %channels {axis = "channels"} : !dcom.factored<2x16x64, block 5, rank 4, f16>, tensor<64xf16> -> !dcom.factored<2x16x64, block 5, rank 4, f16>
+  %x = dcom.reconstruct %c : !dcom.factored<2x16x64, block 5, rank 4, f16> -> tensor<32x64xf16>
+  func.return %x : tensor<32x64xf16>
+}
