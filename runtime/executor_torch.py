@@ -128,8 +128,8 @@ class TorchArrays:
     part: int | None
     attention: Attention | None
 
-    def __init__(self, device: str = "cpu", part: int | None = 1 << 16) -> None:
-        """Compute on `device`; on the CPU large maps are cut into parts of so many elements.
+    def __init__(self, device: str = "cpu", part: int | None = 1 << 20) -> None:
+        """Compute on `device`; on the CPU large maps are cut into parts of so many elements (a few MB each).
 
         Raises:
             DcomError: torch has no such device here.
