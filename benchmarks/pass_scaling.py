@@ -102,7 +102,7 @@ def per_operation(
         number = sum(1 for known in results if known.split(" ")[0] == name)
         results[f"{name} ({number + 1})" if number else name] = 1e6 * seconds / max(before, count(module))
 
-    decomposition = Decomposition(tuple(range(layers)), rank=4, outlier_percent=3.0)
+    decomposition = Decomposition(tuple(range(layers)), rank=4, outliers=3.0)
     passes = compile_pipeline(decomposition, "dcom-16x16", "isa")
     for pass_ in passes:
         note(pass_.name, lambda pass_=pass_: pass_.apply(context, module))

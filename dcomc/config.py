@@ -1,14 +1,14 @@
 """What to do at each layer and site, where it is not the same at all: the file that `dcomc compile --config` reads."""
 
-import tomllib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dialects.dcom import SITES
+from dcomc.toml_files import read_toml
+from dialects.dcom import MOST_PASSES, SITES
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,44 @@ class SiteOptions:
     """Channels kept exact, in percent."""
     exact_rows: float = 0.0
     """Tokens kept exact, in percent."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that an option may have whatever the model."""
+
+    low: float
+    high: float
+    text: str
+    hint: str
+
+
+RANGES: Mapping[str, Range] = {
+    "reorthogonalisation": Range(
+        1,
+        MOST_PASSES,
+        f"between 1 and {MOST_PASSES}",
+        "2 is the default; without any, Lanczos vectors lose their orthogonality",
+    ),
+    "seed": Range(0, 2**63 - 1, "between 0 and 2^63 - 1", "0 is the default"),
+    "energy": Range(2.0**-126, 1, "above 0 and at most 1", "such as 0.95"),
+    "outliers": Range(0, 100, "between 0 and 100", "it is the percentage of channels kept exact"),
+    "exact_rows": Range(0, 100, "between 0 and 100", "it is the percentage of tokens kept exact"),
+}
+"""Those of `SiteOptions` that have one; the others depend on the model's shape."""
+
+
+def check_range(option: str, value: float | None, place: str | None = None) -> None:
+    """Raise `DcomError` where the value of an option, if it has one, is out of its range.
+
+    Args:
+        option: a key of `RANGES`.
+        place: the file that says so, if one does.
+    """
+    allowed = RANGES[option]
+    if value is not None and not allowed.low <= value <= allowed.high:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        raise DcomError(f"{option} {shown} is not {allowed.text}", hint=allowed.hint, place=place)
 
 
 @dataclass(frozen=True)
@@ -64,19 +102,18 @@ class SiteConfig:
         """Read a file.
 
         Raises:
-            DcomError: it is missing, is no TOML, or has an unknown key or a value of another type.
+            DcomError: it is missing, is no TOML, or has an unknown key, or a value of another type or out of range.
         """
         table = read_toml(path, "give a TOML file of options by layer and site")
         sites, layers = (_table(table.pop(key, {}), f"[{key}]", path) for key in ("sites", "layers"))
         by_layer: dict[int, Mapping[str, Any]] = {}
         by_place: dict[tuple[int, str], Mapping[str, Any]] = {}
         for name, value in layers.items():
-            if not name.isdecimal():
-                raise DcomError(f"[layers.{name}] names no layer", hint="write a layer's number", place=path)
+            layer = layer_number(name, "layers", path)
             options = _table(value, f"[layers.{name}]", path)
             for site, inner in _sites(options.pop("sites", {}), f"layers.{name}.", path).items():
-                by_place[int(name), site] = inner
-            by_layer[int(name)] = _options(options, f"layers.{name}", path)
+                by_place[layer, site] = inner
+            by_layer[layer] = _options(options, f"layers.{name}", path)
         return SiteConfig(path, _options(table, "", path), _sites(sites, "", path), by_layer, by_place)
 
     def check(self, layers: Iterable[int], sites: Iterable[str]) -> None:
@@ -99,15 +136,22 @@ class SiteConfig:
 
     def options(self, layer: int, site: str, defaults: SiteOptions) -> SiteOptions:
         """The options of a site of a layer: `defaults`, but for what the file says."""
-        places = (
+        for table in self._tables(layer, site):
+            defaults = replace(defaults, **table)
+        return defaults
+
+    def place(self, layer: int, site: str, option: str) -> str | None:
+        """The file, where it is what sets an option of a site of a layer: for errors."""
+        return self.path if any(option in table for table in self._tables(layer, site)) else None
+
+    def _tables(self, layer: int, site: str) -> tuple[Mapping[str, Any], ...]:
+        """What the file says of a site of a layer, the more exact after the less."""
+        return (
             self.everywhere,
             self.by_site.get(site, {}),
             self.by_layer.get(layer, {}),
             self.by_place.get((layer, site), {}),
         )
-        for place in places:
-            defaults = replace(defaults, **place)
-        return defaults
 
     def sets(self, option: str) -> bool:
         """Whether the file has the option anywhere."""
@@ -115,14 +159,16 @@ class SiteConfig:
         return any(option in table for table in tables)
 
 
-def read_toml(path: str, hint: str) -> dict[str, object]:
-    """The table of a TOML file; raises `DcomError` where there is none."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DcomError(f"not TOML: {error}", place=path) from error
+def layer_number(name: str, table: str, path: str) -> int:
+    """The layer of a table such as `[layers.14]`; one way to write it, so that no two tables are for the same layer.
+
+    Raises:
+        DcomError: the name is no number, or has zeros before it.
+    """
+    if not re.fullmatch("0|[1-9][0-9]{0,8}", name):
+        hint = "write a layer's number" + (", without zeros before it" if name.startswith("0") else "")
+        raise DcomError(f"[{table}.{name}] names no layer", hint=hint, place=path)
+    return int(name)
 
 
 def _list(values: Iterable[object]) -> str:
@@ -161,4 +207,6 @@ def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str,
         accepted = (int, float) if wanted is float else (wanted,)
         if type(value) not in accepted:
             raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=path)
+        if key in RANGES:
+            check_range(key, cast(float, value), path)
     return dict(table)

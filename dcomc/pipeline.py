@@ -10,10 +10,12 @@ from xdsl.passes import ModulePass
 from xdsl.transforms.canonicalize import CanonicalizePass
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 
+from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, collection_paused, print_after
 from dcomc.verification import Verifier
 from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
+from passes._sites import read_config
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
@@ -33,9 +35,8 @@ class Decomposition:
     iterations: int | None = None
     reorthogonalisation: int = 2
     seed: int = 0
-    outlier_percent: float = 0.0
-    thresholds: str | None = None
-    """A thresholds table, which takes the place of `outlier_percent`."""
+    outliers: float | str = 0.0
+    """Channels kept exact, in percent; or the file of a thresholds table."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
     energy: float | None = None
@@ -53,14 +54,13 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
     if not options.layers:
         return []
     passes: list[ModulePass] = []
-    if options.thresholds or options.outlier_percent or options.exact_rows or options.config:
+    if options.outliers or options.exact_rows or options.config:
         passes.append(
             DcomInsertOutlierSplitPass(
                 layers=options.layers,
                 sites=options.sites,
-                percent=None if options.thresholds else options.outlier_percent or None,
-                thresholds=options.thresholds,
-                rows_percent=options.exact_rows or None,
+                outliers=options.outliers or None,
+                exact_rows=options.exact_rows or None,
                 reuse=options.reuse,
                 config=options.config,
             )
@@ -141,23 +141,24 @@ def passes_evident(passes: Sequence[ModulePass], options: Decomposition, module:
     """How many of `passes` the module shows to be behind it, so that the dump of any pass can go on.
 
     Only decomposition matters: the passes below it leave alone what they have done before. It is done where each
-    chosen layer and site has its operation.
+    layer and site that is to have its operation does.
     """
-    chosen = {(layer, site) for layer in options.layers for site in options.sites}
-    done: dict[str, set[tuple[int, str]]] = {
-        DcomDecomposeActivationsPass.name: set(),
-        DcomInsertOutlierSplitPass.name: set(),
+    config = read_config(options.config)
+    everywhere = SiteOptions(outliers=float(bool(options.outliers)), exact_rows=options.exact_rows)
+    chosen = {
+        (layer, site): config.options(layer, site, everywhere) for layer in options.layers for site in options.sites
     }
-    for op in module.walk():
+    decomposed = {place for place, site in chosen.items() if site.decompose}
+    split = {place for place in decomposed if chosen[place].outliers or chosen[place].exact_rows}
+    wanted = {DcomDecomposeActivationsPass.name: decomposed, DcomInsertOutlierSplitPass.name: split}
+    awaited = [name for name, places in wanted.items() if places]
+    for op in module.walk():  # what is left in the end has no operation yet
         if isinstance(op, DecomposeOp | ProjectOp):
-            done[DcomDecomposeActivationsPass.name].add((op.layer.value.data, op.site.data))
+            decomposed.discard((op.layer.value.data, op.site.data))
         elif isinstance(op, OutlierSplitOp | TokenSplitOp):
-            done[DcomInsertOutlierSplitPass.name].add((op.layer.value.data, op.site.data))
+            split.discard((op.layer.value.data, op.site.data))
     names = [pass_.name for pass_ in passes]
-    for name, places in done.items():
-        if chosen and chosen <= places and name in names:
-            return names.index(name) + 1
-    return 0
+    return next((names.index(name) + 1 for name in awaited if not wanted[name]), 0)
 
 
 def run_passes(

@@ -24,11 +24,12 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, SITES, i64_attr, operand, verify_place, verify_rows, verify_weight
+from dialects.dcom_rules import DENSE, MOST_PASSES, SITES, i64_attr, operand, verify_place, verify_rows, verify_weight
 from dialects.dcom_split import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenSplitOp
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
 
 __all__ = [
+    "MOST_PASSES",
     "SITES",
     "Dcom",
     "DecomposeOp",
@@ -116,8 +117,9 @@ class DecomposeOp(IRDLOperation):
             raise VerifyException(
                 f"iterations {iterations} is not between the rank {rank} and min(T, H) = {min(rows, cols)}"
             )
-        if self.reorthogonalisation.value.data < 0:
-            raise VerifyException(f"reorthogonalisation {self.reorthogonalisation.value.data} is negative")
+        passes = self.reorthogonalisation.value.data
+        if not 0 <= passes <= MOST_PASSES:
+            raise VerifyException(f"reorthogonalisation {passes} is not between 0 and {MOST_PASSES}")
         if self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
         if self.energy is not None and not 0 < self.energy.value.data <= 1:

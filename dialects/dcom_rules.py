@@ -17,6 +17,9 @@ SITES: dict[str, tuple[str, ...]] = {
 }
 """The sites of a decoder layer whose input is decomposed, with the roles of the matmuls that read that input."""
 
+MOST_PASSES = 8
+"""Gram-Schmidt passes a vector that a decomposition may ask for: two are enough, and each is code in its kernel."""
+
 DENSE = TensorType.constr(base(Float16Type) | base(Float32Type))
 
 

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from dcomc.config import SiteOptions
+from dcomc.config import SiteConfig, SiteOptions, check_range
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
 from passes._build import building
@@ -64,6 +64,8 @@ class DcomDecomposeActivationsPass(ModulePass):
         """Raises `DcomError` for a layer, site, rank, number of iterations, seed, block or energy out of range."""
         sites = check_sites(self.sites)
         reuse = check_reuse(self.reuse, sites)
+        for option in ("reorthogonalisation", "seed", "energy"):
+            check_range(option, getattr(self, option))
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         config = read_config(self.config)
@@ -87,6 +89,7 @@ class DcomDecomposeActivationsPass(ModulePass):
                     raise DcomError(
                         f"site {name} of layer {layer} reuses a basis, but no site before it has one",
                         hint="decompose one before it",
+                        place=config.place(layer, name, "reuse"),
                     )
                 for site in find_sites(layers.own_function(layer), layer, name):
                     if isinstance(site.input.owner, ReconstructOp):
@@ -97,7 +100,7 @@ class DcomDecomposeActivationsPass(ModulePass):
                         if basis is not None and options.reuse:
                             factors = ProjectOp(site.input, basis, layer=layer, site=name).factors
                         else:
-                            factors = _decompose(site, layer, name, (batch, tokens), options)
+                            factors = _decompose(site, layer, name, (batch, tokens), options, config)
                             basis = basis or factors
                         approximation = ReconstructOp(factors, site.input.type).result
                     factors.name_hint, approximation.name_hint = "factors", "approximation"
@@ -105,29 +108,27 @@ class DcomDecomposeActivationsPass(ModulePass):
 
 
 def _decompose(
-    site: Site, layer: int, name: str, prompts: tuple[int, int], options: SiteOptions
+    site: Site, layer: int, name: str, prompts: tuple[int, int], options: SiteOptions, config: SiteConfig
 ) -> SSAValue[FactoredType]:
     batch, tokens = prompts
     cols = site.input.type.get_shape()[1]
     block = tokens if options.block is None else options.block
     if not 1 <= block <= tokens:
-        raise DcomError(f"block {block} is not between 1 and the {tokens} tokens of a prompt", hint="such as 64")
+        raise DcomError(
+            f"block {block} is not between 1 and the {tokens} tokens of a prompt",
+            hint="such as 64",
+            place=config.place(layer, name, "block"),
+        )
     most = min(block, cols)
     shape = f"site {name} of layer {layer} is {block} x {cols} a {'prompt' if block == tokens else 'block'}"
     if not 1 <= options.rank <= most:
-        raise DcomError(f"rank {options.rank} is not between 1 and {most}", hint=shape)
+        place = config.place(layer, name, "rank")
+        raise DcomError(f"rank {options.rank} is not between 1 and {most}", hint=shape, place=place)
     iterations = min(options.rank + EXTRA_ITERATIONS, most) if options.iterations is None else options.iterations
     if not options.rank <= iterations <= most:
-        raise DcomError(f"iterations {iterations} is not between the rank {options.rank} and {most}", hint=shape)
-    if options.reorthogonalisation < 1:
-        raise DcomError(
-            f"reorthogonalisation {options.reorthogonalisation} is below 1",
-            hint="without it Lanczos vectors lose their orthogonality; 2 is the default",
-        )
-    if not 0 <= options.seed < 2**63:
-        raise DcomError(f"seed {options.seed} is not between 0 and 2^63 - 1", hint="0 is the default")
-    if options.energy is not None and not 0 < options.energy <= 1:
-        raise DcomError(f"energy {options.energy:g} is not above 0 and at most 1", hint="such as 0.95")
+        what = f"iterations {iterations} is not between the rank {options.rank} and {most}"
+        place = config.place(layer, name, "iterations") or config.place(layer, name, "rank")
+        raise DcomError(what, hint=shape, place=place)
     return DecomposeOp(
         site.input,
         FactoredType.get(batch, tokens, cols, options.rank, site.input.type.element_type, block),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.context import Context
@@ -11,8 +11,9 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dcomc.config import SiteOptions, read_toml
+from dcomc.config import SiteOptions, check_range, layer_number
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.toml_files import read_toml
 from dialects.dcom import (
     SITES,
     Element,
@@ -51,7 +52,7 @@ class Thresholds:
         return Thresholds(
             _number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
             _number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
-            {_layer(name, path): _sites(name, value, path) for name, value in layers.items()},
+            {layer_number(name, "thresholds", path): _sites(name, value, path) for name, value in layers.items()},
         )
 
     def of(self, layer: int, site: str) -> float:
@@ -80,12 +81,6 @@ def _number(value: object, key: str, path: str, highest: float = math.inf) -> fl
     return float(value)
 
 
-def _layer(name: str, path: str) -> int:
-    if not name.isdecimal():
-        raise DcomError(f"[thresholds.{name}] names no layer", hint="write a layer's number", place=path)
-    return int(name)
-
-
 def _sites(layer: str, value: object, path: str) -> dict[str, float]:
     sites = _table(value, f"thresholds.{layer}", path)
     for site in sites:
@@ -111,45 +106,42 @@ class DcomInsertOutlierSplitPass(ModulePass):
         %q_outliers = dcom.outlier_matmul %outliers, %w : …
         %q_sum = linalg.generic … ins(%q, %q_outliers : …)
 
-    Options: `layers`, `sites` (all four unless given), and one of `percent`, the share of the channels that may be
-    outliers (rounded up to whole channels; 0 leaves the module as it is), and `thresholds`, a TOML file:
+    Options: `layers`, `sites` (all four unless given), and `outliers`: the share of the channels that may be outliers,
+    in percent (rounded up to whole channels; 0 leaves the module as it is), or a thresholds table, a TOML file:
 
         capacity_percent = 5.0     # at most this share of a site's channels is split off
         min_tokens_percent = 1.0   # a channel is an outlier when at least this share of a prompt's tokens …
         [thresholds.10]            # … has a magnitude above its layer's and site's threshold
         qkv = 2.5
 
-    Without thresholds the channels of largest energy are the outliers. `rows_percent` keeps that share of a prompt's
+    Without thresholds the channels of largest energy are the outliers. `exact_rows` keeps that percentage of a prompt's
     tokens exact as well, those of largest energy in what the channels leave (rounded up to whole tokens):
 
         %dense_1, %tokens = dcom.token_split %dense {layer = 10 : i64, site = "qkv", capacity = 26 : i64} : …
         %q_tokens = dcom.token_matmul %tokens, %w : …
 
     Sites in `reuse`, which project on the basis of the layer's first other site, take that site's tokens. `config` is
-    a TOML file that says otherwise for single layers and sites, with `outliers` for `percent` and `exact_rows` for
-    `rows_percent`; see `dcomc.config.SiteConfig`.
+    a TOML file that says otherwise for single layers and sites; see `dcomc.config.SiteConfig`.
     """
 
     name = "dcom-insert-outlier-split"
 
     layers: tuple[int, ...]
     sites: tuple[str, ...] = tuple(SITES)
-    percent: int | float | None = None
-    thresholds: str | None = None
-    rows_percent: int | float | None = None
+    outliers: int | float | str | None = None
+    exact_rows: int | float | None = None
     reuse: tuple[str, ...] = ()
     config: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, percentage or table that does not fit the module."""
         sites = check_sites(self.sites)
-        table = Thresholds.read(self.thresholds) if self.thresholds is not None else None
-        if self.percent is not None and table is not None:
-            raise DcomError("give either percent or thresholds, not both", hint="for example percent=3")
-        if self.percent is None and table is None and self.rows_percent is None and self.config is None:
-            raise DcomError("give either percent or thresholds, or rows_percent", hint="for example percent=3")
-        _percent("percent", table.capacity_percent if table else self.percent)
-        _percent("rows_percent", self.rows_percent)
+        if self.outliers is None and self.exact_rows is None and self.config is None:
+            raise DcomError("give outliers, exact_rows or config", hint="for example outliers=3")
+        table = Thresholds.read(self.outliers) if isinstance(self.outliers, str) else None
+        share = table.capacity_percent if table else float(self.outliers or 0)
+        check_range("outliers", share)
+        check_range("exact_rows", self.exact_rows)
         config = read_config(self.config)
         if table is not None and config.sets("outliers"):
             raise DcomError("give outliers in the config or a thresholds table, not both", place=self.config)
@@ -158,24 +150,26 @@ class DcomInsertOutlierSplitPass(ModulePass):
         reuse = check_reuse(self.reuse, sites)
         config.check(chosen, sites)
         batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
+        defaults = SiteOptions(outliers=share, exact_rows=float(self.exact_rows or 0))
         for layer in chosen:
             basis: SSAValue[TokensType] | None = None
             first = True
             for name in sites:
-                options = config.options(layer, name, self._defaults(name in reuse, table))
+                options = config.options(layer, name, replace(defaults, reuse=name in reuse))
                 if not options.decompose:
                     continue
-                channels = _percent("outliers", options.outliers)
-                exact_rows = math.ceil(_percent("exact_rows", options.exact_rows) / 100 * tokens)
+                exact_rows = math.ceil(options.exact_rows / 100 * tokens)
                 like = basis if options.reuse else None
                 if like is not None:
                     exact_rows = like.type.capacity.data
                 threshold = table.of(layer, name) if table else None
                 min_count = max(1, math.ceil(table.min_tokens_percent / 100 * tokens)) if table else None
-                for site in find_sites(layers.own_function(layer), layer, name) if channels or exact_rows else ():
+                for site in (
+                    find_sites(layers.own_function(layer), layer, name) if options.outliers or exact_rows else ()
+                ):
                     cols, element = site.input.type.get_shape()[1], site.input.type.element_type
-                    if channels:
-                        capacity = math.ceil(channels / 100 * cols)
+                    if options.outliers:
+                        capacity = math.ceil(options.outliers / 100 * cols)
                         outliers = OutliersType.get(batch, tokens, cols, capacity, element)
                         site = _split_channels(site, layer, name, outliers, threshold, min_count)
                     if exact_rows:
@@ -184,16 +178,6 @@ class DcomInsertOutlierSplitPass(ModulePass):
                         basis = split if first else basis
                         first = False
                 first = False
-
-    def _defaults(self, reuse: bool, table: Thresholds | None) -> SiteOptions:
-        share = table.capacity_percent if table else self.percent
-        return SiteOptions(reuse=reuse, outliers=float(share or 0), exact_rows=float(self.rows_percent or 0))
-
-
-def _percent(option: str, value: float | None) -> float:
-    if value is not None and not 0 <= value <= 100:
-        raise DcomError(f"{option} {value:g} is not between 0 and 100", hint=f"for example {option}=3")
-    return float(value or 0)
 
 
 def _split_channels(

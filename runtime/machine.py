@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.toml_files import read_toml
 
 T = TypeVar("T")
+
+_SHIPPED = Path(str(resources.files("dcomc"))) / "configs" / "machines"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Machine:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def machine_from_values(values: dict[str, Any], place: str) -> Machine:
+def machine_from_values(values: Mapping[str, Any], place: str) -> Machine:
     """Check and type the values of a machine description.
 
     Raises:
@@ -122,7 +125,7 @@ def machine_from_values(values: dict[str, Any], place: str) -> Machine:
     return machine
 
 
-def _build(kind: type[T], values: dict[str, Any], place: str, prefix: str) -> T:
+def _build(kind: type[T], values: Mapping[str, Any], place: str, prefix: str) -> T:
     types = get_type_hints(kind)
     unknown = sorted(set(values) - set(types))
     if unknown:
@@ -151,23 +154,8 @@ def load_machine(name_or_file: str) -> Machine:
     Raises:
         DcomError: neither a known name nor a readable, valid file.
     """
-    shipped = resources.files("dcomc") / "configs" / "machines"
-    names = [entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml")]
-    if name_or_file in names:
-        text = (shipped / f"{name_or_file}.toml").read_text(encoding="utf-8")
-    else:
-        path = Path(name_or_file)
-        if not path.suffix and not path.exists():
-            raise DcomError(f"unknown machine '{name_or_file}'", hint=did_you_mean(name_or_file, names))
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DcomError(
-                f"cannot read machine file {name_or_file}: {getattr(error, 'strerror', None) or 'not text'}",
-                hint=f"give a TOML file or one of: {', '.join(sorted(names))}",
-            ) from error
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DcomError(f"not TOML: {error}", place=name_or_file) from error
-    return machine_from_values(values, name_or_file)
+    shipped = {file.stem: file for file in _SHIPPED.glob("*.toml")}
+    if name_or_file not in shipped and not Path(name_or_file).suffix and not Path(name_or_file).exists():
+        raise DcomError(f"unknown machine '{name_or_file}'", hint=did_you_mean(name_or_file, shipped))
+    hint = f"give a TOML file or one of: {', '.join(sorted(shipped))}"
+    return machine_from_values(read_toml(shipped.get(name_or_file, name_or_file), hint), name_or_file)

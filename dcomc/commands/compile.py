@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from runtime.machine import Machine
 
 EMIT = ("dcom", "cluster", "isa", "asm", "bin")
+MOST_LAYERS = 10_000
+"""Where a range of layers is cut: past those of any model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,8 +172,8 @@ def _emit_program(
         "source": Path(args.file).name,
         **asdict(decomposition),
     }
-    for name in ("thresholds", "config"):
-        if options[name] is not None:
+    for name in ("outliers", "config"):
+        if isinstance(options[name], str):
             options[name] = Path(options[name]).name  # a program does not depend on its folder
     program = make_program(module, machine, options, activations)
     if args.emit == "asm":
@@ -199,50 +201,55 @@ def _write(text: str, output: str | None) -> None:
 
 
 def _decomposition(args: argparse.Namespace) -> "Decomposition":
+    from dcomc.config import RANGES, check_range
     from dcomc.pipeline import Decomposition
 
-    percent, thresholds = _outliers(args.outliers)
-    return Decomposition(
+    decomposition = Decomposition(
         layers=parse_layers(args.decompose_layers),
         sites=tuple(site.strip() for site in args.sites.split(",")),
         rank=args.rank,
         iterations=args.iterations,
         reorthogonalisation=args.reorthogonalisation,
         seed=args.seed,
-        outlier_percent=percent,
-        thresholds=thresholds,
+        outliers=_outliers(args.outliers),
         block=args.block,
         energy=args.energy,
         exact_rows=args.exact_rows,
         reuse=tuple(filter(None, (site.strip() for site in args.reuse.split(",")))),
         config=args.config,
     )
+    for option in RANGES:
+        value = getattr(decomposition, option)
+        if not isinstance(value, str):
+            check_range(option, value)
+    return decomposition
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
     """The layers of a list such as `10,15` or `1-3,7`, each once, in order.
+
+    Of a range beyond `MOST_LAYERS` its first so many are taken and its last: the model lacks one of them, and which
+    layers it has is for the error to say that the first pass raises.
 
     Raises:
         DcomError: a part is neither a number nor a range.
     """
     layers: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if match is None or (match[2] and int(match[2]) < int(match[1])):
+        match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
             raise DcomError(f"--decompose-layers: '{part}' is no layer", hint="write numbers and ranges: 10,15 or 1-31")
-        layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        layers.update((*range(first, min(last, first + MOST_LAYERS)), last))
     return tuple(sorted(layers))
 
 
-def _outliers(text: str) -> tuple[float, str | None]:
+def _outliers(text: str) -> float | str:
     """A percentage of channels, or the file of a thresholds table."""
     try:
-        percent = float(text)
+        return float(text)
     except ValueError:
-        return 0.0, text
-    if not 0 <= percent <= 100:
-        raise DcomError(f"--outliers {text} is no percentage", hint="give 0 to 100, or a thresholds TOML file")
-    return percent, None
+        return text
 
 
 def _read_activations(path: str | None) -> dict[str, Any]:

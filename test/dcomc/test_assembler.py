@@ -247,7 +247,7 @@ def test_a_mistake_has_its_line(line: str, message: str) -> None:
         ("", "p.s", "no .machine"),
         (".kernel k\nhalt\n", "p.s", "no .machine"),
         ("\n.machine dcom-16x61\n", "p.s:2", "unknown machine 'dcom-16x61'; did you mean 'dcom-16x16'?"),
-        (".machine none.toml\n", "p.s:1", "cannot read machine file none.toml"),
+        (".machine none.toml\n", "p.s:1", "cannot read none.toml"),
         (".machine name=a\n", "p.s:1", "missing key 'bank'"),
         (FULL.replace("hz=1000000000", "hz=0"), "p.s:1", "'clock.hz' must be a positive integer, not 0"),
         (FULL.replace("mac_rows=8", "mac_rows=6"), "p.s:1", "cluster.mac_rows = 6 is no power of two"),

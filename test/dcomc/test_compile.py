@@ -219,13 +219,21 @@ MISTAKES = [
     (["--decompose-layers", "1", "--sites", "gateup"], "error: unknown site 'gateup'; did you mean 'gate_up'?"),
     (["--decompose-layers", "1", "--sites", ""], "error: unknown site ''"),
     (["--decompose-layers", "1", "--seed", "-1"], "error: seed -1 is not between 0 and 2^63 - 1"),
-    (["--decompose-layers", "1", "--reorthogonalisation", "0"], "error: reorthogonalisation 0 is below 1"),
-    (["--decompose-layers", "1", "--outliers", "101"], "error: --outliers 101 is no percentage; give 0 to 100"),
-    (["--decompose-layers", "1", "--outliers", "-1"], "error: --outliers -1 is no percentage"),
-    (["--decompose-layers", "1", "--outliers", "nan"], "error: --outliers nan is no percentage"),
+    (["--decompose-layers", "1", "--reorthogonalisation", "0"], "error: reorthogonalisation 0 is not between 1 and 8"),
+    (["--decompose-layers", "1", "--reorthogonalisation", "99999999"], "error: reorthogonalisation 99999999 is not"),
+    (["--decompose-layers", "1", "--seed", str(2**63)], "error: seed 9223372036854775808 is not between 0 and 2^63"),
+    (["--decompose-layers", "0-99999999"], "error: layer 4 does not exist; the model has layers 0 to 3"),
+    (["--decompose-layers", "99999999-999999999999"], "error: layer 99999999 does not exist; the model has layers 0"),
+    (["--decompose-layers", "9" * 5000], "error: --decompose-layers: '999"),
+    (["--decompose-layers", "1", "--outliers", "101"], "error: outliers 101 is not between 0 and 100; it is the"),
+    (["--decompose-layers", "1", "--outliers", "-1"], "error: outliers -1 is not between 0 and 100"),
+    (["--decompose-layers", "1", "--outliers", "nan"], "error: outliers nan is not between 0 and 100"),
+    (["--decompose-layers", "", "--outliers", "nan"], "error: outliers nan is not between 0 and 100"),
+    (["--decompose-layers", "", "--exact-rows", "inf"], "error: exact_rows inf is not between 0 and 100"),
+    (["--decompose-layers", "1", "--energy", "1e-300"], "error: energy 1e-300 is not above 0 and at most 1"),
     (["--decompose-layers", "1", "--outliers", "none.toml"], "error: cannot read none.toml: No such file"),
     (["--decompose-layers", "1", "--machine", "dcom-8x8"], "error: unknown machine 'dcom-8x8'"),
-    (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read machine file none.toml"),
+    (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read none.toml"),
     (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
     (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
     (["--decompose-layers", "1", "--rnak", "3"], "error: unrecognized arguments: --rnak 3; see dcomc compile --help"),
@@ -243,7 +251,7 @@ def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), MISTAKES, ids=[" ".join(options[2:] or options) for options, _ in MISTAKES]
+    ("options", "message"), MISTAKES, ids=[" ".join(options[2:] or options)[:60] for options, _ in MISTAKES]
 )
 def test_mistakes(
     tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dcomc.cli import main
 from dcomc.config import SiteConfig, SiteOptions
 from dcomc.diagnostics import DcomError
 
@@ -68,12 +69,41 @@ def test_what_is_named_must_be_chosen(tmp_path: Path) -> None:
         ("[sites.o]\nreuse = 1", "sites.o.reuse is 1; expected true or false"),
         ('outliers = "3"', "outliers is '3'; expected a number"),
         ("rank =", "not TOML"),
+        ("[layers.01]\nrank = 3\n[layers.1]\nrank = 4", r"\[layers.01\] names no layer; .* without zeros before it"),
+        (f"[layers.{'9' * 5000}]", "names no layer"),
+        ("reorthogonalisation = 9", "reorthogonalisation 9 is not between 1 and 8"),
+        ("[sites.o]\nseed = -1", "seed -1 is not between 0 and 2"),
+        ("energy = nan", "energy nan is not above 0 and at most 1"),
+        ("[layers.2]\noutliers = 101", "outliers 101 is not between 0 and 100"),
+        ("exact_rows = -0.5", "exact_rows -0.5 is not between 0 and 100"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DcomError) as caught:
         read(tmp_path, text)
     assert re.search(message, str(caught.value)), caught.value
+    assert str(caught.value).startswith(f"{tmp_path / 'sites.toml'}: error: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sites.o]\nrank = 99", "rank 99 is not between 1 and 24; site o of layer 1 is 24 x 64 a prompt"),
+        ("block = 25", "block 25 is not between 1 and the 24 tokens of a prompt"),
+        ("[layers.1.sites.qkv]\niterations = 2", "iterations 2 is not between the rank 10 and 24"),
+        ("[sites.qkv]\nreuse = true", "site qkv of layer 1 reuses a basis, but no site before it has one"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_an_error_of_the_file(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    path = tmp_path / "sites.toml"
+    path.write_text(text, encoding="utf-8")
+    command = ["compile", str(tiny_ir), "--decompose-layers", "1", "--sites", "qkv,o", "--emit", "dcom"]
+    assert main([*command, "--config", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(f"{path}: error: {message}")
+    assert main([*command, "--rank", "99"]) == 1
+    assert capsys.readouterr().err.startswith("error: rank 99 is not")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_fused_projections_are_sites() -> None:
     module = parsed("phi3")
     roles = [op.attributes["dcom.role"].data for op in module.walk() if isinstance(op, MatmulOp)]
     assert roles == ["qkv_proj", "o_proj", "gate_up_proj", "down_proj", "lm_head"]
-    for pass_ in make_passes("dcom-insert-outlier-split{layers=0,1 percent=20}"):
+    for pass_ in make_passes("dcom-insert-outlier-split{layers=0,1 outliers=20}"):
         pass_.apply(make_context(), module)
     module.verify()
     assert sum(op.name == "dcom.outlier_split" for op in module.walk()) == 8

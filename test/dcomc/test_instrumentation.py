@@ -177,7 +177,7 @@ def test_times_are_a_table_on_stderr(tiny_ir: Path, tmp_path: Path, capsys: pyte
     plain = capsys.readouterr()
     assert timed.out == plain.out and plain.err == ""
     rows = [line.split() for line in timed.err.splitlines() if line.strip() and "─" not in line]
-    passes = [pass_.name for pass_ in compile_pipeline(Decomposition((1,), outlier_percent=3), "dcom-16x16", "dcom")]
+    passes = [pass_.name for pass_ in compile_pipeline(Decomposition((1,), outliers=3), "dcom-16x16", "dcom")]
     assert [row[0] for row in rows] == ["step", "parse", *passes, "write", "total"]
     total = sum(float(row[1]) for row in rows[1:-1])
     assert float(rows[-1][1]) == pytest.approx(total, abs=0.001 * len(rows))
@@ -211,9 +211,9 @@ def test_the_printed_pipeline_is_what_compile_runs(
 
 def test_a_pipeline_as_text_is_the_same_pipeline() -> None:
     options = Decomposition(
-        layers=(3, 1), sites=("o",), rank=4, iterations=7, reorthogonalisation=1, seed=5, thresholds="a b/t.toml"
+        layers=(3, 1), sites=("o",), rank=4, iterations=7, reorthogonalisation=1, seed=5, outliers="a b/t.toml"
     )
-    for decomposition in (options, Decomposition((2,), outlier_percent=2.5), Decomposition((2,)), Decomposition(())):
+    for decomposition in (options, Decomposition((2,), outliers=2.5), Decomposition((2,)), Decomposition(())):
         for level in ("dcom", "cluster", "isa"):
             passes = compile_pipeline(decomposition, "my machine.toml", level)
             assert make_passes(pipeline_text(passes)) == passes
@@ -224,11 +224,26 @@ def test_no_layer_and_no_lowering_is_an_empty_pipeline(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "builtin.module()\n"
 
 
-@pytest.mark.parametrize("explicit", [False, True])
+CONFIG = """
+[layers.1.sites.down]
+decompose = false
+[layers.2]
+outliers = 0
+[layers.2.sites.o]
+reuse = true
+[layers.3]
+decompose = false
+"""
+
+
+@pytest.mark.parametrize(("explicit", "config"), [(False, False), (True, False), (False, True)])
 def test_every_dump_goes_on_to_the_same_program(
-    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], explicit: bool
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], explicit: bool, config: bool
 ) -> None:
     options = ["--decompose-layers", "1,2", "--sites", "qkv,down"]
+    if config:
+        (tmp_path / "sites.toml").write_text(CONFIG)
+        options = ["--decompose-layers", "1-3", "--sites", "qkv,o,down", "--config", str(tmp_path / "sites.toml")]
     whole, dumps = tmp_path / "whole.bin", tmp_path / "dumps"
     assert main(["compile", str(tiny_ir), *options, "-o", str(whole), "--dump-ir-dir", str(dumps)]) == 0
     files = sorted(dumps.iterdir())

@@ -47,9 +47,9 @@ def check(module: ModuleOp, file: str, stage: str) -> None:
 @pytest.mark.parametrize(
     ("family", "options"),
     [
-        ("llama3", Decomposition((0, 1), rank=3, iterations=4, outlier_percent=5.0)),
+        ("llama3", Decomposition((0, 1), rank=3, iterations=4, outliers=5.0)),
         ("qwen2", Decomposition((1,), ("qkv", "down"), rank=3, iterations=4)),
-        ("phi3", Decomposition((0,), rank=2, iterations=4, outlier_percent=5.0)),
+        ("phi3", Decomposition((0,), rank=2, iterations=4, outliers=5.0)),
         ("gemma3", Decomposition((0, 1, 2), rank=2, iterations=4)),
     ],
 )
@@ -70,7 +70,7 @@ def test_no_location_is_lost_in_legalisation_and_in_text() -> None:
     config = LLAMA_FAMILY["phi3"]
     module = build_module(capture(config, 16, 2, "f32"), "test", 16, 2)
     pipeline = (
-        "dcom-insert-outlier-split{layers=1 percent=5},dcom-decompose-activations{layers=1 rank=2 iterations=4},"
+        "dcom-insert-outlier-split{layers=1 outliers=5},dcom-decompose-activations{layers=1 rank=2 iterations=4},"
         "dcom-preserve-decomposed,dcom-legalize"
     )
     context = make_context()

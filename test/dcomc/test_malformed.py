@@ -13,7 +13,7 @@ from dcomc.pipeline import run_passes
 from passes import make_passes
 
 TOY = (Path(__file__).parents[1] / "passes" / "dcom-insert-outlier-split.mlir").read_text(encoding="utf-8")
-SPLIT = "dcom-insert-outlier-split{layers=1 percent=20},dcom-decompose-activations{layers=1 rank=2}"
+SPLIT = "dcom-insert-outlier-split{layers=1 outliers=20},dcom-decompose-activations{layers=1 rank=2}"
 PIPELINES = (
     f"cse,{SPLIT},dcom-preserve-decomposed,canonicalize,cse,lower-dcom-to-cluster",
     "dcom-decompose-activations{layers=1 sites=qkv rank=2},dcom-preserve-decomposed,dcom-legalize,canonicalize",

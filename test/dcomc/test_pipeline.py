@@ -35,10 +35,10 @@ def test_no_layer_no_pass() -> None:
 
 
 def test_outliers_are_split_before_decomposition() -> None:
-    names = [p.name for p in decompose_pipeline(Decomposition(layers=(1,), outlier_percent=3))]
+    names = [p.name for p in decompose_pipeline(Decomposition(layers=(1,), outliers=3))]
     assert names == ["dcom-insert-outlier-split", "dcom-decompose-activations", "dcom-preserve-decomposed"]
     assert [p.name for p in decompose_pipeline(Decomposition(layers=(1,)))] == names[1:]
-    assert [p.name for p in decompose_pipeline(Decomposition(layers=(1,), thresholds="t.toml"))] == names
+    assert [p.name for p in decompose_pipeline(Decomposition(layers=(1,), outliers="t.toml"))] == names
 
 
 def test_dumps_are_numbered_written_on_change_and_able_to_go_on(tmp_path: Path) -> None:

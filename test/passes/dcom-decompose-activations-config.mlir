@@ -1,5 +1,5 @@
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=0 sites=qkv,o,down rank=2 block=8 config="%S/Inputs/sites.toml"}' | filecheck %s
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0 sites=qkv,o,down percent=5 config="%S/Inputs/sites.toml"}' | filecheck %s --check-prefix=SPLIT
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0 sites=qkv,o,down outliers=5 config="%S/Inputs/sites.toml"}' | filecheck %s --check-prefix=SPLIT
 
 // The file goes over the options, the more exact place over the less exact.
 // CHECK: %[[F:.*]] = dcom.decompose %x {layer = 0 : i64, site = "qkv", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 7 : i64} : tensor<16x12xf32> -> !dcom.factored<2x8x12, rank 3, f32>

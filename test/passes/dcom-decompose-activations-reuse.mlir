@@ -1,5 +1,5 @@
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=0 sites=down,qkv,o rank=2 block=4 reuse=o,down}' | filecheck %s
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0 sites=qkv,o,down rows_percent=20 reuse=down},dcom-decompose-activations{layers=0 sites=qkv,o,down rank=2 reuse=down},dcom-preserve-decomposed' | filecheck %s --check-prefix=TOKENS
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0 sites=qkv,o,down exact_rows=20 reuse=down},dcom-decompose-activations{layers=0 sites=qkv,o,down rank=2 reuse=down},dcom-preserve-decomposed' | filecheck %s --check-prefix=TOKENS
 
 // The first site is decomposed; the others, in whatever order they are given, take its basis.
 // CHECK:     %[[F:.*]] = dcom.decompose %x {layer = 0 : i64, site = "qkv", {{.*}}} : tensor<16x12xf32> -> !dcom.factored<2x8x12, block 4, rank 2, f32>

@@ -1,7 +1,7 @@
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=4}' | filecheck %s
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=4}' --print-debuginfo | filecheck %s --check-prefix=LOC
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 iterations=6 reorthogonalisation=1 seed=9 energy=0.5}' | filecheck %s --check-prefix=OPTIONS
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=2 sites=qkv percent=1},dcom-decompose-activations{layers=2,0 sites=qkv rank=4}' | filecheck %s --check-prefix=SPLIT
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=2 sites=qkv outliers=1},dcom-decompose-activations{layers=2,0 sites=qkv rank=4}' | filecheck %s --check-prefix=SPLIT
 
 // RUN: %dcomc opt %s -p 'dcom-decompose-activations{layers=2 sites=qkv rank=2 block=3},dcom-preserve-decomposed' | filecheck %s --check-prefix=BLOCK
 

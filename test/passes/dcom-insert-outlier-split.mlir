@@ -1,10 +1,10 @@
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=20}' | filecheck %s
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=20}' --print-debuginfo | filecheck %s --check-prefix=LOC
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=20}' | filecheck %s --check-prefix=ALL
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=0}' | filecheck %s --check-prefix=NONE
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv thresholds="%S/Inputs/thresholds.toml"}' | filecheck %s --check-prefix=TABLE
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv percent=20 rows_percent=30}' | filecheck %s --check-prefix=ROWS
-// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv rows_percent=1}' | filecheck %s --check-prefix=ONLY-ROWS
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=20}' | filecheck %s
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=20}' --print-debuginfo | filecheck %s --check-prefix=LOC
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=0,1,2 sites=qkv outliers=20}' | filecheck %s --check-prefix=ALL
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=0}' | filecheck %s --check-prefix=NONE
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers="%S/Inputs/thresholds.toml"}' | filecheck %s --check-prefix=TABLE
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=20 exact_rows=30}' | filecheck %s --check-prefix=ROWS
+// RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv exact_rows=1}' | filecheck %s --check-prefix=ONLY-ROWS
 
 // Tokens leave what the channels have left; both products are added.
 // ROWS-LABEL: func.func private @decoder_layer_1(

@@ -50,7 +50,7 @@ def values(module: ModuleOp) -> list[np.ndarray]:
 def test_splitting_changes_no_result() -> None:
     """dense W + outliers W is x W."""
     before = values(toy())[0]
-    after = values(run(toy(), "dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=30}"))[0]
+    after = values(run(toy(), "dcom-insert-outlier-split{layers=0,1,2 sites=qkv outliers=30}"))[0]
     assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
 
 
@@ -63,7 +63,7 @@ def test_full_rank_changes_no_result() -> None:
 
 def test_preserving_changes_no_result() -> None:
     """(U core V) W is U core (V W)."""
-    first = "dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=10},"
+    first = "dcom-insert-outlier-split{layers=0,1,2 sites=qkv outliers=10},"
     second = "dcom-decompose-activations{layers=0,1,2 sites=qkv rank=3}"
     reconstructed = values(run(toy(), first + second))[0]
     preserved = values(run(toy(), f"{first}{second},dcom-preserve-decomposed"))[0]
@@ -74,12 +74,12 @@ def test_preserving_changes_no_result() -> None:
 def test_exact_tokens_change_no_result() -> None:
     """dense W + outliers W + tokens W is x W."""
     before = values(toy())[0]
-    module = run(toy(), "dcom-insert-outlier-split{layers=0,1,2 sites=qkv percent=10 rows_percent=30}")
+    module = run(toy(), "dcom-insert-outlier-split{layers=0,1,2 sites=qkv outliers=10 exact_rows=30}")
     assert np.abs(before - values(module)[0]).max() <= 1e-5 * np.abs(before).max()
 
 
 @pytest.mark.parametrize(
-    "tokens", ["", "dcom-insert-outlier-split{layers=0 sites=qkv,o,down rows_percent=20 reuse=o,down},"]
+    "tokens", ["", "dcom-insert-outlier-split{layers=0 sites=qkv,o,down exact_rows=20 reuse=o,down},"]
 )
 def test_a_full_basis_serves_all_sites(tokens: str) -> None:
     """Every site projected on the 8 directions of a prompt's 8 tokens stays what it is, exact tokens included."""
@@ -101,7 +101,8 @@ def test_a_chosen_layer_is_called_by_its_own_name_only() -> None:
 def test_a_later_pass_keeps_the_layers_function() -> None:
     module = run(
         toy(),
-        "dcom-insert-outlier-split{layers=1 sites=qkv percent=9},dcom-decompose-activations{layers=1 sites=qkv rank=2}",
+        "dcom-insert-outlier-split{layers=1 sites=qkv outliers=9},"
+        "dcom-decompose-activations{layers=1 sites=qkv rank=2}",
     )
     assert [op.sym_name.data for op in module.ops if isinstance(op, FuncOp)] == [
         "decoder_layer",
@@ -141,7 +142,7 @@ def test_layers_with_different_functions() -> None:
 
 def test_capacity_is_rounded_up_to_whole_channels() -> None:
     for percent, capacity in ((0.1, 1), (8.3, 1), (8.4, 2), (25, 3), (100, 12)):
-        module = run(toy(), f"dcom-insert-outlier-split{{layers=0 sites=qkv percent={percent}}}")
+        module = run(toy(), f"dcom-insert-outlier-split{{layers=0 sites=qkv outliers={percent}}}")
         (split,) = (op for op in module.walk() if isinstance(op, dcom.OutlierSplitOp))
         assert split.capacity.value.data == capacity
 
@@ -153,14 +154,21 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
     ("pipeline", "message"),
     [
         (f"{DECOMPOSE}{{layers=3 sites=qkv}}", "layer 3 does not exist; the model has layers 0 to 2"),
-        (f"{SPLIT}{{layers=-1 sites=qkv percent=3}}", "layer -1 does not exist; the model has layers 0 to 2"),
+        (f"{SPLIT}{{layers=-1 sites=qkv outliers=3}}", "layer -1 does not exist; the model has layers 0 to 2"),
         (f"{DECOMPOSE}{{layers=0 sites=qv}}", r"unknown site 'qv'; did you mean 'qkv'\? known: down, gate_up, o, qkv"),
         (f"{DECOMPOSE}{{layers=0 rank=4}}", 'layer 0 has no linalg.matmul with dcom.role "o_proj"'),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=0}}", "rank 0 is not between 1 and 8; .* is 8 x 12 a prompt"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=9}}", "rank 9 is not between 1 and 8"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 iterations=3}}", "iterations 3 is not between the rank 4 and 8"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 iterations=9}}", "iterations 9 is not between the rank 4 and 8"),
-        (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 reorthogonalisation=0}}", "reorthogonalisation 0 is below 1"),
+        (
+            f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 reorthogonalisation=0}}",
+            "reorthogonalisation 0 is not between 1 and 8; 2 is the default",
+        ),
+        (
+            f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 reorthogonalisation=9}}",
+            "reorthogonalisation 9 is not between 1 and 8",
+        ),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 seed=-1}}", "seed -1 is not between 0 and 2.63 - 1"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}},{DECOMPOSE}{{layers=0 sites=qkv rank=4}}", "already decomposed"),
         (
@@ -174,12 +182,11 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
         (f"{DECOMPOSE}{{layers=0 sites=qkv block=9}}", "block 9 is not between 1 and the 8 tokens of a prompt"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 block=3}}", "rank 4 is not between 1 and 3; .* is 3 x 12 a block"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv rank=4 energy=0.0}}", "energy 0 is not above 0 and at most 1"),
-        (f"{SPLIT}{{layers=0}}", "give either percent or thresholds"),
-        (f"{SPLIT}{{layers=0 rows_percent=101}}", "rows_percent 101 is not between 0 and 100"),
-        (f"{SPLIT}{{layers=0 percent=3 thresholds=a}}", "give either percent or thresholds|cannot read a"),
-        (f"{SPLIT}{{layers=0 percent=101}}", "percent 101 is not between 0 and 100"),
-        (f"{SPLIT}{{layers=0 percent=-1}}", "percent -1 is not between 0 and 100"),
-        (f"{SPLIT}{{layers=0 thresholds=absent}}", "cannot read absent: No such file"),
+        (f"{SPLIT}{{layers=0}}", "give outliers, exact_rows or config; for example outliers=3"),
+        (f"{SPLIT}{{layers=0 exact_rows=101}}", "exact_rows 101 is not between 0 and 100"),
+        (f"{SPLIT}{{layers=0 outliers=101}}", "outliers 101 is not between 0 and 100"),
+        (f"{SPLIT}{{layers=0 outliers=-1}}", "outliers -1 is not between 0 and 100"),
+        (f"{SPLIT}{{layers=0 outliers=absent}}", "cannot read absent: No such file"),
     ],
 )
 def test_mistakes(pipeline: str, message: str) -> None:
@@ -224,7 +231,7 @@ def test_mistakes_in_a_thresholds_table(tmp_path: Path, change: tuple[str, str],
     file = tmp_path / "table.toml"
     file.write_text(TABLE.replace(*change), encoding="utf-8")
     with pytest.raises(DcomError) as caught:
-        run(toy(), f'{SPLIT}{{layers=1 sites=qkv thresholds="{file}"}}')
+        run(toy(), f'{SPLIT}{{layers=1 sites=qkv outliers="{file}"}}')
     assert re.search(message, str(caught.value)), caught.value
 
 
@@ -237,7 +244,7 @@ def traced(batch: int = 1) -> ModuleOp:
 
 def test_traced_model_decomposes_at_every_site_with_every_location() -> None:
     module = traced(batch=2)
-    options = Decomposition(layers=(1, 3), rank=3, outlier_percent=3)
+    options = Decomposition(layers=(1, 3), rank=3, outliers=3)
     run_passes(make_context(), module, decompose_pipeline(options))
     found = [op for op in module.walk() if isinstance(op, dcom.DecomposeOp)]
     assert [(op.layer.value.data, op.site.data) for op in found] == [

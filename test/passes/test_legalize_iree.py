@@ -41,7 +41,7 @@ def test_a_decomposed_model() -> None:
     ids = rng.integers(0, LLAMA["vocab_size"], (2, 16))
     dense = np.asarray(Executor(module, weights).run("main", ids)[0])
 
-    options = Decomposition(layers=(1,), sites=("qkv", "down"), rank=4, outlier_percent=8)
+    options = Decomposition(layers=(1,), sites=("qkv", "down"), rank=4, outliers=8)
     run_passes(context, module, decompose_pipeline(options))
     decomposed = np.asarray(Executor(module, weights).run("main", ids)[0])
     run_passes(context, module, make_passes("dcom-legalize"))

@@ -54,13 +54,13 @@ def test_summaries_are_one_sentence_each() -> None:
 
 def test_options_become_fields() -> None:
     first, second, third = make_passes(
-        "dcom-insert-outlier-split{layers=3 percent=2},"
+        "dcom-insert-outlier-split{layers=3 outliers=2},"
         "dcom-decompose-activations{layers=10,15 sites=qkv,gate_up rank=4},"
-        'dcom-insert-outlier-split{layers=1 thresholds="a/b.toml"}'
+        'dcom-insert-outlier-split{layers=1 outliers="a/b.toml"}'
     )
-    assert first == DcomInsertOutlierSplitPass(layers=(3,), percent=2)
+    assert first == DcomInsertOutlierSplitPass(layers=(3,), outliers=2)
     assert second == DcomDecomposeActivationsPass(layers=(10, 15), sites=("qkv", "gate_up"), rank=4)
-    assert third == DcomInsertOutlierSplitPass(layers=(1,), thresholds="a/b.toml")
+    assert third == DcomInsertOutlierSplitPass(layers=(1,), outliers="a/b.toml")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from passes import make_passes
 from runtime.executor import Executor
 from runtime.executor_arrays import make_arrays
 
-DECOMPOSE = "dcom-insert-outlier-split{layers=1,2 percent=3},dcom-decompose-activations{layers=1,2 rank=4 iterations=6}"
+DECOMPOSE = (
+    "dcom-insert-outlier-split{layers=1,2 outliers=3},dcom-decompose-activations{layers=1,2 rank=4 iterations=6}"
+)
 PRESERVE = "dcom-preserve-decomposed"
 
 

@@ -160,9 +160,9 @@ func.func @f(%x: tensor<32x64xf32>) {
 
 // -----
 
-// CHECK: error: reorthogonalisation -1 is negative
+// CHECK: error: reorthogonalisation 9 is not between 0 and 8
 func.func @f(%x: tensor<32x64xf32>) {
-  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = -1 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 9 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return
 }
 
