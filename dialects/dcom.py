@@ -8,10 +8,12 @@ paper's Eq. 2), and as long as only linear operations follow, the factors take t
 `dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, TensorType, f32
-from xdsl.ir import Dialect, Operation, SSAValue
+from xdsl.interfaces import HasCanonicalizationPatternsInterface, HasFolderInterface
+from xdsl.ir import Attribute, Dialect, Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
@@ -21,6 +23,7 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
+from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
@@ -127,7 +130,7 @@ class DecomposeOp(IRDLOperation):
 
 
 @irdl_op_definition
-class ProjectOp(IRDLOperation):
+class ProjectOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Project each block on the basis of another activation of the same tokens: X ~ U (U^T X).
 
     U comes from `basis`, whose U has orthonormal or zero columns, as a decomposition leaves them; its core and V have
@@ -157,6 +160,12 @@ class ProjectOp(IRDLOperation):
             result_types=[basis.type.with_cols(cols)],
             properties={"layer": i64_attr(layer), "site": StringAttr(site)},
         )
+
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import BasisWhereItWasMade
+
+        return (BasisWhereItWasMade(),)
 
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
@@ -193,7 +202,7 @@ class MatmulOp(IRDLOperation):
 
 
 @irdl_op_definition
-class ScaleOp(IRDLOperation):
+class ScaleOp(IRDLOperation, HasFolderInterface, HasCanonicalizationPatternsInterface):
     """Multiply each row or each channel of a factored activation by a number of its own, and leave it factored.
 
     With `axis = "rows"` the scales [B*S] go into U, whose columns then are no longer of norm 1; with
@@ -213,6 +222,18 @@ class ScaleOp(IRDLOperation):
 
     def __init__(self, source: SSAValue[FactoredType], scales: SSAValue, axis: str) -> None:
         super().__init__(operands=[source, scales], result_types=[source.type], properties={"axis": StringAttr(axis)})
+
+    def fold(self) -> Sequence[SSAValue | Attribute] | None:
+        """Scaling by ones is no scaling."""
+        from dialects.dcom_canonicalise import all_ones
+
+        return [self.input] if all_ones(self.scales) else None
+
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import RowScalesFirst
+
+        return (RowScalesFirst(),)
 
     def verify_(self) -> None:
         batch, rows, cols = self.input.type.dimensions

@@ -1,7 +1,10 @@
 """The operations of the `dcom` dialect that keep channels and tokens exact beside a decomposition."""
 
+from collections.abc import Sequence
+
 from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, TensorType, f32
-from xdsl.ir import Operation, SSAValue
+from xdsl.interfaces import HasCanonicalizationPatternsInterface, HasFolderInterface
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
@@ -11,6 +14,7 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
+from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
@@ -19,7 +23,7 @@ from dialects.dcom_types import Element, OutliersType, TokensType
 
 
 @irdl_op_definition
-class OutlierSplitOp(IRDLOperation):
+class OutlierSplitOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Split the largest channels of each prompt from the rest (the paper's section 4).
 
     The score of a channel of a prompt is the sum of its squares, or, with a threshold, the count of its elements with
@@ -69,6 +73,12 @@ class OutlierSplitOp(IRDLOperation):
             },
         )
 
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import NothingSplitOff
+
+        return (NothingSplitOff(),)
+
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
         verify_rows(self.input.type, self.outliers.type)
@@ -90,7 +100,7 @@ class OutlierSplitOp(IRDLOperation):
 
 
 @irdl_op_definition
-class OutlierMatmulOp(IRDLOperation):
+class OutlierMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Multiply the outlier channels of each prompt by their rows of a weight: values W[indices, :].
 
     `weight` [H, N], of the activation's element type; the result is [B*S, N]; products are summed in float32.
@@ -108,6 +118,12 @@ class OutlierMatmulOp(IRDLOperation):
     def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: TensorType[Element]) -> None:
         super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
 
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import ProductOfNothing
+
+        return (ProductOfNothing(),)
+
     def verify_(self) -> None:
         batch, rows, cols = self.input.type.dimensions
         verify_weight(self.weight.type, cols, self.input.type.element_type)
@@ -117,7 +133,7 @@ class OutlierMatmulOp(IRDLOperation):
 
 
 @irdl_op_definition
-class TokenSplitOp(IRDLOperation):
+class TokenSplitOp(IRDLOperation, HasFolderInterface):
     """Split the tokens (rows) of largest energy of each prompt from the rest, to keep them exact.
 
     The score of a row is the sum of its squares. The rank of a row is the number of rows of its prompt with a higher
@@ -164,6 +180,14 @@ class TokenSplitOp(IRDLOperation):
                 "capacity": i64_attr(tokens.capacity.data),
             },
         )
+
+    def fold(self) -> Sequence[SSAValue | Attribute] | None:
+        """The tokens that a split of the same tensor has selected are already split off."""
+        match self.like.owner if self.like is not None else None:
+            case TokenSplitOp(like=None) as split if split.input == self.input:
+                return [split.dense, split.tokens]
+            case _:
+                return None
 
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
