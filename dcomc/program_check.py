@@ -1,6 +1,7 @@
 """What must hold of a program beyond its form: references lead somewhere, data lies where there is room."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -12,6 +13,8 @@ from runtime.program import Kernel, KernelLayout, Launch, Program
 
 LIMIT = 1 << 63
 """Numbers in a program are below this."""
+MOST_PROMPTS = 1 << 24
+"""Of a launch: more take days on any machine, and no memory holds what each of them gave."""
 
 
 class ProgramError(DcomError):
@@ -78,8 +81,7 @@ def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
     for name, value in vars(layout).items():
         if not 0 <= value < LIMIT:
             yield f"layout: {name} = {value} is out of range"
-    sizes = (layout.rows, layout.cols, layout.iterations, layout.slice_rows, layout.slice_cols)
-    if min(sizes) < 1:
+    if min(layout.rows, layout.cols, layout.iterations, layout.slice_rows, layout.slice_cols) < 1:
         yield "layout: a size is zero"
         return
     if layout.iterations > min(layout.rows, layout.cols):
@@ -91,16 +93,26 @@ def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
         yield f"layout: {rows} x {cols} slices on {machine.grid.rows} x {machine.grid.cols} clusters"
     if layout.bank_bytes > machine.bank.capacity_bytes:
         yield f"layout: {layout.bank_bytes} bytes in a bank of {machine.bank.capacity_bytes}"
-    ends = {
-        "a": layout.a_offset + (rows - 1) * layout.a_stride + 2 * layout.slice_rows * layout.slice_cols,
-        "start": layout.start_offset + 2 * rows * layout.slice_rows,
-        "u": layout.u_offset + (rows - 1) * layout.u_stride + 2 * layout.iterations * layout.slice_rows,
-        "v": layout.v_offset + 2 * layout.iterations * layout.slice_cols,
-        "alpha": layout.alpha_offset + 8 * layout.iterations,
+    sizes = {
+        "a": 2 * layout.slice_rows * layout.slice_cols,
+        "start": 2 * rows * layout.slice_rows,
+        "u": 2 * layout.iterations * layout.slice_rows,
+        "v": 2 * layout.iterations * layout.slice_cols,
+        "alpha": 8 * layout.iterations,
     }
-    for name, end in ends.items():
+    extents: list[tuple[int, int, str]] = []
+    for name, size in sizes.items():
+        begin, stride = getattr(layout, f"{name}_offset"), getattr(layout, f"{name}_stride", size)
+        blocks = rows if name in ("a", "u") else 1
+        if blocks > 1 and stride < size:
+            yield f"layout: {name}_stride = {stride} is shorter than the {size} bytes that it steps over"
+        extents.append((begin, begin + (blocks - 1) * stride + size, name))
+    for _, end, name in extents:
         if end > layout.bank_bytes:
             yield f"layout: {name} ends at byte {end} of {layout.bank_bytes}"
+    for (_, end, name), (begin, _, other) in pairwise(sorted(extents)):
+        if begin < end:
+            yield f"layout: {other} begins at byte {begin}, before {name} ends at byte {end}"
     for name, value in vars(layout).items():
         if name.endswith(("_offset", "_stride", "_bytes")) and value % 2:
             yield f"layout: {name} = {value} is odd"
@@ -112,8 +124,8 @@ def _check_launch(launch: Launch, kernels: dict[str, Kernel]) -> None:
         raise ProgramError(part, f"there is no kernel '{launch.kernel}'")
     if not 0 <= launch.layer < LIMIT or not launch.site.isidentifier():
         raise ProgramError(part, f"layer {launch.layer}, site '{launch.site}' is no place in a model")
-    if not 1 <= launch.prompts < LIMIT:
-        raise ProgramError(part, f"{launch.prompts} prompts")
+    if not 1 <= launch.prompts <= MOST_PROMPTS:
+        raise ProgramError(part, f"{launch.prompts} prompts, not between 1 and {MOST_PROMPTS}")
     iterations = kernels[launch.kernel].layout.iterations
     if not 1 <= launch.rank <= iterations:
         raise ProgramError(part, f"rank {launch.rank} is not between 1 and the {iterations} iterations of its kernel")

@@ -299,6 +299,18 @@ def at(*path: int | str, to: Any) -> Callable[[Any], Any]:
     return edit
 
 
+def two_rows_of_clusters(**strides: int) -> Callable[[Any], Any]:
+    """A layout for more rows than one cluster holds, with room for all, and these strides."""
+    offsets = {"a_offset": 0, "start_offset": 400, "u_offset": 600, "v_offset": 800, "alpha_offset": 900}
+    layout = {**offsets, "rows": 12, "a_stride": 128, "u_stride": 64, "bank_bytes": 1024, **strides}
+
+    def edit(value: Any) -> Any:
+        value[0]["layout"].update(layout)
+        return value
+
+    return edit
+
+
 K, L, S = ".dcom.kernels", ".dcom.launch", ".dcom.srcmap"
 
 
@@ -336,11 +348,16 @@ K, L, S = ".dcom.kernels", ".dcom.launch", ".dcom.srcmap"
         (K, at(0, "layout", "u_offset", to=217), "layout: u ends at byte 265 of 264"),
         (K, at(0, "layout", "v_offset", to=217), "layout: v ends at byte 265 of 264"),
         (K, at(0, "layout", "alpha_offset", to=241), "layout: alpha ends at byte 265 of 264"),
+        (K, at(0, "layout", "start_offset", to=126), "layout: start begins at byte 126, before a ends at byte 128"),
+        (K, at(0, "layout", "v_offset", to=144), "layout: v begins at byte 144, before u ends at byte 192"),
+        (K, two_rows_of_clusters(a_stride=126), "a_stride = 126 is shorter than the 128 bytes that it steps over"),
+        (K, two_rows_of_clusters(u_stride=46), "u_stride = 46 is shorter than the 48 bytes that it steps over"),
         (L, lambda value: [], "section .dcom.launch has [] for an object"),
         (L, at("launches", 0, "kernel", to="none"), "launch layer1.qkv: there is no kernel 'none'"),
         (L, at("launches", 0, "layer", to=-1), "launch layer-1.qkv: layer -1, site 'qkv' is no place in a model"),
         (L, at("launches", 0, "site", to="q k"), "site 'q k' is no place in a model"),
-        (L, at("launches", 0, "prompts", to=0), "launch layer1.qkv: 0 prompts"),
+        (L, at("launches", 0, "prompts", to=0), "launch layer1.qkv: 0 prompts, not between 1 and 16777216"),
+        (L, at("launches", 0, "prompts", to=10**12), "launch layer1.qkv: 1000000000000 prompts, not between 1 and"),
         (L, at("launches", 0, "rank", to=0), "rank 0 is not between 1 and the 3 iterations"),
         (L, at("launches", 0, "rank", to=4), "rank 4 is not between 1 and the 3 iterations"),
         (L, at("launches", 0, "rank", to="3"), "has '3' for a int"),
