@@ -5,6 +5,7 @@ The functions here insert where the innermost `building` block says.
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import cast
 
 from xdsl.builder import Builder, ImplicitBuilder
@@ -44,14 +45,16 @@ Body = (
 
 
 @contextmanager
-def building(point: InsertPoint, location: LocationAttr) -> Generator[None]:
-    """Insert the operations that are made in this context at `point`, with `location`."""
+def building(point: InsertPoint, location: LocationAttr) -> Generator[list[Operation]]:
+    """Insert the operations that are made in this context at `point`, with `location`; yields them, as they come."""
+    made: list[Operation] = []
 
     def place(op: Operation) -> None:
         locate([op], location)
+        made.append(op)
 
     with ImplicitBuilder(Builder(point, operation_insertion_handler=[place])):
-        yield
+        yield made
 
 
 def constant(value: float, element: Attribute) -> SSAValue:
@@ -166,6 +169,42 @@ def join_rows(value: SSAValue) -> SSAValue:
         result_types=[TensorType(element_of(value), (batch * rows, cols))],
         properties={"reassociation": _reassociation([[0, 1], [2]])},
     ).result
+
+
+def reshape(value: SSAValue, shape: Sequence[int]) -> SSAValue:
+    """The elements of a tensor in row-major order in another shape, by collapsing and expanding dimensions."""
+    groups = _aligned(shape_of(value), shape)
+    before, after = [left for left, _ in groups], [right for _, right in groups]
+    if max(map(len, before)) > 1:
+        joined = [prod(shape_of(value)[dimension] for dimension in group) for group in before]
+        type_ = TensorType(element_of(value), joined)
+        value = tensor.CollapseShapeOp.build(
+            operands=[value], result_types=[type_], properties={"reassociation": _reassociation(before)}
+        ).result
+    if max(map(len, after)) > 1:
+        type_ = TensorType(element_of(value), shape)
+        value = tensor.ExpandShapeOp(value, [], _reassociation(after), shape, type_).result
+    return value
+
+
+def _aligned(first: Sequence[int], second: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The dimensions of two shapes of as many elements in groups of as many elements, the most there are, in order."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(first) and j < len(second):
+        (left, a), (right, b) = ([i], first[i]), ([j], second[j])
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                left.append(i)
+                a, i = a * first[i], i + 1
+            else:
+                right.append(j)
+                b, j = b * second[j], j + 1
+        groups.append((left, right))
+    groups[-1][0].extend(range(i, len(first)))
+    groups[-1][1].extend(range(j, len(second)))
+    return groups
 
 
 def _reassociation(groups: Sequence[Sequence[int]]) -> ArrayAttr[ArrayAttr[IntegerAttr]]:

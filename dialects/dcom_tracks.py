@@ -1,0 +1,274 @@
+"""Operations of the `dcom` dialect on factors as such: tracks side by side, heads, and products from the left.
+
+A track is one column of U with its row of V. A bias, exact channels and exact tokens are tracks as well, so that a sum
+with them stays factored: [U1 U2] diag(core1, core2) [V1; V2] = U1 core1 V1 + U2 core2 V2.
+"""
+
+from math import prod
+from typing import cast
+
+from xdsl.dialects.builtin import I64, IntegerAttr, TensorType
+from xdsl.ir import SSAValue
+from xdsl.irdl import IRDLOperation, ParsePropInAttrDict, base, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, verify_rows, verify_weight
+from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
+
+
+def with_rank(type_: FactoredType, rank: int) -> FactoredType:
+    """The same but for the rank, with a V of each block's own."""
+    return FactoredType.get(*type_.dimensions, rank, type_.element_type, type_.block.data)
+
+
+def with_batch(type_: FactoredType, batch: int) -> FactoredType:
+    """The same but for the number of prompts."""
+    _, rows, cols = type_.dimensions
+    block, weight_rank = type_.block.data, type_.weight_rank.data
+    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, block, weight_rank)
+
+
+def _with_rows(type_: FactoredType, rows: int) -> FactoredType:
+    batch, _, cols = type_.dimensions
+    weight_rank = type_.weight_rank.data
+    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, weight_rank=weight_rank)
+
+
+def _heads_of(type_: FactoredType, groups: int, shared: int) -> FactoredType:
+    batch, _, cols = type_.dimensions
+    return with_batch(type_, batch * groups * shared).with_cols(cols // groups)
+
+
+def _verify_result(result: FactoredType, expected: FactoredType) -> None:
+    if result != expected:
+        raise VerifyException(f"result type {result} is not {expected}")
+
+
+def _verify_own_v(type_: FactoredType) -> None:
+    if type_.weight_rank.data:
+        raise VerifyException(f"{type_} has the V of a weight, not one of each block's own")
+
+
+def _verify_heads(count: int, heads: int, what: str) -> None:
+    if heads < 1 or count % heads:
+        raise VerifyException(f"{count} {what} are not {heads} heads of equal size")
+
+
+@irdl_op_definition
+class BiasTrackOp(IRDLOperation):
+    """A vector that every row has, as a factored value of rank 1: U of ones, core 1, V the vector.
+
+    `bias` [N], of the result's element type.
+    """
+
+    name = "dcom.bias_track"
+
+    bias = operand(DENSE)
+    result = result_def(FactoredType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$bias attr-dict `:` type($bias) `->` type($result)"
+
+    def __init__(self, bias: SSAValue, result: FactoredType) -> None:
+        super().__init__(operands=[bias], result_types=[result])
+
+    def verify_(self) -> None:
+        type_ = self.result.type
+        if self.bias.type != TensorType(type_.element_type, [type_.dimensions[2]]):
+            raise VerifyException(f"bias is {self.bias.type}, but {type_} has another number or type of channels")
+        _verify_result(type_, with_rank(type_, 1))
+
+
+@irdl_op_definition
+class ExactTrackOp(IRDLOperation):
+    """The product of exact channels or tokens with a weight, as a factored value of rank C, their capacity.
+
+    Of channels U holds the values and V their rows of the weight, W[indices, :]; of tokens U is one where a row is the
+    token of a slot, and V their products with the weight. The core is the identity; in blocks each has its rows of U,
+    and the same V.
+
+    `weight` [H, N], dense or in factors, of the element type; products are summed in float32.
+    """
+
+    name = "dcom.exact_track"
+
+    input = operand(base(OutliersType) | base(TokensType))
+    weight = operand(WEIGHT)
+    result = result_def(FactoredType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
+
+    def __init__(self, source: SSAValue, weight: SSAValue, result: FactoredType) -> None:
+        super().__init__(operands=[source, weight], result_types=[result])
+
+    def verify_(self) -> None:
+        batch, rows, cols = self.input.type.dimensions
+        verify_weight(self.weight.type, cols, self.input.type.element_type)
+        type_ = self.result.type
+        shape = (batch, rows, self.weight.type.get_shape()[1])
+        block = min(type_.block.data, rows)
+        _verify_result(
+            type_, FactoredType.get(*shape, self.input.type.capacity.data, self.input.type.element_type, block)
+        )
+
+
+@irdl_op_definition
+class ConcatOp(IRDLOperation):
+    """The sum of two factored values of one shape: their tracks side by side, rank R1 + R2, the core block-diagonal."""
+
+    name = "dcom.concat"
+
+    first = operand(FactoredType)
+    second = operand(FactoredType)
+    result = result_def(FactoredType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$first `,` $second attr-dict `:` type($first) `,` type($second) `->` type($result)"
+
+    def __init__(self, first: SSAValue[FactoredType], second: SSAValue[FactoredType]) -> None:
+        result = with_rank(first.type, first.type.rank.data + second.type.rank.data)
+        super().__init__(operands=[first, second], result_types=[result])
+
+    def verify_(self) -> None:
+        first, second = self.first.type, self.second.type
+        for type_ in (first, second):
+            _verify_own_v(type_)
+        if with_rank(first, 1) != with_rank(second, 1):
+            raise VerifyException(f"{first} and {second} differ in more than the rank")
+        _verify_result(self.result.type, with_rank(first, first.rank.data + second.rank.data))
+
+
+@irdl_op_definition
+class SplitHeadsOp(IRDLOperation):
+    """Cut the channels into groups, each a prompt of its own that `shared` heads have in turn.
+
+    Head (b, g, q) of B prompts, G groups and Q heads a group is prompt (b G + g) Q + q; it has U and core of prompt b,
+    and of V the channels g N/G to (g + 1) N/G.
+    """
+
+    name = "dcom.split_heads"
+
+    input = operand(FactoredType)
+    groups = prop_def(IntegerAttr[I64])
+    shared = prop_def(IntegerAttr[I64])
+    result = result_def(FactoredType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input attr-dict `:` type($input) `->` type($result)"
+
+    def __init__(self, source: SSAValue[FactoredType], groups: int, shared: int) -> None:
+        super().__init__(
+            operands=[source],
+            result_types=[_heads_of(source.type, groups, shared)],
+            properties={"groups": i64_attr(groups), "shared": i64_attr(shared)},
+        )
+
+    def verify_(self) -> None:
+        groups, shared = self.groups.value.data, self.shared.value.data
+        _verify_own_v(self.input.type)
+        _verify_heads(self.input.type.dimensions[2], groups, "channels")
+        if shared < 1:
+            raise VerifyException(f"a group is shared by {shared} heads, not by one or more")
+        _verify_result(self.result.type, _heads_of(self.input.type, groups, shared))
+
+
+@irdl_op_definition
+class LeftMatmulOp(IRDLOperation):
+    """Multiply the rows of each prompt from the left: U* = P U, core and V unchanged, as softmax(P) V does.
+
+    `left` [..., S*, S] has a matrix for each prompt, and is f16 or f32 by itself; the result has S* rows a prompt. U is
+    one block a prompt, since P mixes the rows of all blocks. Products are summed in float32.
+    """
+
+    name = "dcom.left_matmul"
+
+    left = operand(DENSE)
+    input = operand(FactoredType)
+    result = result_def(FactoredType)
+
+    traits = traits_def(Pure())
+    assembly_format = "$left `,` $input attr-dict `:` type($left) `,` type($input) `->` type($result)"
+
+    def __init__(self, left: SSAValue, source: SSAValue[FactoredType]) -> None:
+        rows = cast(TensorType[Element], left.type).get_shape()[-2]
+        super().__init__(operands=[left, source], result_types=[_with_rows(source.type, rows)])
+
+    def verify_(self) -> None:
+        batch, rows, _ = self.input.type.dimensions
+        shape = self.left.type.get_shape()
+        if len(shape) < 2 or (prod(shape[:-2]), shape[-1]) != (batch, rows):
+            raise VerifyException(f"left is {self.left.type}, not {batch} matrices of {rows} columns")
+        if self.input.type.block.data != rows:
+            raise VerifyException(f"prompts of {rows} rows are in blocks of {self.input.type.block.data}")
+        _verify_result(self.result.type, _with_rows(self.input.type, shape[-2]))
+
+
+@irdl_op_definition
+class HeadMatmulOp(IRDLOperation):
+    """Multiply each of `heads` heads by its own rows of a weight: prompt b H + h by W[h N : (h + 1) N, :].
+
+    The product of the heads side by side with the weight is the sum of the results over the heads of a prompt.
+    `weight` [H*N, N*], of the element type; products are summed in float32.
+    """
+
+    name = "dcom.head_matmul"
+
+    input = operand(FactoredType)
+    weight = operand(DENSE)
+    heads = prop_def(IntegerAttr[I64])
+    result = result_def(FactoredType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
+
+    def __init__(self, source: SSAValue[FactoredType], weight: SSAValue, heads: int) -> None:
+        cols = cast(TensorType[Element], weight.type).get_shape()[1]
+        super().__init__(
+            operands=[source, weight],
+            result_types=[source.type.with_cols(cols)],
+            properties={"heads": i64_attr(heads)},
+        )
+
+    def verify_(self) -> None:
+        batch, _, cols = self.input.type.dimensions
+        heads = self.heads.value.data
+        _verify_own_v(self.input.type)
+        _verify_heads(batch, heads, "prompts")
+        verify_weight(self.weight.type, heads * cols, self.input.type.element_type)
+        _verify_result(self.result.type, self.input.type.with_cols(self.weight.type.get_shape()[1]))
+
+
+@irdl_op_definition
+class ReconstructHeadsOp(IRDLOperation):
+    """The dense sum over the heads of each prompt, sum_h U_h (core_h V_h): one product over heads and tracks.
+
+    `input` has the `heads` of each of B prompts, prompt-major; the result is [B*S, N], of the factors' element type;
+    products are summed in float32.
+    """
+
+    name = "dcom.reconstruct_heads"
+
+    input = operand(FactoredType)
+    heads = prop_def(IntegerAttr[I64])
+    result = result_def(DENSE)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input attr-dict `:` type($input) `->` type($result)"
+
+    def __init__(self, source: SSAValue[FactoredType], heads: int) -> None:
+        batch, rows, cols = source.type.dimensions
+        dense = TensorType(source.type.element_type, [batch // heads * rows, cols])
+        super().__init__(operands=[source], result_types=[dense], properties={"heads": i64_attr(heads)})
+
+    def verify_(self) -> None:
+        type_, heads = self.input.type, self.heads.value.data
+        _verify_own_v(type_)
+        _verify_heads(type_.dimensions[0], heads, "prompts")
+        if type_.block.data != type_.dimensions[1]:
+            raise VerifyException("the sum over heads takes prompts of one block")
+        verify_rows(self.result.type, with_batch(type_, type_.dimensions[0] // heads))
