@@ -19,10 +19,10 @@ LAYOUT = KernelLayout(
     a_stride=128,
     start_offset=128,
     u_offset=144,
-    u_stride=48,
-    v_offset=192,
-    alpha_offset=240,
-    bank_bytes=264,
+    u_stride=64,
+    v_offset=208,
+    alpha_offset=256,
+    bank_bytes=280,
 )
 
 
