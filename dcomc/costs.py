@@ -134,12 +134,12 @@ def work_of(op: Operation) -> Work:
 
 
 def _lanczos(op: dcom.DecomposeOp) -> Work:
-    """k steps of two products with the matrix; vector j of either basis meets the j before it in each pass."""
+    """k steps of two products with the matrix; a new vector of either basis meets those before it in each pass."""
     matrices, rows, cols = op.factors.type.blocks
     steps, passes, rank = op.iterations.value.data, op.reorthogonalisation.value.data, op.factors.type.rank.data
     products = 2 * steps * 2 * rows * cols
-    orthogonalisation = passes * 4 * (rows + cols) * (steps * (steps - 1) // 2)
-    truncation = 2 * steps * rank * (rows + cols) if rank < steps else 0
+    orthogonalisation = passes * 4 * (rows * (steps * (steps + 1) // 2) + cols * (steps * (steps - 1) // 2))
+    truncation = 2 * rank * (rows * (steps + 1) + cols * steps)
     moved = 2 * steps * bytes_of(op.input.type) + bytes_of(op.factors.type)
     return Work(matrices * (products + orthogonalisation + truncation), moved)
 

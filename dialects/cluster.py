@@ -118,7 +118,7 @@ class ZeroOp(IRDLOperation):
 
 @irdl_op_definition
 class LoadStartOp(IRDLOperation):
-    """Load the start weights into vector 0 of a basis along the rows."""
+    """Load the unit start vector into vector 0 of a basis along the rows."""
 
     name = "cluster.load_start"
 
@@ -131,7 +131,7 @@ class LoadStartOp(IRDLOperation):
 
     def verify_(self) -> None:
         if self.basis.type.axis.data != ROWS:
-            raise VerifyException(f"the start weights lie along '{ROWS}'")
+            raise VerifyException(f"the start vector lies along '{ROWS}'")
 
 
 @irdl_op_definition
@@ -201,22 +201,31 @@ class MatvecTransposedOp(_MatvecOp):
 
 @irdl_op_definition
 class AllReduceOp(IRDLOperation):
-    """Sum over the clusters `across` one side of the grid, the result in each of them; of cells, the first `count`."""
+    """Sum over the clusters `across` one side of the grid, the result in each of them.
+
+    Of cells, the first `count + shift` are summed.
+    """
 
     name = "cluster.all_reduce"
 
     data = operand_def(base(VectorType) | base(CellsType))
     count = cast(SSAValue[IndexType] | None, opt_operand_def(base(IndexType)))
+    shift = opt_prop_def(IntegerAttr)
     across = prop_def(StringAttr)
 
-    assembly_format = "$data (`first` $count^)? `across` $across attr-dict `:` type($data)"
+    assembly_format = "$data (`first` $count^)? (`shift` $shift^)? `across` $across attr-dict `:` type($data)"
 
-    def __init__(self, data: SSAValue, across: str, count: SSAValue | None = None) -> None:
-        super().__init__(operands=[data, [] if count is None else [count]], properties={"across": StringAttr(across)})
+    def __init__(self, data: SSAValue, across: str, count: SSAValue | None = None, shift: int = 0) -> None:
+        super().__init__(
+            operands=[data, [] if count is None else [count]],
+            properties={"across": StringAttr(across), "shift": _shift(shift)},
+        )
 
     def verify_(self) -> None:
         if self.across.data not in (ROWS, COLS):
             raise VerifyException(f"across '{ROWS}' or '{COLS}', not '{self.across.data}'")
+        if self.count is None and self.shift is not None:
+            raise VerifyException("a shift adds to a count, and there is none")
         if isinstance(self.data.type, VectorType):
             if self.count is not None:
                 raise VerifyException("a vector is reduced whole")
@@ -225,7 +234,7 @@ class AllReduceOp(IRDLOperation):
 
 
 class _BasisOp(IRDLOperation):
-    """An operation on the first `count` vectors of a basis from `shift` on."""
+    """An operation on vectors of a basis."""
 
     def _verify_fit(self, basis: BasisType, vector: VectorType) -> None:
         if (basis.shape[1], basis.axis) != (vector.length, vector.axis):
@@ -234,7 +243,7 @@ class _BasisOp(IRDLOperation):
 
 @irdl_op_definition
 class DotsOp(_BasisOp):
-    """into[i] = basis[i + shift] . x for i < count, of the slices that each cluster has."""
+    """into[i] = basis[i] . x for i < count + shift, of the slices that each cluster has."""
 
     name = "cluster.dots"
 
@@ -258,7 +267,7 @@ class DotsOp(_BasisOp):
 
 @irdl_op_definition
 class SubtractOp(_BasisOp):
-    """x -= cells[i] basis[i + shift] for i < count: one pass of Gram-Schmidt."""
+    """x -= cells[i] basis[i] for i < count + shift: one pass of Gram-Schmidt."""
 
     name = "cluster.subtract"
 
@@ -436,12 +445,11 @@ class OutputOp(IRDLOperation):
 
     data = operand_def(base(BasisType) | base(CellsType))
     output = prop_def(StringAttr)
-    shift = opt_prop_def(IntegerAttr)
 
-    assembly_format = "$data (`shift` $shift^)? `as` $output attr-dict `:` type($data)"
+    assembly_format = "$data `as` $output attr-dict `:` type($data)"
 
-    def __init__(self, data: SSAValue, output: str, shift: int = 0) -> None:
-        super().__init__(operands=[data], properties={"output": StringAttr(output), "shift": _shift(shift)})
+    def __init__(self, data: SSAValue, output: str) -> None:
+        super().__init__(operands=[data], properties={"output": StringAttr(output)})
 
     def verify_(self) -> None:
         if self.output.data not in OUTPUTS:

@@ -57,10 +57,9 @@ class DecomposeOp(IRDLOperation):
 
     The result's type says what a block is: a prompt, or T rows of it, the last ones filled up with zero rows.
 
-    After k = `iterations` steps, or fewer at a breakdown, X ~ U B V with B bidiagonal; the SVD P diag(s) Q^T of B then
-    truncates to the rank R: U P[:, :R], core diag(s[:R]), Q^T[:R] V. Where nothing is cut off (R = k, or a breakdown
-    after at most R steps) the factors stay U, B, V, with zero columns for missing steps. `runtime/lanczos.py` is the
-    definition; `kernel` names the accelerator's program for it, once there is one.
+    After k = `iterations` steps, or fewer at a breakdown, X ~ U B V with B lower bidiagonal; the SVD P diag(s) Q^T of B
+    then truncates to the rank R: U P[:, :R], core diag(s[:R]), Q^T[:R] V, with zero columns for missing steps.
+    `runtime/lanczos.py` is the definition; `kernel` names the accelerator's program for it, once there is one.
 
     With `energy` e in (0, 1] the factors are those of the SVD, and only the fewest singular values that hold at least
     the share e of the block's sum of squares are kept; the columns past them are zero, R being the most there are.

@@ -2,14 +2,14 @@
 
 The steps are those of `runtime/lanczos.py`. Nothing branches: a step after a breakdown writes zeros, which take no part
 in what follows. The small bidiagonal's SVD is a one-sided Jacobi iteration, in which every row is rotated against one
-other at a time: row i meets row (t - i) mod k in turn t, so that k turns make a sweep.
+other at a time: of n rows, row i meets row (t - i) mod n in turn t, so that n turns make a sweep.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import FunctionType, LocationAttr, TensorType, f32, i1, i64
+from xdsl.dialects.builtin import FunctionType, IndexType, LocationAttr, TensorType, f32, i1, i64
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region, SSAValue
 from xdsl.rewriter import InsertPoint
@@ -37,7 +37,7 @@ from passes._build import (
 from runtime.lanczos import BREAKDOWN_TOLERANCE
 
 SWEEPS = 10
-"""Jacobi sweeps over the k x k bidiagonal; the off-diagonal falls quadratically, and float32 needs six or seven."""
+"""Jacobi sweeps over the bidiagonal; the off-diagonal falls quadratically, and float32 needs six or seven."""
 
 CONVERGED = 2.0**-24
 """Rows whose cosine is at most this are left alone: half a unit in the last place of float32."""
@@ -90,73 +90,68 @@ def lanczos_function(problem: Problem, location: LocationAttr) -> FuncOp:
 
 
 def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
-    """U^T [k, S], the bidiagonal core [k, k], V [k, H] and the number of steps [] i64."""
+    """U^T [k + 1, S], the lower bidiagonal core [k + 1, k], V [k, H] and the number of steps [] i64."""
     steps = problem.iterations
-    shapes = ((steps, problem.rows), (steps, steps), (steps, problem.cols))
-    zeros = [filled(shape, f32, 0) for shape in shapes]
-
-    def orthogonalise(z: SSAValue, basis: SSAValue) -> SSAValue:
-        for _ in range(problem.reorthogonalisation):
-            shares = contract("jn,n->j", basis, z)
-            correction = contract("jn,j->n", basis, shares)
-            z = structured("n,n->n", [z, correction], f32, subtract)
-        return z
+    shapes = ((steps + 1, problem.rows), (steps + 1, steps), (steps, problem.cols))
+    us, core, vs = (filled(shape, f32, 0) for shape in shapes)
 
     def norm(z: SSAValue) -> SSAValue:
         energy = structured("n->", [z], f32, lambda x, total: multiply_add(x, x, total), initial=0)
         return structured("->", [energy], f32, lambda x: math.SqrtOp(x).result)
 
-    def grows(norm: SSAValue, largest: SSAValue) -> SSAValue:
-        return compare(norm, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), largest))
-
     def divided(z: SSAValue, norm: SSAValue, valid: SSAValue) -> SSAValue:
         return structured("n,,->n", [z, norm, valid], f32, lambda x, n, on: select(on, divide(x, n), constant(0, f32)))
 
-    def entry(old: SSAValue, alpha: SSAValue, beta: SSAValue, on: SSAValue, at: SSAValue) -> SSAValue:
+    def direction(
+        z: SSAValue, basis: SSAValue, largest: SSAValue, going: SSAValue
+    ) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
+        """What `basis` leaves of z, as a unit vector and its norm, both zero from a breakdown on; and what is next."""
+        for _ in range(problem.reorthogonalisation):
+            shares = contract("jn,n->j", basis, z)
+            correction = contract("jn,j->n", basis, shares)
+            z = structured("n,n->n", [z, correction], f32, subtract)
+        length = norm(z)
+        top = structured(",->", [length, largest], f32, lambda x, y: arith.MaximumfOp(y, x).result)
+
+        def grows(x: SSAValue, most: SSAValue, on: SSAValue) -> SSAValue:
+            return both(on, compare(x, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), most)))
+
+        on = structured(",,->", [length, top, going], i1, grows)
+        kept = structured(",->", [length, on], f32, lambda x, valid: select(valid, x, constant(0, f32)))
+        return divided(z, length, on), kept, top, on
+
+    def entries(old: SSAValue, alpha: SSAValue, beta: SSAValue, at: SSAValue) -> SSAValue:
         row, column = loop_index(0), loop_index(1)
-        here = both(on, compare(column, "eq", at))
-        above = compare(arith.AddiOp(row, constant(1, i64)).result, "eq", at)
-        changed = select(above, beta, old)
-        return select(here, select(compare(row, "eq", at), alpha, changed), old)
+        below = compare(arith.AddiOp(column, constant(1, i64)).result, "eq", row)
+        changed = select(below, beta, select(compare(row, "eq", column), alpha, old))
+        return select(compare(column, "eq", at), changed, old)
 
     def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        us, core, vs, previous, largest, done = carried
+        us, core, vs, u, largest, done, going = carried
         j = arith.IndexCastOp(index, i64).result
-
-        z = orthogonalise(contract("sh,s->h", a, previous), vs)
-        beta = norm(z)
-        begun = structured(
-            ",,,->",
-            [beta, largest, done, j],
-            i1,
-            lambda x, top, count, at: both(grows(x, top), compare(count, "eq", at)),
-        )
-        v = divided(z, beta, begun)
-
-        y = orthogonalise(contract("sh,h->s", a, v), us)
-        alpha = norm(y)
-
-        def grow(x: SSAValue, top: SSAValue, on: SSAValue) -> SSAValue:
-            return select(on, arith.MaximumfOp(top, x).result, top)
-
-        top = structured(",,->", [alpha, largest, begun], f32, grow)
-        valid = structured(",,->", [alpha, top, begun], i1, lambda x, most, on: both(grows(x, most), on))
-        u = divided(y, alpha, valid)
-        kept = structured(",->", [alpha, valid], f32, lambda x, on: select(on, x, constant(0, f32)))
+        v, alpha, largest, going = direction(contract("sh,s->h", a, u), vs, largest, going)
         count = structured(
-            ",->", [done, begun], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
+            ",->", [done, going], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
         )
+        u, beta, largest, going = direction(contract("sh,h->s", a, v), us, largest, going)
+        next_index = arith.AddiOp(index, constant(1, IndexType())).result
         return (
-            write_slice(u, us, index),
-            structured("pq,,,,->pq", [core, kept, beta, begun, j], f32, entry),
+            write_slice(u, us, next_index),
+            structured("pq,,,->pq", [core, alpha, beta, j], f32, entries),
             write_slice(v, vs, index),
             u,
-            top,
+            largest,
             count,
+            going,
         )
 
-    start = (_start(problem), filled((), f32, 0), filled((), i64, 0))
-    us, core, vs, _, _, done = loop(steps, [*zeros, *start], step)
+    weights = _start(problem)
+    always = structured("->", [], i1, lambda: constant(1, i1))
+    start = divided(weights, norm(weights), always)
+    us = write_slice(start, us, constant(0, IndexType()))
+    us, core, vs, _, _, done, _ = loop(
+        steps, [us, core, vs, start, filled((), f32, 0), filled((), i64, 0), always], step
+    )
     return us, core, vs, done
 
 
@@ -175,28 +170,17 @@ def _start(problem: Problem) -> SSAValue:
 
 
 def _truncate(us: SSAValue, core: SSAValue, vs: SSAValue, done: SSAValue, rank: int) -> Sequence[SSAValue]:
-    """U [S, R], core [R, R], V [R, H]: by the SVD of the bidiagonal, or as they are where no step is cut off."""
-    steps, _ = shape_of(core)
-    if rank == steps:
-        return structured("js->sj", [us], f32, lambda x: x), core, vs
-
+    """U [S, R], core [R, R], V [R, H] by the SVD of the bidiagonal, zero past the number of steps."""
     left, values, right = _singular_vectors(core, rank)
 
-    def uncut(count: SSAValue) -> SSAValue:
-        return compare(count, "sle", constant(rank, i64))
+    def stepped(x: SSAValue, count: SSAValue) -> SSAValue:
+        row = loop_index(0)
+        return select(compare(row, "slt", count), x, constant(0, f32))
 
-    left, right = (
-        structured("ri,->ri", [rows, done], f32, lambda x, count: select(uncut(count), _identity(), x))
-        for rows in (left, right)
-    )
-    projected = contract("rj,qj->rq", contract("ri,ij->rj", left, core), right)
-
-    def core_entry(x: SSAValue, value: SSAValue, count: SSAValue) -> SSAValue:
-        return select(uncut(count), x, multiply(_identity(), value))
-
+    left, right = (structured("ri,->ri", [rows, done], f32, stepped) for rows in (left, right))
     return (
         contract("ri,is->sr", left, us),
-        structured("rq,r,->rq", [projected, values, done], f32, core_entry),
+        structured("r->rq", [values], f32, lambda value: multiply(_identity(), value), sizes={"q": rank}),
         contract("ri,ih->rh", right, vs),
     )
 
@@ -229,7 +213,7 @@ def _keep_energy(
 
 
 def _singular_vectors(core: SSAValue, rank: int) -> Sequence[SSAValue]:
-    """The leading left singular vectors [R, k], singular values [R] and right singular vectors [R, k] of core [k, k].
+    """The leading left singular vectors [R, m], singular values [R] and right singular vectors [R, k] of core [m, k].
 
     One-sided Jacobi on the rows: rotations Q make the rows of W = Q core orthogonal; their norms are the singular
     values, their directions the right vectors, and the rows of Q the left vectors.
@@ -284,7 +268,7 @@ def _singular_vectors(core: SSAValue, rank: int) -> Sequence[SSAValue]:
 
 
 def _dots(a: SSAValue, b: SSAValue) -> SSAValue:
-    """The dot products of the rows of two [k, k] tensors."""
+    """The dot products of the rows of two matrices."""
     return contract("ji,ji->j", a, b)
 
 

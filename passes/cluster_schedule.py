@@ -110,7 +110,7 @@ def _chunks(
 def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dict[str, int]:
     """Bank addresses from the launch's base on, each on a whole transfer of the bank."""
     line = machine.bank.stream_bytes_per_cycle
-    u_vectors = basis_along(kernel, ROWS).shape[0] - 1
+    u_vectors = basis_along(kernel, ROWS).shape[0]
     v_vectors = basis_along(kernel, COLS).shape[0]
     block = 2 * slices["slice_rows"] * slices["slice_cols"]
     u_stride = _align(2 * u_vectors * slices["slice_rows"], line)
@@ -119,7 +119,7 @@ def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dic
         "start_offset": 2 * slices["slice_rows"] * machine.grid.rows,
         "u_offset": u_stride * machine.grid.rows,
         "v_offset": 2 * v_vectors * slices["slice_cols"],
-        "alpha_offset": 8 * u_vectors,
+        "alpha_offset": 8 * v_vectors,
     }
     layout: dict[str, int] = {"a_stride": block, "u_stride": u_stride}
     end = 0

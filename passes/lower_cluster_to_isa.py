@@ -19,8 +19,9 @@ from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, INTEGER_REGISTERS,
 from runtime.program import KernelLayout
 from runtime.sequencer import BASE_REGISTER
 
-_BANK, _TURN, _CHUNK, _FIRST_POINTER = 2, 3, 4, 5
-"""Integer registers: a bank address, the turn of the loop, bytes of a vector done by chunks, pointers into bases."""
+_BANK, _TURN, _NEXT, _CHUNK, _FIRST_POINTER = 2, 3, 4, 5, 6
+"""Integer registers: a bank address, the turn of the loop and the one after, bytes of a vector done by chunks, and
+pointers into bases."""
 _PLACED = cluster.MatrixOp | cluster.AllocOp
 _LINE = {ROWS: "col", COLS: "row"}
 """The clusters across the grid's rows are those of a column, and the other way round."""
@@ -117,10 +118,10 @@ class _Lowering:
             case cluster.ForOp():
                 self._lower_loop(op)
             case cluster.MatvecOp():
-                x = self._vector(op.basis, op.index, shift_of(op.shift))
+                x = self._vector(op.basis, shift_of(op.shift))
                 self._product("mv.row", self._at(op.out), x)
             case cluster.MatvecTransposedOp():
-                x = self._vector(op.basis, op.index, shift_of(op.shift))
+                x = self._vector(op.basis, shift_of(op.shift))
                 self._product("mv.col", self._at(op.out), x)
             case cluster.AllReduceOp():
                 line, length = _LINE[op.across.data], self._length(op)
@@ -130,18 +131,18 @@ class _Lowering:
                 self._emit(
                     "dots",
                     d=self._at(op.out),
-                    basis=self._vector(op.basis, None, shift_of(op.shift)),
+                    basis=self._at(op.basis),
                     x=self._at(op.x),
-                    count=COUNT.pack_register(_TURN),
+                    count=self._count(op),
                     length=self._slice(op.x.type),
                 )
             case cluster.SubtractOp():
                 self._emit(
                     "subtract",
                     x=self._at(op.x),
-                    basis=self._vector(op.basis, None, shift_of(op.shift)),
+                    basis=self._at(op.basis),
                     c=self._at(op.cells),
-                    count=COUNT.pack_register(_TURN),
+                    count=self._count(op),
                     length=self._slice(op.x.type),
                 )
             case cluster.Norm2Op():
@@ -149,7 +150,7 @@ class _Lowering:
             case cluster.ScaleOp():
                 self._emit(
                     "scale",
-                    d=self._vector(op.basis, op.index, shift_of(op.shift)),
+                    d=self._vector(op.basis, shift_of(op.shift)),
                     x=self._at(op.x),
                     by=self._scalars[op.by],
                     length=self._slice(op.x.type),
@@ -166,7 +167,7 @@ class _Lowering:
             case cluster.LoadOp():
                 self._emit("s.ld", d=self._scalar(op.result), x=self._at(op.cells))
             case cluster.StoreOp():
-                x = self._at(op.cells) if op.index is None else self._vector(op.cells, op.index, 0)
+                x = self._at(op.cells) if op.index is None else self._vector(op.cells)
                 self._emit("s.st", x=x, a=self._scalars[op.value])
             case cluster.MulOp() | cluster.MaxOp():
                 a, b = self._scalars[op.lhs], self._scalars[op.rhs]
@@ -181,6 +182,7 @@ class _Lowering:
 
     def _lower_loop(self, loop: cluster.ForOp) -> None:
         self._emit("li", d=_TURN, value=0)
+        self._emit("li", d=_NEXT, value=1)
         start = len(self._operations)
         body_location = self._location
         for op in loop.body.block.ops:
@@ -193,19 +195,21 @@ class _Lowering:
         self._operations += body
         self._location = body_location
         self._add(_TURN, _TURN, 1)
+        self._add(_NEXT, _NEXT, 1)
         for step, register in self._pointers.items():
             self._add(register, register, step)
         self._label("done")
 
     def _lower_output(self, op: cluster.OutputOp) -> None:
-        shift, size = shift_of(op.shift), alloc_bytes(op.data.type, self._slices)
+        size = alloc_bytes(op.data.type, self._slices)
         match op.data.type:
             case BasisType():
-                size -= shift * self._vector_bytes(op.data)
                 whole = op.data.type.axis.data == COLS
                 self._bank_pointer(self._banks[f"{op.output.data}_offset"])
-                source, stride = self._vector(op.data, None, shift), 0 if whole else self._banks["u_stride"]
-                self._stream("st", source, size, token=3, stride=stride, rows=int(whole), cols=int(not whole))
+                stride = 0 if whole else self._banks["u_stride"]
+                self._stream(
+                    "st", self._at(op.data), size, token=3, stride=stride, rows=int(whole), cols=int(not whole)
+                )
             case _:
                 at = self._banks["alpha_offset"] + (size if op.output.data == "beta" else 0)
                 self._bank_pointer(at)
@@ -323,21 +327,26 @@ class _Lowering:
             return 2 * self._slices[f"slice_{room.type.axis.data}"]
         return 4
 
-    def _vector(self, room: SSAValue, index: SSAValue | None, shift: int) -> int:
-        """The address of vector index + shift of a basis; without an index, of vector `shift`."""
+    def _vector(self, room: SSAValue, shift: int = 0) -> int:
+        """The address of the turn's vector of a basis, or its scalar of cells, or of one `shift` further."""
         step = self._vector_bytes(room)
-        register = 0
-        if index is not None:
-            register = self._pointers.setdefault(step, _FIRST_POINTER + len(self._pointers))
-            assert register < INTEGER_REGISTERS
+        register = self._pointers.setdefault(step, _FIRST_POINTER + len(self._pointers))
+        assert register < INTEGER_REGISTERS
         return BUFFER.pack(register, self._offset(room) + shift * step)
+
+    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
+        """The number of vectors or cells, that of the turn plus `shift`, as a count operand."""
+        shift = shift_of(op.shift)
+        if shift > 1:
+            raise DcomError(f"{op.name} counts {shift} past the turn", hint="at most one")
+        return COUNT.pack_register(_NEXT if shift else _TURN)
 
     def _slice(self, vector: VectorType) -> int:
         return self._slices[f"slice_{vector.axis.data}"]
 
     def _length(self, op: cluster.AllReduceOp) -> int:
         if op.count is not None:
-            return COUNT.pack_register(_TURN)
+            return self._count(op)
         if isinstance(op.data.type, VectorType):
             return self._slice(op.data.type)
         assert isinstance(op.data.type, CellsType)

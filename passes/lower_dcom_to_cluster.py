@@ -62,8 +62,7 @@ class LowerDcomToClusterPass(ModulePass):
           …
         }
 
-    The kernel keeps start weights and U in one basis, vector 0 being the start, so that each step begins with
-    A^T (vector j). Vectors of U and V that are not there yet are never read: `first %j` bounds each use.
+    Vector 0 of U is the start. Vectors of U and V that are not there yet are never read: `first %j` bounds each use.
     """
 
     name = "lower-dcom-to-cluster"
@@ -118,12 +117,10 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
         vector: SSAValue,
         axis: str,
         basis: SSAValue,
-        first: int,
+        known: int,
         norms: SSAValue,
-        *,
-        grows: bool,
     ) -> None:
-        """A product, its orthogonalisation against the vectors so far, its norm, and the new vector.
+        """A product, its orthogonalisation against the j + `known` vectors so far, its norm, and the new vector.
 
         Partial sums of a vector along one axis lie across the other; the dots of its slices lie across its own.
         """
@@ -134,40 +131,29 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
             cluster.AllReduceOp(vector, across)
         for turn in range(shape.reorthogonalisation):
             with step(f"reorthogonalise {letter}, pass {turn + 1}", loop):
-                cluster.DotsOp(basis, vector, dots, j, first)
-                cluster.AllReduceOp(dots, axis, j)
-                cluster.SubtractOp(basis, dots, vector, j, first)
+                cluster.DotsOp(basis, vector, dots, j, known)
+                cluster.AllReduceOp(dots, axis, j, known)
+                cluster.SubtractOp(basis, dots, vector, j, known)
         with step(f"{scalar} = ||{letter}||", loop):
             cluster.Norm2Op(vector, norm)
             cluster.AllReduceOp(norm, axis)
             square = cluster.LoadOp(norm).result
-            bound = cluster.LoadOp(largest).result
-            if grows:
-                bound = cluster.MaxOp(bound, square).result
-                cluster.StoreOp(bound, largest)
+            bound = cluster.MaxOp(cluster.LoadOp(largest).result, square).result
+            cluster.StoreOp(bound, largest)
         with step(f"breakdown of {scalar}", loop):
             cluster.BreakUnlessGreaterOp(square, cluster.MulOp(bound, tolerance).result)
         with step(f"normalise {letter}", loop):
             inverse = cluster.RsqrtOp(square).result
             cluster.StoreOp(cluster.MulOp(square, inverse).result, norms, j)
-            cluster.ScaleOp(vector, inverse, basis, j, first)
+            cluster.ScaleOp(vector, inverse, basis, j, known)
 
-    half_step(
-        lambda: cluster.MatvecTransposedOp(matrix, u, j, z),
-        ("z = A^T u", "z", "beta"),
-        z,
-        COLS,
-        v,
-        0,
-        beta,
-        grows=False,
-    )
-    half_step(lambda: cluster.MatvecOp(matrix, v, j, y), ("y = A v", "y", "alpha"), y, ROWS, u, 1, alpha, grows=True)
+    half_step(lambda: cluster.MatvecTransposedOp(matrix, u, j, z), ("z = A^T u", "z", "alpha"), z, COLS, v, 0, alpha)
+    half_step(lambda: cluster.MatvecOp(matrix, v, j, y), ("y = A v", "y", "beta"), y, ROWS, u, 1, beta)
 
     with step("iterate"):
         cluster.ForOp(shape.iterations, Region(loop))
     with step("store the factors"):
-        cluster.OutputOp(u, "u", 1)
+        cluster.OutputOp(u, "u")
         cluster.OutputOp(v, "v")
         cluster.OutputOp(alpha, "alpha")
         cluster.OutputOp(beta, "beta")

@@ -29,7 +29,7 @@ class PromptResult:
     """What one run of a kernel gave."""
 
     factors: Bidiagonal
-    """u float16 [S, k], alpha and beta float32 with the input's scale, v float16 [k, H]; k < iterations: breakdown."""
+    """u and v float16, alpha and beta float32 with the input's scale; fewer steps than iterations after a breakdown."""
     timing: Timing
 
 

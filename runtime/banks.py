@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
-from runtime.lanczos import Bidiagonal, start_weights
+from runtime.lanczos import Bidiagonal, start_vector
 from runtime.machine import Machine
 from runtime.program import KernelLayout
 
@@ -46,7 +46,7 @@ def to_half_scaled(x: Array) -> tuple[NDArray[np.float16], int]:
 
 
 def pack(a: NDArray[np.float16], layout: KernelLayout, seed: int, machine: Machine) -> NDArray[np.uint8]:
-    """The banks before a launch, [grid columns, bank_bytes]: the activation in tiles and the start weights.
+    """The banks before a launch, [grid columns, bank_bytes]: the activation in tiles and the start vector.
 
     Args:
         a: [S, H].
@@ -67,8 +67,8 @@ def pack(a: NDArray[np.float16], layout: KernelLayout, seed: int, machine: Machi
     for row in range(filled_rows(layout)):
         start = layout.a_offset + row * layout.a_stride
         banks[:, start : start + blocks.shape[2]] = blocks[:, row]
-    weights = padded_weights(layout, seed)
-    banks[:, layout.start_offset : layout.start_offset + weights.nbytes] = weights.view(np.uint8)
+    start = padded_start(layout, seed)
+    banks[:, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
     return banks
 
 
@@ -77,11 +77,11 @@ def filled_rows(layout: KernelLayout) -> int:
     return ceil(layout.rows / layout.slice_rows)
 
 
-def padded_weights(layout: KernelLayout, seed: int) -> NDArray[np.float16]:
-    """The start weights of all rows in these clusters, zero for those of padding."""
-    weights = np.zeros(filled_rows(layout) * layout.slice_rows, np.float16)
-    weights[: layout.rows] = start_weights(layout.rows, seed)
-    return weights
+def padded_start(layout: KernelLayout, seed: int) -> NDArray[np.float16]:
+    """The start vector over all rows in these clusters, zero for those of padding."""
+    start = np.zeros(filled_rows(layout) * layout.slice_rows, np.float16)
+    start[: layout.rows] = start_vector(layout.rows, seed, np.dtype(np.float32))
+    return start
 
 
 def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
@@ -93,9 +93,9 @@ def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
 
     alpha = values(0, layout.alpha_offset, k, np.float32)
     beta = values(0, layout.alpha_offset + alpha.nbytes, k, np.float32)
-    steps = int(np.count_nonzero(beta))  # where alpha broke down, the last v and its beta are there without a u
+    steps, grown = np.count_nonzero(alpha), np.count_nonzero(beta)
     u = [
-        values(0, layout.u_offset + row * layout.u_stride, k * layout.slice_rows, np.float16).reshape(k, -1)
+        values(0, layout.u_offset + row * layout.u_stride, (k + 1) * layout.slice_rows, np.float16).reshape(k + 1, -1)
         for row in range(filled_rows(layout))
     ]
     v = [
@@ -103,8 +103,8 @@ def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
         for bank in range(ceil(layout.cols / layout.slice_cols))
     ]
     return Bidiagonal(
-        u=np.concatenate(u, axis=1)[:steps, : layout.rows].T,
+        u=np.concatenate(u, axis=1)[: grown + 1, : layout.rows].T,
         alpha=alpha[:steps],
-        beta=beta[1:steps],
+        beta=beta[:grown],
         v=np.concatenate(v, axis=1)[:steps, : layout.cols],
     )

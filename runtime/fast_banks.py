@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import fast_kernels as kernels
-from runtime.banks import ReadBank, half_exponent, pack, padded_weights, to_half_scaled
+from runtime.banks import ReadBank, half_exponent, pack, padded_start, to_half_scaled
 from runtime.machine import Machine
 from runtime.program import KernelLayout
 
@@ -93,7 +93,6 @@ def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> 
     place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
     kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)
-    weights = padded_weights(layout, seed)
-    start = layout.start_offset // 2
-    banks[start : start + weights.size] = weights.view(np.uint16)[:, None]
+    start, first = padded_start(layout, seed), layout.start_offset // 2
+    banks[first : first + start.size] = start.view(np.uint16)[:, None]
     return banks, exponent

@@ -1,14 +1,17 @@
 """Lanczos bidiagonalisation in floating point: the definition that the machine's program and the IR lowering follow.
 
-Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by classical Gram-Schmidt. From a start
-vector v_0 it builds orthonormal U = [u_0 … u_{k-1}] and V = [v_0 … v_{k-1}] with U^T A V = B upper bidiagonal:
+Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by classical Gram-Schmidt, in the lower
+bidiagonal form of Paige and Saunders (LSQR, PROPACK). From weights s of the rows it builds orthonormal
+U = [u_0 … u_k] and V = [v_0 … v_{k-1}] with A V = U B, and B lower bidiagonal of k+1 rows:
 
-    v_0 = A^T s / ||A^T s||
-    u_j = (A v_j   - U U^T A v_j)   / alpha_j
-    v_j = (A^T u_{j-1} - V V^T A^T u_{j-1}) / beta_{j-1}
+    u_0     = s / ||s||
+    v_j     = (A^T u_j - V V^T A^T u_j) / alpha_j
+    u_{j+1} = (A v_j   - U U^T A v_j)   / beta_j
 
-so that A ~ U B V^T. It reads A 2k times. The start is the weighted mean of A's rows: the mean token is what most of an
-activation's energy lies near, and unequal weights keep a matrix whose rows sum to zero from breaking down at once.
+so that A ~ A V V^T = U B V^T, having read A 2k times. The form matters at full rank: an orthonormal basis of all S (or
+of all H) dimensions has no room to drift, and so k = min(S, H) steps give A itself. v_0 is the weighted mean of A's
+rows: the mean token is what most of an activation's energy lies near, and unequal weights keep a matrix whose rows sum
+to zero from breaking down at once.
 """
 
 from dataclasses import dataclass
@@ -28,29 +31,28 @@ _SUBSPACE_ITERATIONS = 50
 
 @dataclass(frozen=True)
 class Bidiagonal:
-    """Factors of one matrix, A ~ u @ b @ v with k columns; k is smaller than asked for after a breakdown."""
+    """Factors of one matrix, A ~ u @ core @ v with k steps; k is smaller than asked for after a breakdown."""
 
     u: Array
-    """[S, k], orthonormal columns; where alpha broke down, the last is zero, and A v_k-1 = beta_k-1 u_k-2."""
+    """[S, m], orthonormal columns; m = k + 1, or k where the last beta broke down."""
     alpha: Array
-    """[k], the diagonal of b."""
+    """[k], the diagonal of the core."""
     beta: Array
-    """[k - 1], its superdiagonal."""
+    """[m - 1], its subdiagonal."""
     v: Array
     """[k, H], orthonormal rows."""
 
     @property
     def steps(self) -> int:
-        """Complete steps, each with an alpha that is not zero."""
-        return int(np.count_nonzero(self.alpha))
+        """k."""
+        return len(self.alpha)
 
     @property
     def core(self) -> Array:
-        """[k, k] upper bidiagonal b, float64."""
-        core = np.zeros((len(self.alpha), len(self.alpha)))
+        """[m, k] lower bidiagonal b, float64."""
+        core = np.zeros((len(self.beta) + 1, self.steps))
         np.fill_diagonal(core, self.alpha)
-        if len(self.alpha) > 1:
-            np.fill_diagonal(core[:, 1:], self.beta)
+        np.fill_diagonal(core[1:], self.beta)
         return core
 
 
@@ -77,6 +79,12 @@ def start_weights(rows: int, seed: int) -> NDArray[np.float16]:
     return (0.5 + (phase >> 6) / 1024).astype(np.float16)
 
 
+def start_vector(rows: int, seed: int, dtype: np.dtype[Any]) -> Array:
+    """u_0 [rows]: the start weights as a unit vector, in the arithmetic of an element type."""
+    weights = start_weights(rows, seed).astype(dtype)
+    return weights / np.linalg.norm(weights)
+
+
 def bidiagonalise(
     a: Array,
     iterations: int,
@@ -90,61 +98,55 @@ def bidiagonalise(
     Args:
         a: [S, H], float32 or float64.
         iterations: k, at least 1 and at most min(S, H).
-        seed: of the start vector.
+        seed: of the start weights.
         reorthogonalisation: passes of classical Gram-Schmidt for each new vector.
-        tolerance: of the breakdown, relative to the largest alpha so far.
+        tolerance: of the breakdown, relative to the largest alpha or beta so far.
 
     Returns:
         At most k steps; none at all for a zero matrix.
     """
     rows, cols = a.shape
-    u = np.zeros((rows, iterations), a.dtype)
+    u = np.zeros((rows, iterations + 1), a.dtype)
     v = np.zeros((iterations, cols), a.dtype)
-    alpha = np.zeros(iterations, a.dtype)
-    beta = np.zeros(iterations, a.dtype)  # beta[j] leads to v[j]; beta[0] is the norm of the start
+    alpha, beta = np.zeros(iterations, a.dtype), np.zeros(iterations, a.dtype)
+    u[:, 0] = start_vector(rows, seed, a.dtype)
     largest = a.dtype.type(0)
-    steps = 0
     for j in range(iterations):
-        z = a.T @ (u[:, j - 1] if j else start_weights(rows, seed).astype(a.dtype))
+        z = a.T @ u[:, j]
         for _ in range(reorthogonalisation):
             z = z - (v[:j] @ z) @ v[:j]
-        beta[j] = np.linalg.norm(z)
-        if beta[j] <= tolerance * largest:
-            break
-        v[j] = z / beta[j]
+        norm = np.linalg.norm(z)
+        largest = max(largest, norm)
+        if norm <= tolerance * largest:
+            return Bidiagonal(u[:, : j + 1], alpha[:j], beta[:j], v[:j])
+        alpha[j], v[j] = norm, z / norm
         y = a @ v[j]
         for _ in range(reorthogonalisation):
-            y = y - u[:, :j] @ (y @ u[:, :j])
-        alpha[j] = np.linalg.norm(y)
-        largest = max(largest, alpha[j])
-        steps = j + 1
-        if alpha[j] <= tolerance * largest:
-            alpha[j] = 0  # v[j] stays: its share of A lies in the u before it
-            break
-        u[:, j] = y / alpha[j]
-    return Bidiagonal(u[:, :steps], alpha[:steps], beta[1:steps], v[:steps])
+            y = y - u[:, : j + 1] @ (y @ u[:, : j + 1])
+        norm = np.linalg.norm(y)
+        largest = max(largest, norm)
+        if norm <= tolerance * largest:
+            return Bidiagonal(u[:, : j + 1], alpha[: j + 1], beta[:j], v[: j + 1])
+        beta[j], u[:, j + 1] = norm, y / norm
+    return Bidiagonal(u, alpha, beta, v)
 
 
 def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
-    """The best rank-`rank` part of u b v by the SVD of the small b (the last lines of Algorithm 1).
+    """The best rank-`rank` part of u core v by the SVD of the small core (the last lines of Algorithm 1).
 
-    Where nothing is cut off no SVD is needed, and the core stays bidiagonal. After a breakdown the missing columns
-    are zero.
+    Where there are fewer steps than `rank`, the missing columns are zero.
 
     Returns:
-        u [S, rank], core [rank, rank], v [rank, H], float32.
+        u [S, rank], core [rank, rank] diagonal, v [rank, H], float32.
     """
-    steps = len(factors.alpha)
     u = np.zeros((factors.u.shape[0], rank), np.float32)
     core = np.zeros((rank, rank), np.float32)
     v = np.zeros((rank, factors.v.shape[1]), np.float32)
-    if steps <= rank:
-        u[:, :steps], core[:steps, :steps], v[:steps] = factors.u, factors.core, factors.v
-        return u, core, v
+    kept = min(rank, factors.steps)
     left, values, right = np.linalg.svd(factors.core)
-    u[:] = factors.u.astype(np.float32) @ left[:, :rank].astype(np.float32)
-    np.fill_diagonal(core, values[:rank])
-    v[:] = right[:rank].astype(np.float32) @ factors.v.astype(np.float32)
+    u[:, :kept] = factors.u.astype(np.float32) @ left[:, :kept].astype(np.float32)
+    np.fill_diagonal(core[:kept], values[:kept])
+    v[:kept] = right[:kept].astype(np.float32) @ factors.v.astype(np.float32)
     return u, core, v
 
 

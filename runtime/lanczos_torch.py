@@ -2,9 +2,10 @@
 
 from typing import cast
 
+import numpy as np
 import torch
 
-from runtime.lanczos import BREAKDOWN_TOLERANCE, Array, Factored, start_weights
+from runtime.lanczos import BREAKDOWN_TOLERANCE, Array, Factored, start_vector
 
 Tensor = torch.Tensor
 
@@ -27,57 +28,53 @@ def decompose(
     """
     with torch.inference_mode():
         blocks = torch.from_numpy(x).to(device).float().reshape(batch, -1, x.shape[-1])
-        u, alpha, beta, v, steps = _bidiagonalise(blocks, iterations, seed, reorthogonalisation)
-        return Factored(*(part.cpu().numpy() for part in _truncate(u, alpha, beta, v, steps, rank)))
+        return Factored(
+            *(
+                part.cpu().numpy()
+                for part in _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation), rank)
+            )
+        )
 
 
-def _bidiagonalise(
-    a: Tensor, iterations: int, seed: int, reorthogonalisation: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of blocks [M, S, H]: u [M, S, k], alpha and beta [M, k], v [M, k, H] and the number of steps [M].
+def _bidiagonalise(a: Tensor, iterations: int, seed: int, reorthogonalisation: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of blocks [M, S, H]: u [M, S, k + 1], the lower bidiagonal core [M, k + 1, k] and v [M, k, H].
 
-    beta[:, j] leads to v[:, j], and beta[:, 0] is the norm of the start. What comes after a block's breakdown is zero.
+    What comes after a block's breakdown is zero.
     """
     count, rows, cols = a.shape
-    u, v = a.new_zeros(count, rows, iterations), a.new_zeros(count, iterations, cols)
-    alpha, beta = a.new_zeros(count, iterations), a.new_zeros(count, iterations)
-    largest, steps = a.new_zeros(count), torch.zeros(count, dtype=torch.int64, device=a.device)
+    u, v = a.new_zeros(count, rows, iterations + 1), a.new_zeros(count, iterations, cols)
+    core = a.new_zeros(count, iterations + 1, iterations)
+    largest = a.new_zeros(count)
     going = torch.ones(count, dtype=torch.bool, device=a.device)
-    start = torch.from_numpy(start_weights(rows, seed)).to(a.device, a.dtype).expand(count, rows)
+    u[:, :, 0] = torch.from_numpy(start_vector(rows, seed, np.dtype(np.float32))).to(a.device)
+
+    def step(residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Of residuals [M, N]: unit vectors and norms, zero from a breakdown on."""
+        nonlocal largest, going
+        norms = cast(Tensor, torch.linalg.vector_norm(residual, dim=1))
+        largest = torch.maximum(largest, norms)
+        going = going & (norms > BREAKDOWN_TOLERANCE * largest)
+        return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
+
     for j in range(iterations):
-        z = ((u[:, :, j - 1] if j else start)[:, None] @ a)[:, 0]
+        z = (u[:, None, :, j] @ a)[:, 0]
         for _ in range(reorthogonalisation):
             z = z - ((v[:, :j] @ z[:, :, None]).mT @ v[:, :j])[:, 0]
-        length = _norms(z)
-        begun = going & (length > BREAKDOWN_TOLERANCE * largest)
-        direction = torch.where(begun[:, None], z / length[:, None], 0)
-        y = (a @ direction[:, :, None])[:, :, 0]
+        v[:, j], core[:, j, j] = step(z)
+        y = (a @ v[:, j, :, None])[:, :, 0]
         for _ in range(reorthogonalisation):
-            y = y - (u[:, :, :j] @ (y[:, None] @ u[:, :, :j]).mT)[:, :, 0]
-        height = _norms(y)
-        largest = torch.maximum(largest, height)
-        going = begun & (height > BREAKDOWN_TOLERANCE * largest)
-        beta[:, j], alpha[:, j] = torch.where(begun, length, 0), torch.where(going, height, 0)
-        v[:, j] = direction
-        u[:, :, j] = torch.where(going[:, None], y / height[:, None], 0)
-        steps += begun
-    return u, alpha, beta, v, steps
+            y = y - (u[:, :, : j + 1] @ (y[:, None] @ u[:, :, : j + 1]).mT)[:, :, 0]
+        u[:, :, j + 1], core[:, j + 1, j] = step(y)
+    return u, core, v
 
 
-def _norms(x: Tensor) -> Tensor:
-    """Of each row of [M, N]."""
-    return cast(Tensor, torch.linalg.vector_norm(x, dim=1))
-
-
-def _truncate(
-    u: Tensor, alpha: Tensor, beta: Tensor, v: Tensor, steps: Tensor, rank: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best rank-`rank` part of each block by the SVD of its bidiagonal, where it has more than `rank` steps."""
-    core = torch.diag_embed(alpha.double()) + torch.diag_embed(beta[:, 1:].double(), offset=1)
-    left, values, right = cast(tuple[Tensor, Tensor, Tensor], torch.linalg.svd(core))
-    whole = (steps <= rank)[:, None, None]
+def _truncate(u: Tensor, core: Tensor, v: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best rank-`rank` part of each block by the SVD of its core, zero past the block's steps."""
+    left, values, right = cast(tuple[Tensor, Tensor, Tensor], torch.linalg.svd(core.double()))
+    steps = core.diagonal(dim1=1, dim2=2).count_nonzero(dim=1)
+    kept = torch.arange(rank, device=core.device) < steps[:, None]
     return (
-        torch.where(whole, u[:, :, :rank], u @ left[:, :, :rank].float()),
-        torch.where(whole, core[:, :rank, :rank], torch.diag_embed(values[:, :rank])).float(),
-        torch.where(whole, v[:, :rank], right[:, :rank].float() @ v),
+        u @ (left[:, :, :rank] * kept[:, None]).float(),
+        torch.diag_embed(values[:, :rank] * kept).float(),
+        (right[:, :rank] * kept[:, :, None]).float() @ v,
     )

@@ -34,14 +34,14 @@ class KernelLayout:
     a_offset: int
     a_stride: int
     start_offset: int
-    """Start weights, binary16; cluster row r takes slice_rows of them at start_offset + 2 * r * slice_rows."""
+    """The start vector, binary16; cluster row r takes slice_rows of it at start_offset + 2 * r * slice_rows."""
     u_offset: int
-    """U as [k, slice_rows] binary16 for each cluster row, u_stride apart."""
+    """U as [k + 1, slice_rows] binary16 for each cluster row, u_stride apart."""
     u_stride: int
     v_offset: int
     """V as [k, slice_cols] binary16."""
     alpha_offset: int
-    """alpha[k], then beta[k], binary32; entries of steps not taken are zero; beta[0] is the norm of the start."""
+    """alpha[k], then beta[k], binary32; entries of steps not taken are zero."""
     bank_bytes: int
     """What a launch needs of each bank."""
 
@@ -58,7 +58,7 @@ class Kernel:
     """For each word where it comes from, for people: MLIR op and Python line."""
     layout: KernelLayout
     seed: int
-    """Of the start weights."""
+    """Of the start vector."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from programs import LAYOUT, MACHINE, kernel, program
 
 from dcomc import elf
 from dcomc.container import (
+    FORMAT_VERSION,
     check_machine,
     parse_container,
     program_bytes,
@@ -39,7 +40,9 @@ DIGEST = 88  # header 64, note header 12, owner 8, format version 4
 
 
 def forge(
-    contents: dict[str, bytes] | None = None, note: Callable[[Any], Any] = lambda values: values, version: int = 1
+    contents: dict[str, bytes] | None = None,
+    note: Callable[[Any], Any] = lambda values: values,
+    version: int = FORMAT_VERSION,
 ) -> bytes:
     """The example program's file with other contents, and all checksums right."""
     sections = {section.name: section for section in elf.read_elf(DATA)}
@@ -123,7 +126,7 @@ def test_pyelftools_lists_it() -> None:
     (note,) = sections[".note.dcom"].iter_notes()
     description = bytes(note["n_descdata"], "latin-1") if isinstance(note["n_descdata"], str) else note["n_descdata"]
     assert note["n_name"] == "dcom"
-    assert description[:4] == struct.pack("<I", 1)
+    assert description[:4] == struct.pack("<I", FORMAT_VERSION)
     assert description[4:36] == hashlib.sha256(DATA.replace(description[4:36], bytes(32))).digest()
     values = json.loads(description[36:])
     assert machine_from_values(values["machine"], "note") == MACHINE
@@ -236,10 +239,11 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_program("a\0b")
 
 
-@pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, 1, FORMAT_VERSION + 1, 2**32 - 1])
 def test_another_format(version: int) -> None:
     line = refusal(forge(version=version))
-    expected = "newer than 1, which this dcomc reads" if version else "which this dcomc does not read"
+    newer = version > FORMAT_VERSION
+    expected = f"newer than {FORMAT_VERSION}, which this dcomc reads" if newer else "which this dcomc does not read"
     assert line.startswith(f"section .note.dcom says format {version}, ") and expected in line
 
 

@@ -54,16 +54,18 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // CHECK-NEXT: cluster.all_reduce %[[NORM]] across "cols"
 // CHECK-NEXT: %[[ZZ:.*]] = cluster.load %[[NORM]]
 // CHECK-NEXT: %[[BOUND:.*]] = cluster.load %[[LARGEST]]
-// CHECK-NEXT: %[[LEAST:.*]] = cluster.mul %[[BOUND]], %[[TOLERANCE]]
+// CHECK-NEXT: %[[TOP:.*]] = cluster.max %[[BOUND]], %[[ZZ]]
+// CHECK-NEXT: cluster.store %[[TOP]], %[[LARGEST]]
+// CHECK-NEXT: %[[LEAST:.*]] = cluster.mul %[[TOP]], %[[TOLERANCE]]
 // CHECK-NEXT: cluster.break_unless_greater %[[ZZ]], %[[LEAST]]
 // CHECK-NEXT: %[[INVERSE:.*]] = cluster.rsqrt %[[ZZ]]
 // CHECK-NEXT: %[[ROOT:.*]] = cluster.mul %[[ZZ]], %[[INVERSE]]
-// CHECK-NEXT: cluster.store %[[ROOT]], %[[BETA]][%[[J]]]
+// CHECK-NEXT: cluster.store %[[ROOT]], %[[ALPHA]][%[[J]]]
 // CHECK-NEXT: cluster.scale %[[Z]] by %[[INVERSE]] into %[[V]][%[[J]]] :
 // CHECK-NEXT: cluster.matvec %[[A]], %[[V]][%[[J]]] into %[[Y]]
 // CHECK-NEXT: cluster.all_reduce %[[Y]] across "cols"
 // CHECK-NEXT: cluster.dots %[[U]], %[[Y]] into %[[DOTS]] first %[[J]] shift 1 : i64 :
-// CHECK-NEXT: cluster.all_reduce %[[DOTS]] first %[[J]] across "rows"
+// CHECK-NEXT: cluster.all_reduce %[[DOTS]] first %[[J]] shift 1 : i64 across "rows"
 // CHECK-NEXT: cluster.subtract %[[U]], %[[DOTS]] from %[[Y]] first %[[J]] shift 1 : i64 :
 // CHECK-NEXT: cluster.dots
 // CHECK-NEXT: cluster.all_reduce
@@ -78,10 +80,10 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // CHECK-NEXT: cluster.break_unless_greater %[[YY]], %[[LITTLE]]
 // CHECK-NEXT: %[[INVERSE2:.*]] = cluster.rsqrt %[[YY]]
 // CHECK-NEXT: %[[ROOT2:.*]] = cluster.mul %[[YY]], %[[INVERSE2]]
-// CHECK-NEXT: cluster.store %[[ROOT2]], %[[ALPHA]][%[[J]]]
+// CHECK-NEXT: cluster.store %[[ROOT2]], %[[BETA]][%[[J]]]
 // CHECK-NEXT: cluster.scale %[[Y]] by %[[INVERSE2]] into %[[U]][%[[J]] shift 1 : i64]
 // CHECK-NEXT: }
-// CHECK-NEXT: cluster.output %[[U]] shift 1 : i64 as "u"
+// CHECK-NEXT: cluster.output %[[U]] as "u"
 // CHECK-NEXT: cluster.output %[[V]] as "v"
 // CHECK-NEXT: cluster.output %[[ALPHA]] as "alpha"
 // CHECK-NEXT: cluster.output %[[BETA]] as "beta"

@@ -291,7 +291,7 @@ def test_each_reorthogonalisation_pass_is_there() -> None:
 
 @pytest.mark.parametrize("ranks", [None, 2, 4])
 def test_factors_are_those_of_the_reference(ranks: int | None) -> None:
-    """Not only the product: singular values on the diagonal, or the bidiagonal where no step is cut off."""
+    """Not only the product: singular values on the diagonal, unit or zero vectors beside it."""
     program = Program(batch=1, threshold=1e6)
     x, _ = program.inputs(ranks)
     reference: Factored = decompose(x, 1, program.rank, program.iterations)
@@ -304,5 +304,4 @@ def test_factors_are_those_of_the_reference(ranks: int | None) -> None:
     used = np.diag([float(index < (ranks or program.rank)) for index in range(program.rank)])
     assert np.allclose(u.T @ u, used, atol=1e-5)
     assert np.allclose(v @ v.T, used, atol=1e-5)
-    off_diagonal = np.abs(core - np.diag(np.diag(core))).max()
-    assert (off_diagonal > 0.1) == (ranks is not None)
+    assert np.array_equal(core, np.diag(np.diag(core)))

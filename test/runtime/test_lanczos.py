@@ -37,7 +37,8 @@ def test_bases_are_orthonormal_and_b_is_between_them(rows: int, cols: int) -> No
     a = decaying(rows, cols)
     k = min(rows, cols, 12)
     f = bidiagonalise(a, k)
-    assert (f.u.shape, f.alpha.shape, f.beta.shape, f.v.shape) == ((rows, k), (k,), (k - 1,), (k, cols))
+    m = min(k + 1, rows)
+    assert (f.u.shape, f.alpha.shape, f.beta.shape, f.v.shape) == ((rows, m), (k,), (m - 1,), (k, cols))
     assert off_identity(f.u.T @ f.u) < 1e-13
     assert off_identity(f.v @ f.v.T) < 1e-13
     assert np.abs(f.u.T @ a @ f.v.T - f.core).max() < 1e-13
@@ -45,7 +46,7 @@ def test_bases_are_orthonormal_and_b_is_between_them(rows: int, cols: int) -> No
 
 
 def test_relations_of_each_step() -> None:
-    """A v_j = alpha_j u_j + beta_{j-1} u_{j-1}, and A^T u_j = alpha_j v_j + beta_j v_{j+1} but for the last."""
+    """A v_j = alpha_j u_j + beta_j u_{j+1}, and A^T u_j = beta_{j-1} v_{j-1} + alpha_j v_j but for the last u."""
     a = decaying(40, 72)
     f = bidiagonalise(a, 8)
     assert np.abs(a @ f.v.T - f.u @ f.core).max() < 1e-13
@@ -63,9 +64,11 @@ def test_start_is_the_weighted_sum_of_the_rows() -> None:
 
 
 @pytest.mark.parametrize(("rows", "cols"), SHAPES)
-def test_all_steps_give_the_matrix_back(rows: int, cols: int) -> None:
-    a = decaying(rows, cols)
-    u, core, v = truncate(bidiagonalise(a, min(rows, cols), tolerance=0), min(rows, cols))
+@pytest.mark.parametrize("flat", [False, True])
+def test_all_steps_give_the_matrix_back(rows: int, cols: int, flat: bool) -> None:
+    """In float32 as well, and where all singular values are alike: no basis drifts out of what it should span."""
+    a = np.random.default_rng(0).standard_normal((rows, cols)) if flat else decaying(rows, cols)
+    u, core, v = truncate(bidiagonalise(a.astype(np.float32), min(rows, cols), tolerance=0), min(rows, cols))
     assert relative_error(a, u, core, v) < 1e-6
 
 
@@ -80,8 +83,7 @@ def test_orthogonality_is_what_reorthogonalisation_buys() -> None:
     loss = [
         off_identity(f.u.T @ f.u) for f in (bidiagonalise(a, 40, reorthogonalisation=n, tolerance=0) for n in (0, 1, 2))
     ]
-    assert loss[0] > 1e-3 > 1e-12 > loss[2]
-    assert loss[1] < 1e-10
+    assert loss[0] > 1e-3 > 1e-6 > loss[1] > 1e-12 > loss[2]
 
 
 def test_truncation_is_the_best_part() -> None:
@@ -96,11 +98,10 @@ def test_truncation_is_the_best_part() -> None:
     assert np.allclose(u @ core @ v, (left[:, :5] * values[:5]) @ right[:5], atol=1e-6)
 
 
-def test_nothing_to_truncate_keeps_the_bidiagonal() -> None:
+def test_nothing_is_lost_where_nothing_is_truncated() -> None:
     f = bidiagonalise(decaying(40, 72), 6)
     u, core, v = truncate(f, 6)
-    assert (u == f.u.astype(np.float32)).all() and (core == f.core.astype(np.float32)).all()
-    assert (v == f.v.astype(np.float32)).all()
+    assert np.allclose(u @ core @ v, f.u @ f.core @ f.v, atol=1e-6)
 
 
 def test_missing_columns_are_zero() -> None:
@@ -113,7 +114,7 @@ def test_missing_columns_are_zero() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_zero_matrix_takes_no_step(dtype: type) -> None:
     f = bidiagonalise(np.zeros((8, 12), dtype), 5)
-    assert (f.u.shape, f.alpha.shape, f.beta.shape, f.v.shape) == ((8, 0), (0,), (0,), (0, 12))
+    assert (f.u.shape, f.alpha.shape, f.beta.shape, f.v.shape) == ((8, 1), (0,), (0,), (0, 12))
     u, core, v = truncate(f, 3)
     assert not u.any() and not core.any() and not v.any()
     assert relative_error(np.zeros((8, 12)), u, core, v) == 0.0 == optimal_error(np.zeros((8, 12)), 3)
@@ -134,9 +135,11 @@ def test_rows_that_sum_to_zero_do_not_break_down() -> None:
     assert len(bidiagonalise(a, 6).alpha) == 6
 
 
-def test_core_of_one_step_and_of_none() -> None:
-    assert Bidiagonal(np.ones((2, 1)), np.array([3.0]), np.array([]), np.ones((1, 2))).core.tolist() == [[3.0]]
-    assert Bidiagonal(np.ones((2, 0)), np.array([]), np.array([]), np.ones((0, 2))).core.shape == (0, 0)
+def test_core_of_few_steps() -> None:
+    ones, none = np.ones((3, 2)), np.array([])
+    assert Bidiagonal(ones, np.array([3.0]), np.array([4.0]), ones[:1]).core.tolist() == [[3.0], [4.0]]
+    assert Bidiagonal(ones[:, :1], np.array([3.0]), none, ones[:1]).core.tolist() == [[3.0]]
+    assert Bidiagonal(ones[:, :1], none, none, ones[:0]).core.shape == (1, 0)
 
 
 @settings(deadline=None)

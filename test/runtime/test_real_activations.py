@@ -75,7 +75,7 @@ def test_factors(
     exact = relative_error(x, *truncate(bidiagonalise(x.astype(np.float64), ITERATIONS), RANK))
     optimal = optimal_error(x, RANK)
     off_u, off_v = (
-        float(np.abs(basis.astype(np.float64) @ basis.T.astype(np.float64) - np.eye(ITERATIONS)).max())
+        float(np.abs(basis.astype(np.float64) @ basis.T.astype(np.float64) - np.eye(len(basis))).max())
         for basis in (f.u.T, f.v)
     )
     for name, value in (("error", error), ("float64", exact), ("optimal", optimal), ("u", off_u), ("v", off_v)):

@@ -366,7 +366,7 @@ def test_random_straight_lines(lines: list[str], m: Machine) -> None:
     assert all(0 <= cycles <= timing.cycles for cycles in timing.busy.values())
 
 
-@pytest.mark.parametrize(("rows", "cols", "buffer_bytes"), [(40, 56, 65536), (1024, 256, 2048), (3, 200, 2048)])
+@pytest.mark.parametrize(("rows", "cols", "buffer_bytes"), [(40, 56, 65536), (1024, 256, 2048), (4, 200, 2048)])
 def test_time_without_data_is_that_of_a_run_without_breakdown(
     tmp_path: Path, rows: int, cols: int, buffer_bytes: int
 ) -> None:

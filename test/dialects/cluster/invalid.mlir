@@ -35,7 +35,7 @@ func.func private @f(!cluster.basis<3x24, row>)
 
 // -----
 
-// CHECK: error: the start weights lie along 'rows'
+// CHECK: error: the start vector lies along 'rows'
 cluster.kernel @k attributes {seed = 0 : i64} {
   %v = cluster.alloc : !cluster.basis<3x24, cols>
   cluster.load_start %v : !cluster.basis<3x24, cols>

@@ -75,8 +75,8 @@ cluster.kernel @k attributes {seed = 7 : i64} {
     cluster.scale %y by %r into %u[%j shift 1 : i64] : !cluster.vector<40, rows>, !cluster.basis<4x40, rows>
   // CHECK-NEXT: }
   }
-  // CHECK-NEXT: cluster.output %u shift 1 : i64 as "u" : !cluster.basis<4x40, rows>
-  cluster.output %u shift 1 : i64 as "u" : !cluster.basis<4x40, rows>
+  // CHECK-NEXT: cluster.output %u as "u" : !cluster.basis<4x40, rows>
+  cluster.output %u as "u" : !cluster.basis<4x40, rows>
   // CHECK-NEXT: cluster.output %dots as "beta" : !cluster.cells<3>
   cluster.output %dots as "beta" : !cluster.cells<3>
 // CHECK-NEXT: }
