@@ -78,7 +78,7 @@ def read_archive(path: str) -> dict[str, Array]:
     arrays = {name: _check(array, f"{path}, {name}") for name, array in _load(path).items() if name}
     if not arrays:
         raise DcomError(f"{path} holds no named arrays", hint="give an .npz file with names like layer10.qkv")
-    return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}
+    return _by_name(arrays)
 
 
 def _load(path: str) -> dict[str, Array]:
@@ -95,6 +95,28 @@ def _load(path: str) -> dict[str, Array]:
         raise DcomError(
             f"{path} is no NumPy file, or it is damaged", hint="save it by numpy.save or numpy.savez"
         ) from error
+
+
+def given_activations(given: Mapping[str, Array] | Array | str | Path) -> tuple[dict[str, Array] | Array, str]:
+    """Activations by launch, or one array for all, and what to call them in errors.
+
+    Args:
+        given: an array [S, H] or [B, S, H]; arrays by launch, such as `layer10.qkv`; or an .npy or .npz file of them.
+
+    Raises:
+        DcomError: a file that cannot be read, or an array that is no finite real matrix.
+    """
+    if isinstance(given, str | Path):
+        return (read_archive if is_archive(str(given)) else read_array)(str(given)), str(given)
+    what = "the input"
+    if isinstance(given, np.ndarray):
+        return _check(given, what), what
+    return _by_name({name: _check(array, f"{what}, {name}") for name, array in given.items()}), what
+
+
+def _by_name(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Each array as [prompts * S, H]."""
+    return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}
 
 
 def _check(array: Array, what: str) -> Array:

@@ -30,12 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.program import Program
 from dcomc.program_check import ProgramError, check_program
 from runtime.encoding import Word
 from runtime.instructions import BY_MNEMONIC, Instruction
 from runtime.machine import Machine, load_machine, machine_from_values
 from runtime.operands import LABEL, TARGET
-from runtime.program import Kernel, KernelLayout, Launch, Program
+from runtime.program import Kernel, KernelLayout, Launch
 
 _LAUNCH_KEYS = {entry.name: entry.type for entry in fields(Launch)}
 _LAYOUT_KEYS = [entry.name for entry in fields(KernelLayout)]

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc import elf
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import DcomError
+from dcomc.program import Program
 from dcomc.program_check import LIMIT, ProgramError, check_program
 from runtime.encoding import WORD_BYTES, DecodeError, decode, encode
 from runtime.machine import Machine, machine_from_values
-from runtime.program import Kernel, KernelLayout, Launch, Program
+from runtime.program import Kernel, KernelLayout, Launch
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 1
 OWNER, NOTE_KIND = "dcom", 0xDC01
 
 NOTE, TEXT, RODATA = ".note.dcom", ".text", ".rodata"
@@ -137,13 +138,6 @@ def _section(name: str, data: bytes) -> elf.Section:
         return elf.Section(NOTE, data, elf.SHT_NOTE, align=4)
     flags = {TEXT: elf.SHF_ALLOC | elf.SHF_EXECINSTR, RODATA: elf.SHF_ALLOC}.get(name, 0)
     return elf.Section(name, data, flags=flags, align=WORD_BYTES)
-
-
-def write_program(program: Program, path: Path) -> None:
-    """Write a program to `path`, whole or not at all."""
-    data = program_bytes(program)
-    with atomic_write(path) as file:
-        file.write(data)
 
 
 def read_program(path: str | Path) -> Program:

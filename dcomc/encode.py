@@ -1,6 +1,8 @@
 """From a lowered module to a program: kernels assembled, launches listed in the order of the model."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,29 @@ from xdsl.dialects.func import CallOp, FuncOp
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import describe_location, print_module
+from dcomc.pipeline import Decomposition
+from dcomc.program import Program
 from dialects import isa
 from dialects.dcom import DecomposeOp
 from runtime.machine import Machine
-from runtime.program import Launch, Program
+from runtime.program import Launch
 
 
 def make_program(
     module: ModuleOp,
     machine: Machine,
-    options: Mapping[str, Any],
-    activations: Mapping[str, NDArray[np.float16]],
+    decomposition: Decomposition,
+    source: str = "",
+    activations: Mapping[str, NDArray[np.float16]] | None = None,
 ) -> Program:
     """The program of a module on which all passes have run; its kernels leave the module.
+
+    Args:
+        module: as `dcomc.lower` leaves it.
+        machine: that it was lowered for.
+        decomposition: what the compiler was asked for, for the record.
+        source: the name of the module's file, for the record.
+        activations: inputs of launches to store, [prompts * S, H] by launch.
 
     Raises:
         DcomError: a decomposition has no kernel, or stored activations do not fit their launch.
@@ -32,8 +44,12 @@ def make_program(
     for op in kernel_ops:
         op.detach()
         op.erase()
+    options: dict[str, Any] = {"model": describe_module(module), "source": source, **asdict(decomposition)}
+    for name in ("outliers", "config"):
+        if isinstance(options[name], str):
+            options[name] = Path(options[name]).name  # a program does not depend on its folder
     launches = tuple(_launch(op) for op in _decompositions(module))
-    program = Program(machine, kernels, launches, print_module(module), options, activations)
+    program = Program(machine, kernels, launches, print_module(module), options, activations or {})
     _check_activations(program)
     return program
 

@@ -143,12 +143,14 @@ class Model:
         return _tokenizer(model.path, model.kind == "gguf")
 
 
-def resolve_model(spec: str) -> Model:
-    """What a MODEL argument names: an existing folder or GGUF file, or else a preset.
+def resolve_model(spec: "Model | str | Path") -> Model:
+    """What a MODEL argument names: an existing folder or GGUF file, or else a preset; a model stays as it is.
 
     Raises:
         DcomError: nothing of that name, a folder without config.json, or a file that is not GGUF.
     """
+    if isinstance(spec, Model):
+        return spec
     path = Path(spec)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -164,11 +166,11 @@ def resolve_model(spec: str) -> Model:
                 )
         return Model(path.stem, "gguf", path)
     presets = {file.stem: file for file in _PRESETS.glob("*.json")}
-    if spec not in presets:
+    if str(spec) not in presets:
         raise DcomError(
-            f"no model folder, GGUF file or preset '{spec}'", hint=f"presets: {did_you_mean(spec, presets)}"
+            f"no model folder, GGUF file or preset '{spec}'", hint=f"presets: {did_you_mean(str(spec), presets)}"
         )
-    return Model(spec, "preset", presets[spec])
+    return Model(str(spec), "preset", presets[str(spec)])
 
 
 def load_transformers(*, gguf: bool = False) -> Any:

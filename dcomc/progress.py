@@ -1,27 +1,52 @@
-"""How far an evaluation is: in a terminal a bar that moves with each layer, elsewhere a line for each model."""
+"""What is said on stderr while long work goes on."""
 
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dcomc.evaluate import Evaluation, Window
 
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def speaker(progress: bool) -> Callable[[str], None]:
+    """Says a line on stderr, or nothing at all."""
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if progress else lambda line: None
+
+
+@contextmanager
+def steps(progress: bool) -> Generator[Callable[[str], None]]:
+    """A line that says what goes on, on a terminal alone; call what it yields with each new step."""
+    console = Console(stderr=True)
+    if progress and console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda step: None
+
 
 class EvaluationProgress:
-    """Follows one evaluation; every model of it counts the same number of layers."""
+    """How far an evaluation is: on a terminal a bar that moves with each layer, elsewhere a line for each model.
 
-    def __init__(self, layers: int, console: Console | None = None) -> None:
+    Every model counts the same number of layers.
+    """
+
+    def __init__(self, layers: int, console: Console | None = None, *, quiet: bool = False) -> None:
         """Prepare.
 
         Args:
             layers: that each model runs for a window.
             console: where to draw (default: stderr).
+            quiet: draw nothing.
         """
         self._layers = max(layers, 1)
-        self._console = console or Console(stderr=True, soft_wrap=True)
+        self._console = console or Console(stderr=True, soft_wrap=True, quiet=quiet)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -64,3 +89,43 @@ class EvaluationProgress:
 
     def _estimate(self, took: float, more: int) -> None:
         self._console.print(f"the first window took {took:.0f} s; {more} more: about {more * took:.0f} s")
+
+
+class PromptProgress:
+    """How far a simulation is: on a terminal a bar, elsewhere a line on stderr now and then; nothing where `quiet`."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self._bar = Progress(
+            TextColumn("simulating"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=(console := Console(stderr=True)),
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("prompts", total=total)
+        self._lines = not quiet and not console.is_terminal
+        self._total = total
+        self._done = 0
+        self._started = self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self) -> None:
+        """One more prompt is done."""
+        self._done += 1
+        self._bar.advance(self._task)
+        now = time.monotonic()
+        if self._lines and self._done < self._total and now - self._spoke >= _SECONDS_BETWEEN_LINES:
+            self._spoke = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            print(f"{self._done} of {self._total} prompts, about {left:.0f} s left", file=sys.stderr, flush=True)

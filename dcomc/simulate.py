@@ -13,9 +13,10 @@ from dcomc.activations import made_from_seed
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
 from runtime.accelerator import Accelerator, PromptResult, time_kernel
-from runtime.engines import Beside, Work
+from runtime.engines import Beside, Plan, Work
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
+from runtime.machine import Machine
 from runtime.program import Launch, Program
 from runtime.timing import Timing
 
@@ -77,6 +78,40 @@ class LaunchResult:
             "bank_bytes": sum(timing.bank_bytes for timing in self.timings),
             "relative_error": self.relative_error,
             "optimal_error": self.optimal_error,
+        }
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What `Program.simulate` found."""
+
+    machine: Machine
+    launches: tuple[LaunchResult, ...]
+    """In the order of the model."""
+    plan: Plan | None
+    """The engine and its threads; None where only time was asked for."""
+    seed: int
+    """Of activations that were made."""
+
+    @property
+    def cycles(self) -> int:
+        """Of all launches, one after another."""
+        return sum(result.cycles for result in self.launches)
+
+    @property
+    def seconds(self) -> float:
+        """The same at the machine's clock."""
+        return self.cycles / self.machine.clock.hz
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as `dcomc sim --stats` writes them."""
+        return {
+            "decompositions": [result.to_json(self.machine.clock.hz) for result in self.launches],
+            "total_cycles": self.cycles,
+            "clock_hz": self.machine.clock.hz,
+            "machine": {"name": self.machine.name, "hash": self.machine.hash},
+            "engine": self.plan.engine if self.plan else "timing only",
+            "seed": self.seed,
         }
 
 
@@ -174,7 +209,7 @@ class _PromptError:
     optimal: float
 
 
-def simulate(
+def simulate_launches(
     program: Program,
     inputs: Inputs | None,
     *,

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from dcomc.assembler import assemble
-from dcomc.container import write_program
 from dcomc.diagnostics import DcomError
 
 
@@ -25,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DcomError("not UTF-8 text", hint="give a file of assembly text", place=f"{name}:{line}") from error
-    write_program(assemble(text, name), args.output)
+    assemble(text, name).save(args.output)
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import re
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ from dcomc.commands._passes import add_pass_arguments, instrumentation
 from dcomc.diagnostics import DcomError, counted, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from xdsl.dialects.builtin import ModuleOp
-    from xdsl.passes import ModulePass
 
     from dcomc.pipeline import Decomposition
-    from runtime.machine import Machine
+    from dcomc.program import Program
 
 EMIT = ("dcom", "cluster", "isa", "asm", "bin")
 MOST_LAYERS = 10_000
@@ -94,16 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Compile the module and write what is asked for."""
     # The dialects take a tenth of a second to import, which `--help` need not wait for.
+    from dcomc.compiler import lower
     from dcomc.ir import make_context, parse_module, print_module, read_text
-    from dcomc.pipeline import compile_pipeline, pipeline_text, run_passes
+    from dcomc.pipeline import compile_pipeline, pipeline_text
     from runtime.machine import load_machine
 
     decomposition = _decomposition(args)
     level = args.emit if args.emit in ("dcom", "cluster") else "isa"
-    passes = compile_pipeline(decomposition, args.machine, level)
     if args.print_pipeline:
-        print(pipeline_text(passes))
+        print(pipeline_text(compile_pipeline(decomposition, args.machine, level)))
         return 0
     if args.report_cost and not args.report_cost.endswith(".json"):
         raise DcomError(f"--report-cost {args.report_cost} is no .json file", hint="give the input FILE before it")
@@ -116,16 +113,13 @@ def run(args: argparse.Namespace) -> int:
     activations = _read_activations(args.activations)
     name, text = read_text(args.file, "give a file made by `dcomc trace`")
 
-    context = make_context()
-
     def parse() -> "ModuleOp":
-        return parse_module(text, name, context)
+        return parse_module(text, name, make_context())
 
     watch = instrumentation(args, parse)
     with watch.times.measure("parse"):
         module = parse()
-    done = _passes_done(args, passes, decomposition, module)
-    run_passes(context, module, passes[done:], replace(watch, passes_before=done))
+    lower(module, decomposition, args.machine, level=level, from_stage=args.from_stage, watch=watch, progress=True)
     if args.report_cost is not None:
         from dcomc.cost_report import report_costs
 
@@ -134,61 +128,28 @@ def run(args: argparse.Namespace) -> int:
         if args.emit in ("dcom", "cluster", "isa"):
             _write(print_module(module), args.output)
         else:
-            _emit_program(module, machine, decomposition, activations, args)
+            from dcomc.encode import make_program
+
+            _emit(make_program(module, machine, decomposition, Path(name).name, activations), args)
     if watch.print_times:
         watch.times.print()
     return 0
 
 
-def _passes_done(
-    args: argparse.Namespace, passes: "Sequence[ModulePass]", decomposition: "Decomposition", module: "ModuleOp"
-) -> int:
-    """How many of the passes FILE has behind it, as `--from-stage` says or the IR shows."""
-    from dcomc.pipeline import passes_done, passes_evident
-
-    if args.from_stage is not None:
-        return passes_done(passes, args.from_stage)
-    done = passes_evident(passes, decomposition, module)
-    if done:
-        print(
-            f"{args.file} has what {passes[done - 1].name} makes: going on after it, with the options it was made with",
-            file=sys.stderr,
-        )
-    return done
-
-
-def _emit_program(
-    module: "ModuleOp",
-    machine: "Machine",
-    decomposition: "Decomposition",
-    activations: "dict[str, Any]",
-    args: argparse.Namespace,
-) -> None:
-    """Write the program of a lowered module, as text or as a binary."""
-    from dcomc.encode import describe_module, make_program
-
-    options: dict[str, Any] = {
-        "model": describe_module(module),
-        "source": Path(args.file).name,
-        **asdict(decomposition),
-    }
-    for name in ("outliers", "config"):
-        if isinstance(options[name], str):
-            options[name] = Path(options[name]).name  # a program does not depend on its folder
-    program = make_program(module, machine, options, activations)
+def _emit(program: "Program", args: argparse.Namespace) -> None:
+    """Write a program as text or as a binary."""
     if args.emit == "asm":
         from dcomc.disassembler import disassemble
 
         _write(disassemble(program), args.output)
         return
-    from dcomc.container import write_program
-
-    write_program(program, Path(args.output))
+    program.save(args.output)
+    layers = {launch.layer for launch in program.launches}
     instructions = sum(len(kernel.words) for kernel in program.kernels)
     print(
-        f"compiled {counted(len(decomposition.layers), 'layer')}: "
+        f"compiled {counted(len(layers), 'layer')}: "
         f"{counted(len(program.launches), 'decomposition')} by {counted(len(program.kernels), 'kernel')} "
-        f"of {counted(instructions, 'instruction')}, for {machine.name} ({machine.hash})",
+        f"of {counted(instructions, 'instruction')}, for {program.machine.name} ({program.machine.hash})",
         file=sys.stderr,
     )
 

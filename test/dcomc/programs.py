@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from dcomc.program import Program
 from runtime.encoding import Word
 from runtime.machine import load_machine
 from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE
-from runtime.program import Kernel, KernelLayout, Launch, Program
+from runtime.program import Kernel, KernelLayout, Launch
 
 MACHINE = load_machine("dcom-16x16")
 

@@ -15,10 +15,11 @@ from dcomc.cli import main
 from dcomc.container import program_bytes, read_program
 from dcomc.diagnostics import DcomError
 from dcomc.disassembler import disassemble, disassemble_kernel
+from dcomc.program import Program
 from runtime.encoding import Word, encode
 from runtime.instructions import INSTRUCTIONS
 from runtime.operands import TARGET, CountKind, Kind
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Kernel, Launch
 
 LAYOUT_LINE = ".layout " + " ".join(f"{name}={value}" for name, value in vars(LAYOUT).items())
 HEAD = f".machine dcom-16x16\n.kernel k\n{LAYOUT_LINE}\n"

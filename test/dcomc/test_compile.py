@@ -9,8 +9,8 @@ from dcomc.cli import main
 from dcomc.commands.compile import parse_layers
 from dcomc.container import read_program
 from dcomc.diagnostics import DcomError
+from dcomc.program import Program
 from runtime.machine import load_machine
-from runtime.program import Program
 
 SHIPPED = Path(__file__).resolve().parents[2] / "dcomc" / "configs" / "machines" / "dcom-16x16.toml"
 

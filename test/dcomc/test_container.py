@@ -26,13 +26,12 @@ from dcomc.container import (
     parse_container,
     program_bytes,
     read_program,
-    write_program,
 )
 from dcomc.diagnostics import DcomError
+from dcomc.program import Program
 from dcomc.program_check import ProgramError
 from runtime.encoding import Word, encode_word
 from runtime.machine import Machine, load_machine, machine_from_values
-from runtime.program import Program
 
 DATA = program_bytes(program())
 CONTENT = [".text", ".rodata", ".dcom.kernels", ".dcom.launch", ".dcom.srcmap", ".dcom.options", ".dcom.host"]
@@ -90,7 +89,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         program(activations=False),
         replace(program(), host="", options={}, launches=(), activations={}),
     ):
-        write_program(written, tmp_path / "prog.bin")
+        written.save(tmp_path / "prog.bin")
         assert_same(read_program(tmp_path / "prog.bin"), written)
 
 
@@ -479,7 +478,7 @@ def test_what_could_not_be_read_is_not_written(broken: Program, tmp_path: Path) 
     path = tmp_path / "prog.bin"
     path.write_bytes(b"old")
     with pytest.raises(ProgramError):
-        write_program(broken, path)
+        broken.save(path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["prog.bin"]
 

@@ -51,7 +51,7 @@ def test_long_work_is_announced(
     program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.engines.PATIENCE_SECONDS", 1e-3)
-    monkeypatch.setattr("dcomc.commands._engine._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("dcomc.progress._SECONDS_BETWEEN_LINES", 0.0)
     assert simulated(program, tmp_path, "--threads", "1")["engine"] == "fast"
     first, *others = capsys.readouterr().err.splitlines()
     assert first.startswith("engine: fast (large work), 1 thread, about 1 s and 0.")

@@ -9,12 +9,11 @@ import pytest
 from programs import MACHINE, program
 
 from dcomc.cli import main
-from dcomc.container import write_program
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    write_program(program(), tmp_path / "prog.bin")
+    program().save(tmp_path / "prog.bin")
     return tmp_path / "prog.bin"
 
 
@@ -29,7 +28,7 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
-    assert lines[0] == f"{path}: dcom program, format 2, {path.stat().st_size:,} bytes"
+    assert lines[0] == f"{path}: dcom program, format 1, {path.stat().st_size:,} bytes"
     assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
     assert lines[2] == 'options layers=[1, 3], outliers=3.0, rank=3, sites={"qkv": true}'
     sections = rows(printed.out, "section")
@@ -59,7 +58,7 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_table_shows_text_as_it_is(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Names with what a terminal library may take for its own markup."""
     launch = replace(program().launches[0], location="[bold]x[/] :smile: [r0+0x100]")
-    write_program(replace(program(), launches=(launch,)), path)
+    replace(program(), launches=(launch,)).save(path)
     assert main(["inspect", str(path)]) == 0
     assert "[bold]x[/] :smile: [r0+0x100]" in capsys.readouterr().out
 
@@ -96,7 +95,7 @@ def test_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_program_of_the_dense_model(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_program(replace(program(), kernels=(), launches=(), activations={}, options={}), path)
+    replace(program(), kernels=(), launches=(), activations={}, options={}).save(path)
     assert main(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "\noptions none\n" in shown

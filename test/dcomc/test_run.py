@@ -134,7 +134,7 @@ def test_on_the_host_at_full_rank_the_program_is_nearly_dense(
     program = compiled("--decompose-layers=1,2", "--rank=16", "--iterations=16")
     result = run(program, model, tmp_path, words(32), "--decompose-with", "float32")
     assert result["controls"]["float32"]["perplexity"] == result["perplexity"]
-    assert result["ratio"] == pytest.approx(1, abs=1e-2)
+    assert result["ratio"] == pytest.approx(1, abs=5e-2)
     assert abs(result["controls"]["skip_layers"]["ratio"] - 1) > 0.2
 
 
@@ -183,7 +183,7 @@ def test_mistakes_in_the_text(
     assert "No such file or directory" in failure(capsys, *known, "--text", tmp_path / "none.txt")
     assert "the text has 1 token, and nothing is predicted" in failure(capsys, *known, "--prompt", "w1")
     assert "the prompt is empty" in failure(capsys, *known, "--prompt", "")
-    assert "--max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
+    assert "max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
     assert "one of the arguments --text --prompt is required" in failure(capsys, *known)
 
 

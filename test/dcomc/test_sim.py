@@ -261,9 +261,9 @@ def test_damaged_archives_give_one_line(
 
 
 def test_mistakes(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed([str(program), "--seed", "-1"], capsys) == "error: --seed -1 is negative; give 0 or more\n"
+    assert failed([str(program), "--seed", "-1"], capsys) == "error: seed -1 is negative; give 0 or more\n"
     error = failed([str(program), "--timing-only", "--input", "x.npy"], capsys)
-    assert error == "error: --timing-only needs no --input; leave one of them out\n"
+    assert error == "error: timing alone needs no input; leave one of them out\n"
     assert "error: unknown machine 'none'" in failed([str(program), "--machine", "none"], capsys)
     assert "unrecognized arguments: --sead" in failed([str(program), "--sead", "1"], capsys)
     missing = failed([str(tmp_path / "none.bin")], capsys)

@@ -176,10 +176,10 @@ def test_the_prompt_is_512_tokens_or_what_the_model_takes(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seq-len", "0"], "--seq-len 0 is out of range; it goes from 1 to 64"),
-        (["--seq-len", "65"], "--seq-len 65 is out of range; it goes from 1 to 64"),
+        (["--seq-len", "0"], "error: seq-len 0 is out of range; it goes from 1 to 64"),
+        (["--seq-len", "65"], "error: seq-len 65 is out of range; it goes from 1 to 64"),
         (["--seq-len", "many"], "argument --seq-len: invalid int value"),
-        (["--batch", "0"], "--batch 0 is out of range"),
+        (["--batch", "0"], "error: batch 0 is out of range"),
         (["--dtype", "f64"], "invalid choice: 'f64'"),
     ],
 )

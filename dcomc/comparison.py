@@ -1,0 +1,192 @@
+"""A compiled model beside the dense one on the same tokens: what `Program.run` is made of, and what it finds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from xdsl.dialects.builtin import DenseResourceAttr, IntegerAttr, ModuleOp
+from xdsl.dialects.ml_program import GlobalOp
+
+from dcomc.diagnostics import DcomError, counted
+from dcomc.evaluate import Array, Forward, Scores, Window
+from dialects.dcom import DecomposeOp
+from runtime.accelerator import Accelerator
+from runtime.engines import Plan
+from runtime.executor import LAYER, Executor
+from runtime.executor_arrays import Arrays
+from runtime.executor_dcom import Decompose, host_decompose, zero_decompose
+from runtime.lanczos import Factored
+from runtime.program import Program
+
+PROGRAM = "program"
+CONTROLS = {
+    "float32": "the same decompositions in float32 on the host",
+    "skip_layers": "the decomposed layers left out",
+    "rank_0": "only the outlier channels, nothing decomposed",
+}
+SHORT = 256
+"""Tokens of a prompt below which the program and its controls hardly differ: a low rank is nearly the full one."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the IR of a program says about itself."""
+
+    batch: int
+    seq_len: int
+    layers: tuple[int, ...]
+    """Layers with a decomposition."""
+    sites: tuple[str, ...]
+    ranks: tuple[int, ...]
+    iterations: tuple[int, ...]
+    """Lanczos steps."""
+    calls: int
+    """Decoder layers that one run of the model calls."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `Program.run` found."""
+
+    model: str
+    described: Described
+    windows: int
+    """Runs of each model."""
+    dense: Scores
+    """Of transformers' own model."""
+    program: Scores
+    controls: Mapping[str, Scores]
+    """By the names of `CONTROLS`; none where no layer is decomposed."""
+    engine: str | None
+    """That simulated the decompositions; None where the host did them."""
+    inputs: Mapping[str, Array]
+    """What each decomposition worked on in the first window, [B*S, H], by launch, such as `layer10.qkv`."""
+
+    @property
+    def ratio(self) -> float:
+        """The program's perplexity over the dense model's."""
+        return self.program.perplexity / self.dense.perplexity
+
+    def to_json(self) -> dict[str, Any]:
+        """The measurements, as `dcomc run --json` writes them."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "windows": self.windows,
+            "tokens": self.dense.tokens,
+            "dense_perplexity": self.dense.perplexity,
+            **self._measured(self.program),
+            "controls": {name: self._measured(scores) for name, scores in self.controls.items()},
+        }
+
+    def _measured(self, scores: Scores) -> dict[str, Any]:
+        return {
+            "perplexity": scores.perplexity,
+            "ratio": scores.perplexity / self.dense.perplexity,
+            "top1_agreement": scores.top1_agreement,
+            "max_logit_difference": scores.max_logit_difference,
+        }
+
+
+def describe(module: ModuleOp) -> Described:
+    """Read the shape and the decompositions off the IR of a program.
+
+    Raises:
+        DcomError: the module does not say its batch and tokens.
+    """
+    shape = [module.attributes.get(f"dcom.{name}") for name in ("batch", "seq_len")]
+    if not all(isinstance(attribute, IntegerAttr) for attribute in shape):
+        raise DcomError("the program does not say its batch and tokens", hint="compile IR made by `dcomc trace`")
+    batch, seq_len = (cast(IntegerAttr[Any], attribute).value.data for attribute in shape)
+    operations = list(module.walk())
+    decompositions = [op for op in operations if isinstance(op, DecomposeOp)]
+    return Described(
+        batch,
+        seq_len,
+        tuple(sorted({op.layer.value.data for op in decompositions})),
+        tuple(dict.fromkeys(op.site.data for op in decompositions)),
+        tuple(sorted({op.factors.type.rank.data for op in decompositions})),
+        tuple(sorted({op.iterations.value.data for op in decompositions})),
+        sum(LAYER in op.attributes for op in operations),
+    )
+
+
+def check_weights(module: ModuleOp, weights: Mapping[str, Array]) -> None:
+    """Raise `DcomError` when the model lacks a weight of the program, or has it in another shape."""
+    for op in module.ops:
+        if not isinstance(op, GlobalOp) or not isinstance(op.value, DenseResourceAttr):
+            continue
+        name, wanted = op.sym_name.data, list(op.value.type.get_shape())
+        if name not in weights:
+            what = f"the model has no weight '{name}', which the program uses"
+            raise DcomError(what, hint="give the model that was traced")
+        if list(weights[name].shape) != wanted:
+            what = f"weight '{name}' has shape {list(weights[name].shape)}, but the program wants {wanted}"
+            raise DcomError(what, hint="give the model that was traced")
+
+
+class Recorder:
+    """Wraps a decomposition and keeps the first input of each layer and site."""
+
+    def __init__(self, inner: Decompose) -> None:
+        self._inner = inner
+        self.inputs: dict[str, Array] = {}
+        """[B*S, H] float32 or float16, by `layer10.qkv`."""
+
+    def decompose(self, op: DecomposeOp, x: Array) -> Factored:
+        """What the wrapped decomposition does."""
+        self.inputs.setdefault(f"layer{op.layer.value.data}.{op.site.data}", x)
+        return self._inner(op, x)
+
+
+def build_models(
+    module: ModuleOp,
+    weights: Mapping[str, Array],
+    arrays: Arrays,
+    decompose: Decompose,
+    control_layers: tuple[int, ...],
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Forward]:
+    """The program and, where `control_layers` says which layers are decomposed, its controls, by name."""
+    make = partial(Executor, module, weights, arrays=arrays, progress=progress)
+    executors = {PROGRAM: make(decompose=decompose)}
+    if control_layers:
+        executors["float32"] = make()
+        executors["skip_layers"] = make(skip_layers=control_layers)
+        executors["rank_0"] = make(decompose=zero_decompose)
+    return {name: _forward(executor) for name, executor in executors.items()}
+
+
+def _forward(executor: Executor) -> Forward:
+    def forward(window: Window) -> Array:
+        executor.valid_rows = window.valid if window.padded else None
+        results = executor.run("main", window.tokens)
+        return cast(Array, results[0])
+
+    return forward
+
+
+def decompositions(program: Program, chosen: Plan | None, arrays: Arrays) -> Decompose:
+    """Decompositions by the simulated machine, or where no engine is chosen, in float32 on the host."""
+    if chosen is None:
+        return partial(host_decompose, by=arrays.lanczos)
+    accelerator = Accelerator(program, chosen.engine, chosen.threads)
+
+    def decompose(op: DecomposeOp, x: Array) -> Factored:
+        factors, _ = accelerator.decompose(accelerator.launch(op.layer.value.data, op.site.data), x)
+        return factors
+
+    return decompose
+
+
+def headline(name: str, windows: Sequence[Window], described: Described, how: str) -> str:
+    """What is run, in a line."""
+    tokens = sum(sum(window.valid) for window in windows)
+    text = f"{name}: {counted(tokens, 'token')} in {counted(len(windows), 'window')}"
+    text += f" of {described.batch} x {described.seq_len}; "
+    if not described.layers:
+        return text + "no layer is decomposed"
+    layers, ranks = (", ".join(map(str, values)) for values in (described.layers, described.ranks))
+    by = "simulated instructions" if how == "sim" else "float32 on the host"
+    return text + f"layers {layers}, sites {', '.join(described.sites)}, rank {ranks} decomposed by {by}"

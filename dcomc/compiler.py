@@ -1,0 +1,119 @@
+"""From a traced module to a program."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from xdsl.dialects.builtin import ModuleOp
+
+from dcomc.activations import read_archive, to_half
+from dcomc.encode import make_program
+from dcomc.instrumentation import Instrumentation
+from dcomc.ir import make_context, read_module
+from dcomc.pipeline import Decomposition, compile_pipeline, passes_done, passes_evident, run_passes
+from dcomc.program import Program
+from dcomc.progress import speaker
+from dialects.dcom import SITES
+from runtime.machine import load_machine
+
+DEFAULT_MACHINE = "dcom-16x16"
+
+
+def compile(
+    module: ModuleOp | str | Path,
+    decompose_layers: Iterable[int] = (),
+    *,
+    sites: Iterable[str] = tuple(SITES),
+    rank: int = 10,
+    iterations: int | None = None,
+    block: int | None = None,
+    reorthogonalisation: int = 2,
+    seed: int = 0,
+    outliers: float | str | Path = 3.0,
+    energy: float | None = None,
+    exact_rows: float = 0.0,
+    reuse: Iterable[str] = (),
+    config: str | Path | None = None,
+    machine: str | Path = DEFAULT_MACHINE,
+    activations: Mapping[str, NDArray[Any]] | str | Path | None = None,
+) -> Program:
+    """Decompose layers of a traced model and make a program for the accelerator and its host.
+
+    Args:
+        module: what `dcomc.trace` returned, which stays as it is, or a file of it.
+        decompose_layers: numbers of layers; none: the dense model.
+        sites: inputs of projections to decompose: `qkv`, `o`, `gate_up`, `down`.
+        rank: columns of the factors.
+        iterations: Lanczos steps, at least the rank; rank + 5 unless given.
+        block: tokens that share a basis; all of a prompt unless given.
+        reorthogonalisation: Gram-Schmidt passes a vector.
+        seed: of the start vector.
+        outliers: channels kept exact, in percent; or the TOML file of a thresholds table.
+        energy: the share of a block's energy at which the rank is cut, from above 0 to 1.
+        exact_rows: tokens kept exact, in percent.
+        reuse: sites projected on the basis of their layer's first.
+        config: a TOML file of options of single layers and sites (`dcomc.config.SiteConfig`).
+        machine: name or TOML file of the accelerator.
+        activations: inputs of launches to store in the program, [prompts * S, H] by launch, such as `layer10.qkv`; or
+            an .npz file of them.
+
+    Raises:
+        DcomError: an option out of range, a layer or a site that the model has not, a file that cannot be read, or IR
+            that is not of a traced model.
+    """
+    options = Decomposition(
+        layers=tuple(sorted(set(decompose_layers))),
+        sites=tuple(sites),
+        rank=rank,
+        iterations=iterations,
+        reorthogonalisation=reorthogonalisation,
+        seed=seed,
+        outliers=str(outliers) if isinstance(outliers, Path) else outliers,
+        block=block,
+        energy=energy,
+        exact_rows=exact_rows,
+        reuse=tuple(reuse),
+        config=None if config is None else str(config),
+    )
+    stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
+    source = "" if isinstance(module, ModuleOp) else Path(module).name
+    own = module.clone() if isinstance(module, ModuleOp) else read_module(str(module))
+    lowered = lower(own, options, str(machine))
+    return make_program(lowered, load_machine(str(machine)), options, source, to_half(stored))
+
+
+def lower(
+    module: ModuleOp,
+    options: Decomposition,
+    machine: str = DEFAULT_MACHINE,
+    *,
+    level: str = "isa",
+    from_stage: str | None = None,
+    watch: Instrumentation | None = None,
+    progress: bool = False,
+) -> ModuleOp:
+    """Run the passes of `dcomc compile` on a module, in place.
+
+    Args:
+        module: Level 0 IR, or what such a module was after any of the passes.
+        machine: name or TOML file of the accelerator.
+        level: where to stop: `dcom`, `cluster` or `isa`.
+        from_stage: the pass that the module has behind it, such as `05-cse`; what the IR shows unless given.
+        watch: what to verify, time, print and dump.
+        progress: say on stderr what goes on.
+
+    Returns:
+        The module.
+
+    Raises:
+        DcomError: as `compile`; or a stage that the pipeline has not.
+    """
+    passes = compile_pipeline(options, machine, level)
+    done = passes_evident(passes, options, module) if from_stage is None else passes_done(passes, from_stage)
+    if done and from_stage is None:
+        say = speaker(progress)
+        say(f"the module has what {passes[done - 1].name} makes: going on after it, with the options it was made with")
+    run_passes(make_context(), module, passes[done:], replace(watch or Instrumentation(), passes_before=done))
+    return module

@@ -1,0 +1,190 @@
+"""A compiled program, and what can be done with it: save it, simulate its decompositions, run the whole model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
+
+from dcomc.diagnostics import DcomError, atomic_write
+from runtime import program
+
+if TYPE_CHECKING:
+    from dcomc.comparison import Comparison
+    from dcomc.model import Model
+    from dcomc.simulate import Simulation
+
+Engine = Literal["auto", "reference", "fast"]
+
+
+@dataclass(frozen=True)
+class Program(program.Program):
+    """What `dcomc.compile` makes and prog.bin holds."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to a file, whole or not at all; `dcomc.load` reads it again.
+
+        Raises:
+            DcomError: the file cannot be written.
+            ProgramError: the program does not hold together, so that reading would refuse it.
+        """
+        from dcomc.container import program_bytes
+
+        data = program_bytes(self)
+        with atomic_write(Path(path)) as file:
+            file.write(data)
+
+    def simulate(
+        self,
+        inputs: Mapping[str, NDArray[Any]] | NDArray[Any] | str | Path | None = None,
+        *,
+        seed: int = 0,
+        timing_only: bool = False,
+        errors: bool = True,
+        engine: Engine = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        progress: bool = False,
+    ) -> "Simulation":
+        """Run every decomposition on the simulated machine: cycles, and the errors of the factors.
+
+        Args:
+            inputs: activations: arrays [S, H] or [B, S, H] by launch, such as `layer10.qkv`; one array for every
+                launch of its shape; or an .npy or .npz file of them. Launches without one take those stored in the
+                program, else matrices with a decaying spectrum made from the seed.
+            seed: 0 or more.
+            timing_only: count cycles without data.
+            errors: compare the factors with the activations, which for large ones takes longer than to find them.
+            engine: `reference` (NumPy) or `fast` (compiled on first use), which give the same; `auto`: by the work.
+            threads: prompts at a time; as many as there are processors unless given.
+            memory_limit: bytes; fewer threads beyond it.
+            progress: say on stderr what goes on.
+
+        Raises:
+            DcomError: inputs that fit no launch or are not finite, a negative seed, or too small a limit of memory.
+        """
+        from dcomc.activations import given_activations
+        from dcomc.progress import PromptProgress, speaker
+        from dcomc.simulate import Simulation, beside_of, choose_inputs, simulate_launches, work_of
+        from runtime.engines import PATIENCE_SECONDS, plan
+
+        if seed < 0:
+            raise DcomError(f"seed {seed} is negative", hint="give 0 or more")
+        if timing_only:
+            if inputs is not None:
+                raise DcomError("timing alone needs no input", hint="leave one of them out")
+            return Simulation(self.machine, tuple(simulate_launches(self, None)), None, seed)
+        say = speaker(progress)
+        given, name = (None, "") if inputs is None else given_activations(inputs)
+        arrays = given.values() if isinstance(given, dict) else () if given is None else (given,)
+        chosen = plan(
+            engine,
+            work_of(self),
+            self.machine,
+            threads=threads,
+            memory_limit=memory_limit,
+            held_bytes=sum(array.nbytes for array in (*arrays, *self.activations.values())),
+            beside=beside_of(self, made=given is None, errors=errors),
+        )
+        if chosen.seconds > PATIENCE_SECONDS:
+            say(str(chosen))
+        if isinstance(given, dict):
+            unused = [key for key in given if key not in {launch.key for launch in self.launches}]
+            if unused and len(unused) < len(given):
+                say(f"{name}: not used by the program: {', '.join(unused)}")
+        choose = choose_inputs(self, given, name, seed)
+        prompts = sum(launch.prompts for launch in self.launches)
+        with PromptProgress(prompts, quiet=not progress) as bar:
+            results = simulate_launches(
+                self, choose, engine=chosen.engine, threads=chosen.threads, errors=errors, progress=bar.advance
+            )
+            return Simulation(self.machine, tuple(results), chosen, seed)
+
+    def run(
+        self,
+        model: "Model | str | Path",
+        text: str,
+        *,
+        max_tokens: int | None = None,
+        decompose_with: Literal["sim", "float32"] = "sim",
+        controls: bool = True,
+        engine: Engine = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        backend: Literal["numpy", "torch"] = "torch",
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> "Comparison":
+        """Run the whole model on a text with its layers decomposed, and the dense one on the same tokens.
+
+        Args:
+            model: the model that was traced: Hugging Face folder, GGUF file, or preset whose weights are installed.
+            text: cut into windows of the program's tokens.
+            max_tokens: only so many from its start, at least 2.
+            decompose_with: simulated instructions, or float32 Lanczos on the host, which is faster.
+            controls: also run what the result is to be judged by (`dcomc.comparison.CONTROLS`).
+            engine, threads, memory_limit: of the simulation, as for `simulate`.
+            backend: the library that runs all but the simulated decompositions.
+            device: where torch computes, such as `cuda:0`.
+            progress: say on stderr what goes on.
+
+        Raises:
+            DcomError: a text of less than 2 tokens, a model that is not the one traced or has no weights, a program
+                without a model, or a device that is not there.
+        """
+        from dcomc import comparison
+        from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
+        from dcomc.ir import parse_module
+        from dcomc.model import resolve_model
+        from dcomc.progress import EvaluationProgress, speaker
+        from dcomc.simulate import work_of
+        from runtime.engines import PATIENCE_SECONDS, plan
+        from runtime.executor_arrays import make_arrays
+
+        if max_tokens is not None and max_tokens < 2:
+            raise DcomError(f"max-tokens {max_tokens} is too few", hint="it goes from 2 upwards")
+        if not self.host.strip():
+            raise DcomError("the program holds no model, only kernels", hint="compile a traced model, or simulate it")
+        say = speaker(progress)
+        module = parse_module(self.host, ".dcom.host")
+        described = comparison.describe(module)
+        whole = resolve_model(model).with_weights()
+        arrays = make_arrays(backend, device)
+        say(f"loading {whole.name}")
+        tokens = whole.tokenizer().encode(text)[:max_tokens]
+        windows = split_windows(tokens, described.batch, described.seq_len)
+        dense = whole.torch_model("f32")
+        weights = torch_weights(dense)
+        comparison.check_weights(module, weights)
+
+        chosen = None
+        if decompose_with == "sim":
+            work = work_of(self, len(windows))
+            chosen = plan(engine, work, self.machine, threads=threads, memory_limit=memory_limit)
+        recorder = comparison.Recorder(comparison.decompositions(self, chosen, arrays))
+        bar = EvaluationProgress(described.calls, quiet=not progress)
+        layers = described.layers if controls else ()
+        models = comparison.build_models(module, weights, arrays, recorder.decompose, layers, bar.layer)
+        if chosen is None:
+            models.pop("float32", None)  # the program itself
+        say(comparison.headline(whole.name, windows, described, decompose_with))
+        longest = max(max(window.valid) for window in windows)
+        if layers and longest < comparison.SHORT:
+            what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
+            say(f"{what}; give {comparison.SHORT} or more")
+        if chosen and chosen.seconds > PATIENCE_SECONDS:
+            say(f"simulation: {chosen}")
+        evaluation = Evaluation(dense_forward(dense, device, bar.layer), models)
+        bar.follow(evaluation, windows)
+        scores = evaluation.scores
+        return comparison.Comparison(
+            whole.name,
+            described,
+            len(windows),
+            evaluation.dense,
+            scores[comparison.PROGRAM],
+            {name: scores.get(name, scores[comparison.PROGRAM]) for name in comparison.CONTROLS if layers},
+            chosen.engine if chosen else None,
+            recorder.inputs,
+        )
