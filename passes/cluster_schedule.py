@@ -85,11 +85,13 @@ def _chunks(
 ) -> tuple[int, int]:
     """Number of chunks, 1 where the block is resident, and tile rows in each.
 
-    Padding to whole chunks lengthens the vectors along the rows, so the room is looked at for each candidate. Of a
-    buffer larger than instructions reach a part stays unused.
+    Of what fits it is what reads the fewest rows of padding, then the fewest chunks. Padding to whole chunks lengthens
+    the vectors along the rows, so the room is looked at for each candidate. Of a buffer larger than instructions reach
+    a part stays unused.
     """
     capacity = machine.cluster.buffer_bytes
-    for chunks in (1, *range(2, tile_rows + 2, 2)):
+    candidates = sorted(range(2, tile_rows + 2, 2), key=lambda chunks: chunks * ceil(tile_rows / chunks))
+    for chunks in (1, *candidates):
         rows_in_chunk = ceil(tile_rows / chunks)
         padded = {**slices, "slice_rows": chunks * rows_in_chunk * machine.cluster.mac_rows}
         used = sum(_align(alloc_bytes(alloc.room.type, padded), 4) for alloc in allocs)

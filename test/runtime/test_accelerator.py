@@ -234,20 +234,19 @@ def test_slices_padded_to_whole_chunks_are_sound(tmp_path: Path) -> None:
 
 
 def test_every_number_of_chunks_gives_the_same_bits(tmp_path: Path) -> None:
-    """Buffers of many sizes stream in many numbers of chunks, with and without padding to whole ones."""
-    a = decaying(200, 24)
+    """Buffers of many sizes stream in many numbers of chunks: 24 tile rows by 2, 4, 6, 8 or 12 of them."""
+    a = decaying(192, 24)
     values = {"rows": 1, "cols": 1}
-    seen: dict[int, list[bytes]] = {}
-    for buffer_bytes in range(4096, 20000, 1280):
+    seen: dict[str, list[bytes]] = {}
+    for buffer_bytes in range(4096, 16000, 512):
         path = machine_file(tmp_path, buffer_bytes=buffer_bytes, **values)
         try:
-            kernel = compile_kernel(200, 24, 4, path)
+            kernel = compile_kernel(192, 24, 4, path)
         except DcomError as error:
             assert "needs" in error.what
             continue
-        seen[kernel.layout.slice_rows * 1000 + len(kernel.words)] = bits(
-            run_kernel(kernel, load_machine(path), a).factors
-        )
+        first_load = str(kernel.words[1])
+        seen[first_load] = bits(run_kernel(kernel, load_machine(path), a).factors)
     assert len(seen) >= 4
     assert len({tuple(parts) for parts in seen.values()}) == 1
 
