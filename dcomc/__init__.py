@@ -5,7 +5,7 @@
     module = dcomc.trace("smollm2-135m", seq_len=512)
     program = dcomc.compile(module, decompose_layers=[14, 18, 24, 26], rank=10, outliers=3)
     print(program.simulate().cycles)
-    print(program.run("smollm2-135m", text=article).ratio)
+    print(program.run("smollm2-135m", text).ratio)
     program.save("prog.bin")  # and dcomc.load("prog.bin") again
 
 The commands of the command line call the same functions. Each is imported when it is first used: `import dcomc` itself

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,11 @@ def make_program(
         op.detach()
         op.erase()
     options: dict[str, Any] = {"model": describe_module(module), "source": source, **asdict(decomposition)}
-    for name in ("outliers", "config"):
-        if isinstance(options[name], str):
-            options[name] = Path(options[name]).name  # a program does not depend on its folder
+    for name, value in options.items():
+        if isinstance(value, tuple):
+            options[name] = list(cast(tuple[object, ...], value))
+        elif name in ("outliers", "config") and isinstance(value, str):
+            options[name] = Path(value).name  # a program does not depend on its folder
     launches = tuple(_launch(op) for op in _decompositions(module))
     program = Program(machine, kernels, launches, print_module(module), options, activations or {})
     _check_activations(program)
