@@ -34,6 +34,7 @@ class ClusterMapPass(ModulePass):
     name = "cluster-map"
 
     machine: str = "dcom-16x16"
+    """The machine, by name or by its TOML file."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         machine = load_machine(self.machine)

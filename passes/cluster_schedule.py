@@ -44,6 +44,7 @@ class ClusterSchedulePass(ModulePass):
     name = "cluster-schedule"
 
     machine: str = "dcom-16x16"
+    """The machine, by name or by its TOML file."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         machine = load_machine(self.machine)

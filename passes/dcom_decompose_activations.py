@@ -33,32 +33,36 @@ class DcomDecomposeActivationsPass(ModulePass):
         %q = linalg.matmul {dcom.role = "q_proj"} ins(%approximation, %wq : …) outs(%zero : …) -> …
         %k = linalg.matmul {dcom.role = "k_proj"} ins(%approximation, %wk : …) outs(%zero_1 : …) -> …
 
-    Options: `layers`, `sites` (all four unless given), `rank` R (10), `iterations` k of Lanczos (the smallest of R + 5
-    and the sides of what is decomposed), `reorthogonalisation` passes (2), `seed` of the start vector (0), and `block`,
-    the rows of a prompt that share a basis (all unless given): with block=64, rows 0 to 63 are decomposed by
-    themselves, then rows 64 to 127, and so on; the factors are `!dcom.factored<1x512x576, block 64, rank 10, f32>`.
-    The last block of a prompt may be short. With `energy`, such as 0.95, a block keeps no more columns than hold that
-    share of its energy; the rank is the most that it may have. Sites in `reuse` (none unless given) have no
-    decomposition of their own: they are projected on the basis of the layer's first other site, at one product instead
-    of 2k:
+    With `block`, each block of a prompt's rows has factors of its own: `!dcom.factored<1x512x576, block 64, rank 10,
+    f32>`. Sites in `reuse` have no decomposition of their own, but are projected on the basis of the layer's first
+    other site, at one product instead of 2k:
 
         %factors_1 = dcom.project %y on %factors {layer = 10 : i64, site = "gate_up"} : …
 
-    `config` is a TOML file that says otherwise for single layers and sites; see `dcomc.config.SiteConfig`.
     """
 
     name = "dcom-decompose-activations"
 
     layers: tuple[int, ...]
+    """Layers to decompose, counted from 0."""
     sites: tuple[str, ...] = tuple(SITES)
+    """Sites of each layer."""
     rank: int = 10
+    """R, the columns of U that are kept."""
     iterations: int | None = None
+    """k, the steps of Lanczos; the smallest of R + 5 and the sides of what is decomposed unless given."""
     reorthogonalisation: int = 2
+    """Gram-Schmidt passes for each new vector."""
     seed: int = 0
+    """Of the start vector."""
     block: int | None = None
+    """T, the rows of a prompt that share a basis; all unless given. The last block of a prompt may be short."""
     energy: float | None = None
+    """A share, such as 0.95: a block keeps no more columns than hold that share of its energy, and R at most."""
     reuse: tuple[str, ...] = ()
+    """Sites that project on the basis of the layer's first other site."""
     config: str | None = None
+    """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, rank, number of iterations, seed, block or energy out of range."""

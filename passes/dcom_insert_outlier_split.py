@@ -106,32 +106,34 @@ class DcomInsertOutlierSplitPass(ModulePass):
         %q_outliers = dcom.outlier_matmul %outliers, %w : …
         %q_sum = linalg.generic … ins(%q, %q_outliers : …)
 
-    Options: `layers`, `sites` (all four unless given), and `outliers`: the share of the channels that may be outliers,
-    in percent (rounded up to whole channels; 0 leaves the module as it is), or a thresholds table, a TOML file:
+    Without thresholds the channels of largest energy are the outliers. A table of thresholds is a TOML file:
 
         capacity_percent = 5.0     # at most this share of a site's channels is split off
         min_tokens_percent = 1.0   # a channel is an outlier when at least this share of a prompt's tokens …
         [thresholds.10]            # … has a magnitude above its layer's and site's threshold
         qkv = 2.5
 
-    Without thresholds the channels of largest energy are the outliers. `exact_rows` keeps that percentage of a prompt's
-    tokens exact as well, those of largest energy in what the channels leave (rounded up to whole tokens):
+    With `exact_rows`, tokens of largest energy in what the channels leave are kept exact as well:
 
         %dense_1, %tokens = dcom.token_split %dense {layer = 10 : i64, site = "qkv", capacity = 26 : i64} : …
         %q_tokens = dcom.token_matmul %tokens, %w : …
-
-    Sites in `reuse`, which project on the basis of the layer's first other site, take that site's tokens. `config` is
-    a TOML file that says otherwise for single layers and sites; see `dcomc.config.SiteConfig`.
     """
 
     name = "dcom-insert-outlier-split"
 
     layers: tuple[int, ...]
+    """Layers to split, counted from 0."""
     sites: tuple[str, ...] = tuple(SITES)
+    """Sites of each layer."""
     outliers: int | float | str | None = None
+    """The share of the channels that may be outliers, in percent (rounded up to whole channels; 0 leaves the module as
+    it is), or a file with a table of thresholds."""
     exact_rows: int | float | None = None
+    """The share of a prompt's tokens that are kept exact, in percent (rounded up to whole tokens)."""
     reuse: tuple[str, ...] = ()
+    """Sites that project on the basis of the layer's first other site, and so keep the same tokens exact."""
     config: str | None = None
+    """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, percentage or table that does not fit the module."""

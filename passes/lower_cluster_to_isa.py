@@ -48,6 +48,7 @@ class LowerClusterToIsaPass(ModulePass):
     name = "lower-cluster-to-isa"
 
     machine: str = "dcom-16x16"
+    """The machine, by name or by its TOML file."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         machine = load_machine(self.machine)
