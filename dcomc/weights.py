@@ -1,4 +1,4 @@
-"""Weights of safetensors checkpoints: memory-mapped, read when asked for."""
+"""Safetensors files: memory-mapped and read when asked for, and written whole or not at all."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, atomic_write
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,22 +25,31 @@ _INDEX = "model.safetensors.index.json"
 
 
 class SafetensorsWeights(Mapping[str, Array]):
-    """The tensors of a folder's safetensors files by name.
+    """The tensors of a file, or of a folder's safetensors files, by name.
 
     A value is a view of the mapped file, except that bfloat16, which NumPy lacks, is widened to float32 at each access.
 
+    Attributes:
+        metadata: the texts that the files carry beside their tensors.
+
     Args:
-        folder: holds `model.safetensors`, or shards with their index.
+        path: a safetensors file, or a folder that holds `model.safetensors`, or shards with their index.
         aliases: names of tied weights, each with the name under which the checkpoint holds it.
+        hint: what to do about a damaged file.
 
     Raises:
         DcomError: no safetensors in the folder, or a file of them is missing, truncated or corrupt.
     """
 
-    def __init__(self, folder: Path, aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, aliases: Mapping[str, str] | None = None, hint: str = "copy the checkpoint again"
+    ) -> None:
         self._places: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
-        for file in _files(folder):
-            self._places.update(_read_header(file))
+        self.metadata: dict[str, str] = {}
+        for file in _files(path) if path.is_dir() else [path]:
+            places, metadata = _read_header(file, hint)
+            self._places.update(places)
+            self.metadata.update(metadata)
         for alias, name in (aliases or {}).items():
             if alias not in self._places and name in self._places:
                 self._places[alias] = self._places[name]
@@ -85,19 +94,38 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_header(file: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]]:
-    """Name to (file, element type, shape, offset) for each tensor of a file."""
-    size = file.stat().st_size
+def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write tensors of float16 or float32 in the order of their names, one after another.
+
+    Raises:
+        DcomError: the file cannot be written.
+    """
+    kinds = {np.dtype(text): kind for kind, text in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in sorted(tensors.items()):
+            file.write(np.ascontiguousarray(tensor).data)
+
+
+def _read_header(file: Path, hint: str) -> tuple[dict[str, tuple[Path, str, tuple[int, ...], int]], dict[str, str]]:
+    """Name to (file, element type, shape, offset) for each tensor of a file, and its metadata."""
     try:
+        size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if 8 + length > size:
                 raise ValueError("the header is cut off")
             header = cast(dict[str, dict[str, Any]], json.loads(stream.read(length)))
         places: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
+        metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
         for name, entry in header.items():
-            if name == "__metadata__":
-                continue
             start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
             kind, shape = str(entry["dtype"]), tuple(int(extent) for extent in entry["shape"])
             if kind not in _DTYPES:
@@ -105,6 +133,8 @@ def _read_header(file: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]
             if end > size or end - start != np.prod(shape, dtype=np.int64) * np.dtype(_DTYPES[kind]).itemsize:
                 raise ValueError(f"the data of {name} is cut off")
             places[name] = (file, kind, shape, start)
+    except OSError as error:
+        raise DcomError(f"cannot read {file}: {error.strerror}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DcomError(f"{file} is not a valid safetensors file: {error}", hint="copy the checkpoint again") from error
-    return places
+        raise DcomError(f"{file} is not a valid safetensors file: {error}", hint=hint) from error
+    return places, metadata

@@ -3,7 +3,7 @@
 An activation is a 2-D tensor of B*S rows and H channels. Its rows are prompt-major: prompt b holds rows b*S to
 (b+1)*S - 1. Each prompt, or each block of T of its rows, is decomposed on its own. A block X is held as U core V (the
 paper's Eq. 2), and as long as only linear operations follow, the factors take the tensor's place:
-(U core V) W = U core (V W) (Eq. 6).
+(U core V) W = U core (V W) (Eq. 6). A weight may be held in factors as well (`dialects/dcom_weights.py`).
 
 `dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition.
 """
@@ -27,11 +27,23 @@ from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, MOST_PASSES, SITES, i64_attr, operand, verify_place, verify_rows, verify_weight
+from dialects.dcom_rules import (
+    DENSE,
+    MOST_PASSES,
+    SITES,
+    WEIGHT,
+    i64_attr,
+    operand,
+    verify_place,
+    verify_rows,
+    verify_weight,
+)
 from dialects.dcom_split import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenSplitOp
-from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
+from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType, WeightType
+from dialects.dcom_weights import METHODS, WeightMatmulOp, WeightOp
 
 __all__ = [
+    "METHODS",
     "MOST_PASSES",
     "SITES",
     "Dcom",
@@ -48,6 +60,9 @@ __all__ = [
     "TokenMatmulOp",
     "TokenSplitOp",
     "TokensType",
+    "WeightMatmulOp",
+    "WeightOp",
+    "WeightType",
 ]
 
 
@@ -113,6 +128,8 @@ class DecomposeOp(IRDLOperation):
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
         verify_rows(self.input.type, self.factors.type)
+        if self.factors.type.weight_rank.data:
+            raise VerifyException("a decomposition gives each block a V of its own, of rank R")
         _, rows, cols = self.factors.type.blocks
         rank, iterations = self.factors.type.rank.data, self.iterations.value.data
         if not rank <= iterations <= min(rows, cols):
@@ -178,13 +195,16 @@ class ProjectOp(IRDLOperation, HasCanonicalizationPatternsInterface):
 class MatmulOp(IRDLOperation):
     """Multiply a factored activation by a weight and leave it factored: V* = V W, U and core unchanged (Eq. 6).
 
-    `weight` [H, N], of the activation's element type; products are summed in float32.
+    A weight in factors, U_W core_W V_W, gives a new core only, core* = core ((V U_W) core_W); U is unchanged, and V_W
+    takes the place of V (Eq. 7).
+
+    `weight` [H, N], dense or in factors, of the activation's element type; products are summed in float32.
     """
 
     name = "dcom.matmul"
 
     input = operand(FactoredType)
-    weight = operand(DENSE)
+    weight = operand(WEIGHT)
     result = result_def(FactoredType)
 
     traits = traits_def(Pure())
@@ -195,7 +215,7 @@ class MatmulOp(IRDLOperation):
 
     def verify_(self) -> None:
         verify_weight(self.weight.type, self.input.type.dimensions[2], self.input.type.element_type)
-        expected = self.input.type.with_cols(self.weight.type.get_shape()[1])
+        expected = self.input.type.times(self.weight.type)
         if self.result.type != expected:
             raise VerifyException(f"result type {self.result.type} is not {expected}")
 
@@ -280,6 +300,8 @@ Dcom = Dialect(
         MatmulOp,
         ScaleOp,
         ReconstructOp,
+        WeightOp,
+        WeightMatmulOp,
     ],
-    [FactoredType, OutliersType, TokensType],
+    [FactoredType, OutliersType, TokensType, WeightType],
 )

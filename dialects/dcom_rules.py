@@ -7,7 +7,7 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLAttrConstraint, base, operand_def, opt_operand_def
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
+from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType, WeightType
 
 SITES: dict[str, tuple[str, ...]] = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
@@ -21,6 +21,9 @@ MOST_PASSES = 8
 """Gram-Schmidt passes a vector that a decomposition may ask for: two are enough, and each is code in its kernel."""
 
 DENSE = TensorType.constr(base(Float16Type) | base(Float32Type))
+
+WEIGHT: IRDLAttrConstraint[TensorType[Element] | WeightType] = DENSE | base(WeightType)
+"""A weight [H, N], dense or in factors."""
 
 
 Operand = TypeVar("Operand", bound=Attribute)
@@ -61,7 +64,7 @@ def verify_rows(tensor: TensorType[Element], typed: FactoredType | OutliersType 
         raise VerifyException(f"tensor holds {tensor.element_type}, but the {typed.name} type {typed.element_type}")
 
 
-def verify_weight(weight: TensorType[Element], cols: int, element: Element) -> None:
+def verify_weight(weight: TensorType[Element] | WeightType, cols: int, element: Element) -> None:
     """The rules of the weight [H, N] that multiplies H channels."""
     if len(weight.get_shape()) != 2 or weight.get_shape()[0] != cols:
         raise VerifyException(f"weight is not a matrix of {cols} rows, one for each channel")

@@ -18,7 +18,7 @@ from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, i64_attr, operand, opt_operand, verify_place, verify_rows, verify_weight
+from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, opt_operand, verify_place, verify_rows, verify_weight
 from dialects.dcom_types import Element, OutliersType, TokensType
 
 
@@ -103,13 +103,14 @@ class OutlierSplitOp(IRDLOperation, HasCanonicalizationPatternsInterface):
 class OutlierMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Multiply the outlier channels of each prompt by their rows of a weight: values W[indices, :].
 
-    `weight` [H, N], of the activation's element type; the result is [B*S, N]; products are summed in float32.
+    `weight` [H, N], dense or in factors, of the activation's element type; the result is [B*S, N]; products are summed
+    in float32.
     """
 
     name = "dcom.outlier_matmul"
 
     input = operand(OutliersType)
-    weight = operand(DENSE)
+    weight = operand(WEIGHT)
     result = result_def(DENSE)
 
     traits = traits_def(Pure())
@@ -207,13 +208,14 @@ class TokenSplitOp(IRDLOperation, HasFolderInterface):
 class TokenMatmulOp(IRDLOperation):
     """Multiply the exact tokens of each prompt by a weight: rows `indices` of the result are values W, others zero.
 
-    `weight` [H, N], of the activation's element type; the result is [B*S, N]; products are summed in float32.
+    `weight` [H, N], dense or in factors, of the activation's element type; the result is [B*S, N]; products are summed
+    in float32.
     """
 
     name = "dcom.token_matmul"
 
     input = operand(TokensType)
-    weight = operand(DENSE)
+    weight = operand(WEIGHT)
     result = result_def(DENSE)
 
     traits = traits_def(Pure())

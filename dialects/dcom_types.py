@@ -1,9 +1,9 @@
-"""The types of the `dcom` dialect: activations in factors, and the channels and tokens kept exact beside them."""
+"""The types of the `dcom` dialect: activations and weights in factors, and the channels and tokens kept exact."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr
+from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr, TensorType
 from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
@@ -27,6 +27,17 @@ def _parse_size(parser: AttrParser, keyword: str) -> IntAttr:
     size = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
     parser.parse_punctuation(",")
     return size
+
+
+def _parse_rank(parser: AttrParser) -> list[int]:
+    """Parse `rank R,` or `rank PxQ,`."""
+    parser.parse_keyword("rank")
+    start = parser.pos
+    ranks = parser.parse_dimension_list()
+    if len(ranks) not in (1, 2) or min(ranks[1:], default=1) < 1:
+        parser.raise_error("expected one rank, or two positive ones with an x between", start, parser.pos)
+    parser.parse_punctuation(",")
+    return ranks
 
 
 def _parse_element(parser: AttrParser) -> Element:
@@ -60,6 +71,9 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
     `!dcom.factored<BxSxN, block T, rank R, element>` has a basis for each block of T rows of a prompt: with
     M = B ceil(S / T) blocks, U is [M, T, R], core [M, R, R] and V [M, R, N]. The last block of a prompt may be short;
     its U is filled with zero rows.
+
+    With `rank RxQ` the core is [M, R, Q], and V [Q, N] is that of a weight in factors, the same for all blocks: what a
+    product with such a weight leaves (the paper's Eq. 7).
     """
 
     name = "dcom.factored"
@@ -69,19 +83,41 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
     element_type: Element
     block: IntAttr
     """T; the S rows of a prompt where the prompt is one block."""
+    weight_rank: IntAttr
+    """Q; 0 where each block has a V of its own."""
 
     @classmethod
     def get(
-        cls, batch: int, rows: int, cols: int, rank: int, element_type: Element, block: int | None = None
+        cls,
+        batch: int,
+        rows: int,
+        cols: int,
+        rank: int,
+        element_type: Element,
+        block: int | None = None,
+        weight_rank: int = 0,
     ) -> "FactoredType":
         """The type of `batch` prompts of `rows` x `cols` at `rank`, in blocks of `block` rows (the whole prompt)."""
         shape = ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)])
-        return cls(shape, IntAttr(rank), element_type, IntAttr(rows if block is None else block))
+        block_attr = IntAttr(rows if block is None else block)
+        return cls(shape, IntAttr(rank), element_type, block_attr, IntAttr(weight_rank))
 
     def with_cols(self, cols: int) -> "FactoredType":
-        """The same but for the number of channels."""
+        """Of the same U, with a V of each block's own for `cols` channels."""
         batch, rows, _ = self.dimensions
         return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data)
+
+    def times(self, weight: "TensorType[Element] | WeightType") -> "FactoredType":
+        """The type of the product with a weight [H, N]: a new V for a dense one, a new core for one in factors."""
+        batch, rows, _ = self.dimensions
+        weight_rank = weight.ranks[1] if isinstance(weight, WeightType) else self.weight_rank.data
+        cols = weight.get_shape()[1]
+        return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data, weight_rank)
+
+    @property
+    def core_shape(self) -> tuple[int, int]:
+        """R and Q, or R and R."""
+        return self.rank.data, self.weight_rank.data or self.rank.data
 
     @property
     def blocks(self) -> tuple[int, int, int]:
@@ -103,11 +139,13 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
             if parser.parse_optional_keyword("block") is not None:
                 block = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
                 parser.parse_punctuation(",")
-            return shape, _parse_size(parser, "rank"), _parse_element(parser), block
+            rank, *weight_rank = map(IntAttr, _parse_rank(parser))
+            return shape, rank, _parse_element(parser), block, *(weight_rank or [IntAttr(0)])
 
     def print_parameters(self, printer: Printer) -> None:
         block = "" if self.block == self.shape.data[1] else f"block {self.block.data}, "
-        _print(printer, self.shape, f"{block}rank {self.rank.data}", self.element_type)
+        weight = f"x{self.weight_rank.data}" if self.weight_rank.data else ""
+        _print(printer, self.shape, f"{block}rank {self.rank.data}{weight}", self.element_type)
 
     def verify(self) -> None:
         _verify_shape(self.shape)
@@ -195,3 +233,58 @@ class TokensType(ParametrizedAttribute, TypeAttribute):
         rows = self.dimensions[1]
         if not 1 <= self.capacity.data <= rows:
             raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {rows} rows of a prompt")
+
+
+@irdl_attr_definition
+class WeightType(ParametrizedAttribute, TypeAttribute):
+    """`!dcom.weight<HxN, rank PxQ, element>`: a weight of H rows and N columns, held as U core V (the paper's Eq. 1).
+
+    U is [H, P], core [P, Q] and V [Q, N], all of the element type.
+    """
+
+    name = "dcom.weight"
+
+    shape: ArrayAttr[IntAttr]
+    rank: ArrayAttr[IntAttr]
+    element_type: Element
+
+    @classmethod
+    def get(cls, rows: int, cols: int, ranks: tuple[int, int], element_type: Element) -> "WeightType":
+        """The type of `rows` x `cols` at two ranks."""
+        shape, rank = (ArrayAttr([IntAttr(extent) for extent in pair]) for pair in ((rows, cols), ranks))
+        return cls(shape, rank, element_type)
+
+    def get_shape(self) -> tuple[int, int]:
+        """H, N: as of the tensor that the factors stand for."""
+        rows, cols = self.shape
+        return rows.data, cols.data
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """P, Q."""
+        left, right = self.rank
+        return left.data, right.data
+
+    @property
+    def elements(self) -> int:
+        """Of all three factors."""
+        (rows, cols), (left, right) = self.get_shape(), self.ranks
+        return rows * left + left * right + right * cols
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            shape = _parse_shape(parser)
+            return shape, ArrayAttr(map(IntAttr, _parse_rank(parser))), _parse_element(parser)
+
+    def print_parameters(self, printer: Printer) -> None:
+        _print(printer, self.shape, f"rank {self.ranks[0]}x{self.ranks[1]}", self.element_type)
+
+    def verify(self) -> None:
+        if len(self.shape) != 2 or any(extent.data < 1 for extent in self.shape):
+            raise VerifyException("expected a shape of two positive dimensions: rows x columns")
+        if len(self.rank) != 2:
+            raise VerifyException("expected two ranks, such as rank 8x8")
+        for rank, extent, what in zip(self.ranks, self.get_shape(), ("rows", "columns"), strict=True):
+            if not 1 <= rank <= extent:
+                raise VerifyException(f"rank {rank} is not between 1 and the {extent} {what} of the weight")

@@ -20,11 +20,11 @@ from passes._build import (
     loop_index,
     multiply,
     select,
-    shape_of,
     split_rows,
     structured,
     widen,
 )
+from passes._legalize_weights import WeightFactors, times
 
 
 class Exact(NamedTuple):
@@ -47,9 +47,9 @@ def outlier_split(op: OutlierSplitOp) -> tuple[SSAValue, Exact]:
     return join_rows(dense), Exact(values, indices)
 
 
-def outlier_matmul(op: OutlierMatmulOp, outliers: Exact) -> SSAValue:
+def outlier_matmul(op: OutlierMatmulOp, outliers: Exact, weight: SSAValue | WeightFactors) -> SSAValue:
     """values W[indices, :], the rows of W taken by a one-hot product."""
-    rows = contract("bch,hn->bcn", _one_hot(outliers.indices, shape_of(op.weight)[0]), op.weight)
+    rows = times("bc", _one_hot(outliers.indices, op.input.type.dimensions[2]), weight)
     return join_rows(convert(contract("bsc,bcn->bsn", outliers.values, rows), op.input.type.element_type))
 
 
@@ -67,10 +67,10 @@ def token_split(op: TokenSplitOp, like: Exact | None) -> tuple[SSAValue, Exact]:
     return join_rows(dense), Exact(convert(contract("bcs,bsh->bch", slots, x), element), indices)
 
 
-def token_matmul(op: TokenMatmulOp, tokens: Exact) -> SSAValue:
+def token_matmul(op: TokenMatmulOp, tokens: Exact, weight: SSAValue | WeightFactors) -> SSAValue:
     """values W, scattered to their rows by a one-hot product."""
     rows = op.input.type.dimensions[1]
-    products = contract("bch,hn->bcn", tokens.values, op.weight)
+    products = times("bc", tokens.values, weight)
     scattered = contract("bcs,bcn->bsn", _one_hot(tokens.indices, rows), products)
     return join_rows(convert(scattered, op.input.type.element_type))
 

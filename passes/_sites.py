@@ -226,8 +226,9 @@ def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
     for op in function.body.ops:
         role = op.attributes.get("dcom.role")
         if isinstance(role, StringAttr) and role.data in matmuls:
-            if isinstance(op, dcom.MatmulOp):
-                raise DcomError(f"site {site} of layer {layer} is already decomposed", hint="decompose a site once")
+            if isinstance(op, dcom.MatmulOp | dcom.WeightMatmulOp):
+                hint = "decompose its activations, then its weights, each once"
+                raise DcomError(f"site {site} of layer {layer} is already decomposed", hint=hint)
             if isinstance(op, MatmulOp):
                 matmuls[role.data].append(op)
     groups: dict[SSAValue, list[MatmulOp]] = {}

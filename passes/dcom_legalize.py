@@ -26,6 +26,9 @@ from dialects.dcom import (
     TokenMatmulOp,
     TokenSplitOp,
     TokensType,
+    WeightMatmulOp,
+    WeightOp,
+    WeightType,
 )
 from passes._build import (
     building,
@@ -52,14 +55,23 @@ from passes._build import (
 )
 from passes._legalize_lanczos import Problem, lanczos_function
 from passes._legalize_splits import Exact, outlier_matmul, outlier_split, token_matmul, token_split
+from passes._legalize_weights import WeightFactors, times, times_core
 
 
 class _Factors(NamedTuple):
-    """A factored value of M blocks: U [M, T, R] and V [M, R, N] of the element type, core [M, R, R] f32."""
+    """A factored value of M blocks: U [M, T, R] and V [M, R, N] of the element type, core [M, R, R] f32.
+
+    After a product with a weight in factors, core [M, R, Q] and V [Q, N].
+    """
 
     u: SSAValue
     core: SSAValue
     v: SSAValue
+
+    @property
+    def blocks(self) -> str:
+        """The letter of V's blocks in an einsum; empty where all have the V of a weight."""
+        return "m" if len(shape_of(self.v)) == 3 else ""
 
 
 @dataclass
@@ -69,6 +81,7 @@ class _Legaliser:
     module: ModuleOp
     factored: dict[SSAValue, _Factors] = field(default_factory=dict[SSAValue, _Factors])
     exact: dict[SSAValue, Exact] = field(default_factory=dict[SSAValue, Exact])
+    weights: dict[SSAValue, WeightFactors] = field(default_factory=dict[SSAValue, WeightFactors])
     problems: dict[Problem, LocationAttr] = field(default_factory=dict[Problem, LocationAttr])
 
     def run(self) -> None:
@@ -76,8 +89,8 @@ class _Legaliser:
         found = [op for op in self.module.walk() if op.name.startswith("dcom.")]
         for op in found:
             for operand in op.operands:
-                if isinstance(operand.type, FactoredType | OutliersType | TokensType) and not (
-                    operand in self.factored or operand in self.exact
+                if isinstance(operand.type, FactoredType | OutliersType | TokensType | WeightType) and not (
+                    operand in self.factored or operand in self.exact or operand in self.weights
                 ):
                     raise DcomError(
                         f"the operand of {op.name} does not come from a dcom operation of the same block",
@@ -105,28 +118,35 @@ class _Legaliser:
                 dense, self.exact[op.outliers] = outlier_split(op)
                 self._replace(op.dense, dense)
             case OutlierMatmulOp():
-                self._replace(op.result, outlier_matmul(op, self.exact[op.input]))
+                self._replace(op.result, outlier_matmul(op, self.exact[op.input], self._weight(op.weight)))
             case TokenSplitOp():
                 dense, self.exact[op.tokens] = token_split(op, self.exact[op.like] if op.like else None)
                 self._replace(op.dense, dense)
             case TokenMatmulOp():
-                self._replace(op.result, token_matmul(op, self.exact[op.input]))
+                self._replace(op.result, token_matmul(op, self.exact[op.input], self._weight(op.weight)))
             case DecomposeOp():
                 self.factored[op.factors] = self._decompose(op)
             case ProjectOp():
                 self.factored[op.factors] = _project(op, self.factored[op.basis])
+            case WeightOp():
+                self.weights[op.weight] = WeightFactors(op.u, op.core, op.v)
+            case WeightMatmulOp():
+                product = times("s", op.input, self.weights[op.weight])
+                self._replace(op.result, convert(product, op.input.type.element_type))
             case MatmulOp():
-                u, core, v = self.factored[op.input]
-                product = convert(contract("brh,hn->brn", v, op.weight), op.input.type.element_type)
-                self.factored[op.result] = _Factors(u, core, product)
+                self.factored[op.result] = _matmul(op, self.factored[op.input], self._weight(op.weight))
             case ScaleOp():
                 self.factored[op.result] = _scale(op, self.factored[op.input])
             case ReconstructOp():
-                u, core, v = self.factored[op.input]
-                dense = contract("bsr,brn->bsn", u, contract("brq,bqn->brn", core, v))
+                factors = self.factored[op.input]
+                v = contract(f"mrq,{factors.blocks}qn->mrn", factors.core, factors.v)
+                dense = contract("msr,mrn->msn", factors.u, v)
                 self._replace(op.result, _join_blocks(convert(dense, op.input.type.element_type), op.input.type))
             case _:
                 raise DcomError(f"{op.name} has no definition at Level 0", hint="legalise before lowering further")
+
+    def _weight(self, weight: SSAValue) -> SSAValue | WeightFactors:
+        return self.weights.get(weight, weight)
 
     def _replace(self, old: SSAValue, new: SSAValue) -> None:
         new.name_hint = old.name_hint
@@ -157,6 +177,15 @@ class _Legaliser:
         return _Factors(convert(u, element), core, convert(v, element))
 
 
+def _matmul(op: MatmulOp, factors: _Factors, weight: SSAValue | WeightFactors) -> _Factors:
+    """A new V (Eq. 6), or a new core beside the V of the weight (Eq. 7)."""
+    u, core, v = factors
+    if not isinstance(weight, WeightFactors):
+        return _Factors(u, core, convert(times(f"{factors.blocks}r", v, weight), op.input.type.element_type))
+    inner = times_core(f"{factors.blocks}k", v, weight)
+    return _Factors(u, contract(f"mrk,{factors.blocks}kq->mrq", core, inner), weight.v)
+
+
 def _project(op: ProjectOp, basis: _Factors) -> _Factors:
     """U, diag(norms), and the normalised rows of U^T X."""
     element = op.factors.type.element_type
@@ -180,7 +209,8 @@ def _scale(op: ScaleOp, factors: _Factors) -> _Factors:
     """U with its rows, or V with its columns, multiplied."""
     element = op.input.type.element_type
     if op.axis.data == "channels":
-        return factors._replace(v=structured("mrn,n->mrn", [factors.v, op.scales], element, multiply))
+        letters = f"{factors.blocks}rn"
+        return factors._replace(v=structured(f"{letters},n->{letters}", [factors.v, op.scales], element, multiply))
     column = structured("s->so", [op.scales], element, lambda x: x, sizes={"o": 1})
     product = contract("mtr,mto->mtr", factors.u, _split_blocks(column, op.input.type))
     return factors._replace(u=convert(product, element))

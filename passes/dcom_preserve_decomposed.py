@@ -1,4 +1,4 @@
-"""`dcom-preserve-decomposed`: let products of a factored activation stay factored (the paper's Eq. 6)."""
+"""`dcom-preserve-decomposed`: let products of a factored activation stay factored (the paper's Eq. 6 and 7)."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -13,7 +13,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dialects.dcom import Element, MatmulOp, ReconstructOp, ScaleOp
+from dialects.dcom import Element, MatmulOp, ReconstructOp, ScaleOp, WeightMatmulOp, WeightType
 from passes._build import add, building, structured
 from passes._sites import erase_dead, starts_from_zero
 from passes._stops import why_stopped
@@ -27,7 +27,8 @@ class DcomPreserveDecomposedPass(ModulePass):
     """Move reconstruction down past matmuls and scalings, so that q, k and v share one decomposition.
 
     V* = V W replaces (U core V) W; a matmul that accumulates onto a tensor adds that tensor after reconstruction. An
-    elementwise product with a vector over the rows or the channels scales U or V. Before:
+    elementwise product with a vector over the rows or the channels scales U or V. A weight in factors gives a new core,
+    (U core V) (U_W core_W V_W) = U (core (V U_W) core_W) V_W (Eq. 5 and 7). Before:
 
         %approximation = dcom.reconstruct %factors : …
         %q = linalg.matmul {dcom.role = "q_proj"} ins(%approximation, %w : …) outs(%zero : …) -> …
@@ -62,7 +63,7 @@ def _push_down(reconstruct: ReconstructOp) -> list[ReconstructOp]:
     below: list[ReconstructOp] = []
     for use in list(reconstruct.result.uses):
         match use.operation:
-            case LinalgMatmulOp() as matmul if use.index == 0:
+            case LinalgMatmulOp() | WeightMatmulOp() as matmul if use.index == 0:
                 below += _matmul(reconstruct, matmul)
             case GenericOp() as generic:
                 below += _scale(reconstruct, generic, use.index)
@@ -72,19 +73,19 @@ def _push_down(reconstruct: ReconstructOp) -> list[ReconstructOp]:
     return below
 
 
-def _matmul(reconstruct: ReconstructOp, matmul: LinalgMatmulOp) -> list[ReconstructOp]:
-    weight, initial, product = matmul.inputs[1], matmul.outputs[0], matmul.res[0]
-    weight_type, type_ = cast(TensorType[Element], weight.type), cast(TensorType[Element], product.type)
+def _matmul(reconstruct: ReconstructOp, matmul: LinalgMatmulOp | WeightMatmulOp) -> list[ReconstructOp]:
+    weight, product = matmul.operands[1], matmul.results[0]
+    weight_type, type_ = cast(TensorType[Element] | WeightType, weight.type), cast(TensorType[Element], product.type)
     element = reconstruct.input.type.element_type
     if weight_type.element_type != element or type_.element_type != element:
         return []
-    result = reconstruct.input.type.with_cols(weight_type.get_shape()[1])
+    result = reconstruct.input.type.times(weight_type)
     with building(InsertPoint.before(matmul), matmul.location):
         factors = MatmulOp(reconstruct.input, weight, result)
         below = ReconstructOp(factors.result, type_)
         dense = below.result
-        if not starts_from_zero(matmul):
-            dense = structured("sn,sn->sn", [dense, initial], element, add)
+        if isinstance(matmul, LinalgMatmulOp) and not starts_from_zero(matmul):
+            dense = structured("sn,sn->sn", [dense, matmul.outputs[0]], element, add)
     factors.attributes.update(matmul.attributes)
     _take_place(product, dense, factors.result)
     return [below]

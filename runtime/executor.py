@@ -2,8 +2,8 @@
 
 Each function is compiled at its first call to a flat list of array operations (`runtime.executor_block`), so that
 running it again costs little. They are those of a back end (`runtime.executor_arrays`). The kernels stand in
-`executor_scalar` (arith, math), `executor_tensor`, `executor_linalg` and `executor_dcom`; those of func, ml_program and
-scf are here.
+`executor_scalar` (arith, math), `executor_tensor`, `executor_linalg`, `executor_dcom` and `executor_weights`; those of
+func, ml_program and scf are here.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from xdsl.ir import Operation
 from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor
+from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor, executor_weights
 from runtime.executor_arrays import NUMPY, Array, Arrays, Value
 from runtime.executor_attention import find_attention
 from runtime.executor_block import (
@@ -257,6 +257,7 @@ _BUILDERS: dict[type[Operation], Builder] = {
     **executor_tensor.BUILDERS,
     **executor_linalg.BUILDERS,
     **{kind: _in_numpy(builder) for kind, builder in executor_dcom.BUILDERS.items()},
+    **executor_weights.BUILDERS,
     func.CallOp: cast(Builder, _call),
     ml_program.GlobalLoadConstantOp: cast(Builder, _global_load_const),
     scf.ForOp: _for,

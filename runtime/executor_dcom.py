@@ -11,6 +11,7 @@ from dialects import dcom
 from runtime import lanczos
 from runtime.executor_arrays import Array
 from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
+from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 
 Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Array], Factored]
@@ -217,10 +218,13 @@ def _wide(x: Array) -> Array:
 
 
 def _matmul(op: dcom.MatmulOp, host: DcomHost) -> Kernel:
-    dtype = element_dtype(op.weight.type, op)
+    dtype = element_dtype(op.input.type.element_type, op)
 
-    def kernel(f: Factored, w: Array) -> tuple[Factored]:
-        return (Factored(f.u, f.core, (_wide(f.v) @ _wide(w)).astype(dtype, copy=False)),)
+    def kernel(f: Factored, w: Array | WeightFactors) -> tuple[Factored]:
+        v = _wide(f.v)
+        if isinstance(w, WeightFactors):
+            return (Factored(f.u, f.core @ w.after_core(v), w.v),)
+        return (Factored(f.u, f.core, (v @ _wide(w)).astype(dtype, copy=False)),)
 
     return kernel
 
@@ -252,7 +256,7 @@ def _outlier_matmul(op: dcom.OutlierMatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
     batch, rows, _ = op.input.type.dimensions
 
-    def kernel(outliers: Outliers, weight: Array) -> tuple[Array]:
+    def kernel(outliers: Outliers, weight: Array | WeightFactors) -> tuple[Array]:
         values = _wide(outliers.values.reshape(batch, rows, -1))
         product = values @ _wide(weight[outliers.indices])
         return (product.reshape(batch * rows, -1).astype(dtype, copy=False),)
@@ -264,8 +268,10 @@ def _token_matmul(op: dcom.TokenMatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
     batch, rows, _ = op.input.type.dimensions
 
-    def kernel(tokens: Tokens, weight: Array) -> tuple[Array]:
-        products = (_wide(tokens.values) @ _wide(weight)).astype(dtype, copy=False)
+    def kernel(tokens: Tokens, weight: Array | WeightFactors) -> tuple[Array]:
+        values = _wide(tokens.values)
+        products = weight.after(values) if isinstance(weight, WeightFactors) else values @ _wide(weight)
+        products = products.astype(dtype, copy=False)
         result = np.zeros((batch, rows, products.shape[-1]), dtype)
         for prompt, indices, values in zip(result, tokens.indices, products, strict=True):
             np.add.at(prompt, indices, values)  # an empty slot adds zeros to row 0

@@ -314,3 +314,63 @@ func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %s: tensor<64xf32>) {
   %g = dcom.scale %f by %s {axis = "channels"} : !dcom.factored<2x16x64, rank 4, f32>, tensor<64xf32> -> !dcom.factored<2x16x64, rank 5, f32>
   func.return
 }
+
+// -----
+
+// CHECK: error: expected one rank, or two positive ones with an x between
+func.func private @f(!dcom.factored<2x16x64, rank 4x0, f32>)
+
+// -----
+
+// CHECK: error: expected a shape of two positive dimensions: rows x columns
+func.func private @f(!dcom.weight<64, rank 4x4, f32>)
+
+// -----
+
+// CHECK: error: expected two ranks, such as rank 8x8
+func.func private @f(!dcom.weight<64x24, rank 4, f32>)
+
+// -----
+
+// CHECK: error: rank 25 is not between 1 and the 24 columns of the weight
+func.func private @f(!dcom.weight<64x24, rank 4x25, f32>)
+
+// -----
+
+// CHECK: error: a decomposition gives each block a V of its own, of rank R
+func.func @f(%x: tensor<32x64xf32>) {
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 6 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 3x3, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: unknown method 'pca', expected one of svd, whitened, tucker2
+func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<8x24xf32>) {
+  %w = dcom.weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "pca"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<8x24xf32> -> !dcom.weight<64x24, rank 8x8, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: v is tensor<24x8xf32>, but !dcom.weight<64x24, rank 8x8, f32> needs tensor<8x24xf32>
+func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<24x8xf32>) {
+  %w = dcom.weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "svd"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<24x8xf32> -> !dcom.weight<64x24, rank 8x8, f32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: weight is not a matrix of 64 rows, one for each channel
+func.func @f(%x: tensor<32x64xf32>, %w: !dcom.weight<48x24, rank 8x8, f32>) {
+  %y = dcom.weight_matmul %x, %w : tensor<32x64xf32>, !dcom.weight<48x24, rank 8x8, f32> -> tensor<32x24xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: error: result type !dcom.factored<2x16x24, rank 4, f32> is not !dcom.factored<2x16x24, rank 4x8, f32>
+func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %w: !dcom.weight<64x24, rank 8x8, f32>) {
+  %g = dcom.matmul %f, %w : !dcom.factored<2x16x64, rank 4, f32>, !dcom.weight<64x24, rank 8x8, f32> -> !dcom.factored<2x16x24, rank 4, f32>
+  func.return
+}

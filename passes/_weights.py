@@ -1,0 +1,164 @@
+"""The weights that a layer's function takes: which globals they are, and how a function gets others."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseResourceAttr,
+    DictionaryAttr,
+    FunctionType,
+    ModuleOp,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+)
+from xdsl.dialects.func import CallOp, FuncOp
+from xdsl.dialects.linalg.ops import MatmulOp, TransposeOp
+from xdsl.dialects.ml_program import GlobalLoadConstantOp, GlobalOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.hints import isa
+
+from dcomc.diagnostics import DcomError
+from dialects.dcom import Element
+from passes._sites import NOT_TRACED
+
+WEIGHT = "dcom.weight"
+"""The attribute of a layer function's parameter that says which of the layer's weights it is."""
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The weights of a module."""
+
+    by_name: dict[str, GlobalOp]
+    loads: Counter[str]
+    """How often each is loaded."""
+
+    @staticmethod
+    def of(module: ModuleOp) -> "Globals":
+        """Find them."""
+        loads = (op.global_attr.string_value() for op in module.walk() if isinstance(op, GlobalLoadConstantOp))
+        return Globals({op.sym_name.data: op for op in module.ops if isinstance(op, GlobalOp)}, Counter(loads))
+
+    def add(self, name: str, type_: TensorType[Element], like: str) -> None:
+        """A global without data, before the global `like`.
+
+        Raises:
+            DcomError: the module has one of that name.
+        """
+        if name in self.by_name:
+            raise DcomError(f"the module already has a weight '{name}'", hint="decompose a weight once")
+        data = DenseResourceAttr.from_params(name, type_)
+        added = GlobalOp(StringAttr(name), type_, None, data, StringAttr("private"))
+        added.location = self.by_name[like].location
+        Rewriter.insert_op(added, InsertPoint.before(self.by_name[like]))
+        self.by_name[name] = added
+
+    def load(self, name: str, point: InsertPoint) -> SSAValue:
+        """The value of a global, loaded at `point`."""
+        found = self.by_name[name]
+        op = GlobalLoadConstantOp(SymbolRefAttr(name), found.type)
+        op.location = found.location
+        op.result.name_hint = name.replace(".", "_")
+        Rewriter.insert_op(op, point)
+        self.loads[name] += 1
+        return op.result
+
+    def drop(self, load: GlobalLoadConstantOp) -> None:
+        """Erase a load that nothing reads, and its global where that was the last."""
+        name = load.global_attr.string_value()
+        _erase(load)
+        self.loads[name] -= 1
+        if not self.loads[name]:
+            _erase(self.by_name.pop(name))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight as matmuls of a layer read it."""
+
+    name: str
+    """The symbol of its global, which is its name in the checkpoint."""
+    value: SSAValue[TensorType[Element]]
+    """[H, N]"""
+    transposition: TransposeOp
+    """What makes it of the parameter."""
+    parameter: BlockArgument
+    """[N, H], as checkpoints have it."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of a layer's function, and what its calls bind to them."""
+
+    function: FuncOp
+    calls: Sequence[CallOp]
+    globals: Globals
+
+    def weight_of(self, matmul: MatmulOp) -> Weight:
+        """The weight of a matmul.
+
+        Raises:
+            DcomError: it is not of float16 or float32, or not a parameter to which the calls bind one global.
+        """
+        value = matmul.inputs[1]
+        transposition = value.owner
+        role = matmul.attributes.get("dcom.role")
+        what = f"the weight of {role} in @{self.function.sym_name.data}"
+        if not isa(value, SSAValue[TensorType[Element]]):
+            raise DcomError(f"{what} is {value.type}", hint="trace with --dtype f32 or f16")
+        parameter = transposition.operands[0] if isinstance(transposition, TransposeOp) else None
+        if not isinstance(parameter, BlockArgument) or parameter.block is not self.function.body.block:
+            raise DcomError(f"{what} is no transposed parameter", hint=NOT_TRACED)
+        assert isinstance(transposition, TransposeOp)
+        loads = [call.arguments[parameter.index].owner for call in self.calls]
+        names = {load.global_attr.string_value() for load in loads if isinstance(load, GlobalLoadConstantOp)}
+        if len(names) != 1 or not all(isinstance(load, GlobalLoadConstantOp) for load in loads):
+            raise DcomError(f"{what} is not one weight of the model", hint=NOT_TRACED)
+        return Weight(names.pop(), value, transposition, parameter)
+
+    def add(self, name: str, type_: TensorType[Element], like: Weight) -> BlockArgument:
+        """A new last parameter, bound to a new global; named and placed like another weight."""
+        self.globals.add(name, type_, like.name)
+        attributes = self._attributes()
+        known = attributes[like.parameter.index].data.get(WEIGHT)
+        prefix = like.name.removesuffix(known.data) if isinstance(known, StringAttr) else ""
+        local = name.removeprefix(prefix)
+        block = self.function.body.block
+        added = block.insert_arg(type_, len(block.args))
+        added.location, added.name_hint = like.parameter.location, local.replace(".", "_")
+        self._update([*attributes, DictionaryAttr({WEIGHT: StringAttr(local)})])
+        for call in self.calls:
+            call.operands = [*call.operands, self.globals.load(name, InsertPoint.before(call))]
+        return added
+
+    def drop(self, weight: Weight) -> None:
+        """Remove a parameter that nothing reads, and its weight from the module where no other layer has it."""
+        index = weight.parameter.index
+        attributes = self._attributes()
+        self.function.body.block.erase_arg(weight.parameter)
+        self._update([*attributes[:index], *attributes[index + 1 :]])
+        for call in self.calls:
+            load = call.operands[index].owner
+            call.operands = [*call.operands[:index], *call.operands[index + 1 :]]
+            if isinstance(load, GlobalLoadConstantOp) and load.result.first_use is None:
+                self.globals.drop(load)
+
+    def _attributes(self) -> list[DictionaryAttr]:
+        known = self.function.arg_attrs
+        return list(known) if known else [DictionaryAttr({}) for _ in self.function.body.block.args]
+
+    def _update(self, attributes: Sequence[DictionaryAttr]) -> None:
+        """The function's type from its block, and the attributes of its parameters."""
+        outputs = self.function.function_type.outputs.data
+        inputs = list(self.function.body.block.arg_types)
+        self.function.properties["function_type"] = FunctionType.from_lists(inputs, outputs)
+        self.function.properties["arg_attrs"] = ArrayAttr(attributes)
+
+
+def _erase(op: Operation) -> None:
+    op.detach()
+    op.erase()

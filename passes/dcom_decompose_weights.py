@@ -1,0 +1,152 @@
+"""`dcom-decompose-weights`: put low-rank factors in the place of chosen sites' weights."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.linalg.ops import MatmulOp
+from xdsl.ir import SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint
+
+from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.statistics import Statistics
+from dialects.dcom import METHODS, SITES, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
+from passes._build import add, building, structured
+from passes._sites import Layers, check_sites, erase_dead, find_sites, starts_from_zero
+from passes._weights import Globals, Parameters, Weight
+
+
+@dataclass(frozen=True)
+class DcomDecomposeWeightsPass(ModulePass):
+    """Decompose the weights of chosen sites, W ~ U core V, as new weights that take the place of the old.
+
+    Each chosen layer gets its own copy of the function it calls, unless it has one. Before:
+
+        %w = linalg.transpose ins(%self_attn_q_proj_weight : tensor<576x576xf32>) …
+        %q = linalg.matmul {dcom.role = "q_proj"} ins(%x, %w : …) outs(%zero : …) -> …
+        %q_outliers = dcom.outlier_matmul %outliers, %w : …
+
+    and after:
+
+        %weight = dcom.weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v
+            {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"} :
+            tensor<576x64xf32>, tensor<64x64xf32>, tensor<64x576xf32> -> !dcom.weight<576x576, rank 64x64, f32>
+        %q = dcom.weight_matmul %x, %weight {dcom.role = "q_proj"} : …
+        %q_outliers = dcom.outlier_matmul %outliers, %weight : …
+
+    The factors are globals without data, `model.layers.10.self_attn.q_proj.weight.u`, `.core` and `.v`; `dcomc compile`
+    computes them and stores them beside the program. Run it after the passes that split and decompose activations, and
+    before `dcom-preserve-decomposed`, which multiplies factors by factors into a new core (the paper's Eq. 5 and 7).
+
+    Options: `layers`, `sites` (all four unless given), `rank` of both sides of a core (10), and `method`: `svd`;
+    `whitened`, for which `statistics` names a file made by `dcomc statistics`; or `tucker2`, in which those weights of
+    a site that have the same shape share U and V, under the name of the first.
+    """
+
+    name = "dcom-decompose-weights"
+
+    layers: tuple[int, ...]
+    sites: tuple[str, ...] = tuple(SITES)
+    rank: int = 10
+    method: str = "svd"
+    statistics: str | None = None
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `DcomError` for a layer, site, rank, method or statistics that do not fit the module."""
+        sites = check_sites(self.sites)
+        if self.method not in METHODS:
+            raise DcomError(f"unknown method '{self.method}'", hint=did_you_mean(self.method, METHODS))
+        statistics = _read_statistics(self.method, self.statistics)
+        layers = Layers.of(op)
+        weights = Globals.of(op)
+        for layer in layers.check(self.layers):
+            function = layers.own_function(layer)
+            parameters = Parameters(function, layers.calls[layer], weights)
+            for name in sites:
+                matmuls = [matmul for site in find_sites(function, layer, name) for matmul in site.matmuls]
+                found = list({weight.value: weight for weight in map(parameters.weight_of, matmuls)}.values())
+                for stack in _stacks(found, together=self.method == "tucker2"):
+                    _check_rank(self.rank, stack)
+                    if statistics is not None:
+                        statistics.of(layer, name, stack[0].value.type.get_shape()[0])
+                    self._decompose(parameters, stack, layer, name)
+
+    def _decompose(self, parameters: Parameters, stack: Sequence[Weight], layer: int, site: str) -> None:
+        """Replace weights of one shape, which share U and V."""
+        first = stack[0]
+        (rows, cols), element = first.value.type.get_shape(), first.value.type.element_type
+        rank = self.rank
+
+        def factor(of: Weight, part: str, *shape: int) -> SSAValue:
+            return parameters.add(f"{of.name}.{part}", TensorType(element, shape), of)
+
+        u = factor(first, "u", rows, rank)
+        cores = [factor(weight, "core", rank, rank) for weight in stack]
+        v = factor(first, "v", rank, cols)
+        for weight, core in zip(stack, cores, strict=True):
+            with building(InsertPoint.before(weight.transposition), weight.parameter.location):
+                factored = WeightOp(u, core, v, of=weight.name, layer=layer, site=site, method=self.method).weight
+            factored.name_hint = "weight"
+            _replace(weight.value, factored)
+            erase_dead(weight.value)
+            if weight.parameter.first_use is None:
+                parameters.drop(weight)
+
+
+def _read_statistics(method: str, path: str | None) -> Statistics | None:
+    if (method == "whitened") != (path is not None):
+        what = "no statistics given" if path is None else f"statistics have no part in method {method}"
+        raise DcomError(what, hint="method whitened needs a file made by `dcomc statistics`")
+    return None if path is None else Statistics.read(path)
+
+
+def _stacks(weights: Iterable[Weight], *, together: bool) -> list[list[Weight]]:
+    """The weights one by one, or those of one shape together."""
+    stacks: dict[object, list[Weight]] = {}
+    for weight in weights:
+        stacks.setdefault(weight.value.type if together else weight.name, []).append(weight)
+    return list(stacks.values())
+
+
+def _check_rank(rank: int, stack: Sequence[Weight]) -> None:
+    rows, cols = stack[0].value.type.get_shape()
+    if not 1 <= rank <= min(rows, cols):
+        raise DcomError(
+            f"weight rank {rank} is not between 1 and {min(rows, cols)}", hint=f"{stack[0].name} is {rows} x {cols}"
+        )
+
+
+def _replace(weight: SSAValue, factored: SSAValue[WeightType]) -> None:
+    """Let what multiplies by `weight` multiply by its factors.
+
+    Raises:
+        DcomError: it is read by something else.
+    """
+    for use in list(weight.uses):
+        match use.operation:
+            case MatmulOp() as matmul if use.index == 1:
+                _multiply(matmul, factored)
+            case OutlierMatmulOp() | TokenMatmulOp() as exact:
+                exact.operands[use.index] = factored
+            case other:
+                raise DcomError(
+                    f"a weight to decompose is read by {other.name}", hint="decompose weights before products of them"
+                )
+
+
+def _multiply(matmul: MatmulOp, factored: SSAValue[WeightType]) -> None:
+    initial, product = matmul.outputs[0], matmul.res[0]
+    element = factored.type.element_type
+    with building(InsertPoint.before(matmul), matmul.location):
+        factors = WeightMatmulOp(matmul.inputs[0], factored)
+        result: SSAValue = factors.result
+        if not starts_from_zero(matmul):
+            result = structured("sn,sn->sn", [result, initial], element, add)
+    if result.type != product.type:
+        raise DcomError(f"a weight of {element} gives {product.type}", hint="trace with --dtype f32 or f16")
+    factors.attributes.update(matmul.attributes)
+    result.name_hint = product.name_hint
+    product.replace_all_uses_with(result)
+    erase_dead(product)
