@@ -4,15 +4,17 @@ import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import cast, get_args, get_origin, get_type_hints
+from typing import NamedTuple, cast, get_args, get_origin, get_type_hints
 
 from xdsl.passes import ModulePass
 from xdsl.utils.arg_spec import ArgSpec, parse_pipeline
 from xdsl.utils.exceptions import ArgSpecParseError
 
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.docstrings import field_docs
 
 Value = int | float | str | bool
 
@@ -55,21 +57,49 @@ def pass_summaries() -> dict[str, str]:
 
 def describe_pass(name: str) -> str:
     """The name, the description and the options of a pass; raises `DcomError` for an unknown one."""
-    class_ = _find(name)
-    text = UPSTREAM[name] if name in UPSTREAM else inspect.getdoc(class_) or ""
-    types = get_type_hints(class_)
     options = [
-        f"\n  {field.name}: {_describe(types[field.name])}"
-        + (" (needed)" if field.name in class_.required_fields() else _default(field.default))
+        f"\n  {option.name}: {option.takes}"
+        + (f" ({option.default})" if option.default else "")
+        + textwrap.indent(f"\n{option.meaning}", "      ").rstrip()
+        for option in pass_options(name)
+    ]
+    return f"{name}\n\n{pass_text(name)}" + ("\n\nOptions:" + "".join(options) if options else "")
+
+
+def pass_text(name: str) -> str:
+    """What a pass does, with IR before and after; raises `DcomError` for an unknown one."""
+    return UPSTREAM[name] if name in UPSTREAM else inspect.getdoc(_find(name)) or ""
+
+
+class Option(NamedTuple):
+    """An option of a pass, in words."""
+
+    name: str
+    takes: str
+    default: str
+    """`needed`, `default 10`, or nothing."""
+    meaning: str
+
+
+def pass_options(name: str) -> list[Option]:
+    """The options of a pass in their order; raises `DcomError` for an unknown one."""
+    class_ = _find(name)
+    types, meanings = get_type_hints(class_), field_docs(class_)
+    return [
+        Option(
+            field.name,
+            _describe(types[field.name]),
+            "needed" if field.name in class_.required_fields() else _default(field.default),
+            meanings.get(field.name, ""),
+        )
         for field in dataclasses.fields(class_)
     ]
-    return f"{name}\n\n{text}" + ("\n\nOptions:" + "".join(options) if options else "")
 
 
 def _default(value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return ""
-    return f" (default {','.join(map(str, cast(tuple[object, ...], value))) if isinstance(value, tuple) else value})"
+    return f"default {','.join(map(str, cast(tuple[object, ...], value))) if isinstance(value, tuple) else value}"
 
 
 def _find(name: str) -> type[ModulePass]:
