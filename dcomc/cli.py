@@ -1,7 +1,9 @@
 """The `dcomc` command. Each subcommand is a module of `dcomc.commands`, imported only when it is called."""
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +71,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def guard(action: Callable[[], int]) -> int:
     """Run `action`: its own exit code, 1 with one line on stderr for a user's mistake, 130 when interrupted."""
+    _prepare_streams()
     try:
         try:
             return action()
@@ -78,12 +81,19 @@ def guard(action: Callable[[], int]) -> int:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader of stdout has gone (`dcomc disasm … | head`): stop quietly, as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich turns it into this
+            return 0
+        raise
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        print(DcomError(f"{name}{error.strerror or error}"), file=sys.stderr)
+        if error.filename is None and error.errno == errno.ENOSPC:
+            _discard_output()
+            print(DcomError(f"cannot write standard output: {error.strerror}"), file=sys.stderr)
+        else:
+            name = f"{error.filename}: " if error.filename else ""
+            print(DcomError(f"{name}{error.strerror or error}"), file=sys.stderr)
         return 1
     except MemoryError as error:
         print(DcomError(f"out of memory: {error}", hint="use a smaller model, shape or batch"), file=sys.stderr)
@@ -91,6 +101,24 @@ def guard(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _prepare_streams() -> None:
+    """Let output go somewhere where the caller has closed it, and be text that can be written in any locale.
+
+    What a terminal's encoding lacks is escaped; in a file or a pipe all text is UTF-8.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Let what is still to be written to stdout vanish: its reader has gone (`dcomc disasm … | head`), or its disk is
+    full. Python writes it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,6 +45,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def readable(name: str) -> str:
+    """The name of a file as text that can be written anywhere: bytes that are no UTF-8 become `\\xff`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Generator[IO[bytes]]:
     """Open a temporary binary file beside `path` and rename it to `path` only when the block ends without an exception.
@@ -52,17 +57,30 @@ def atomic_write(path: Path) -> Generator[IO[bytes]]:
     A symbolic link keeps pointing where it does; a device or a pipe (`/dev/null`) is written to, never replaced.
 
     Raises:
-        DcomError: the folder does not exist or cannot be written, or `path` is a folder.
+        DcomError: the folder does not exist or cannot be written, `path` is a folder, or the disk is full.
     """
     if path.is_dir():
         raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            yield file
-        return
-    target = path.resolve()
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+        else:
+            with _replacing(path) as file:
+                yield file
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        hint = "make room on the disk" if error.errno == errno.ENOSPC else None
+        raise DcomError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[IO[bytes]]:
+    """A new file that takes the place of `path`, or of what that links to, when the block ends without an exception."""
+    target = Path(os.path.realpath(path))
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".dcomc-", dir=target.parent)
     except OSError as error:
         raise DcomError(
             f"cannot write {path}: {error.strerror}", hint="give a file in a folder that exists and is writable"

@@ -27,7 +27,7 @@ from xdsl.ir import Attribute, Dialect, Operation
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, readable
 from dcomc.text_parser import TextParser
 from dcomc.verification import MALFORMED, invalid_operation, verifier_message
 
@@ -152,16 +152,17 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
 
 
 def read_text(path: str, hint: str) -> tuple[str, str]:
-    """What to call a text in errors, and the text of a file; `-` is standard input.
+    """What to call a text in errors, and the text of a file in UTF-8; `-` is standard input.
 
     Raises:
         DcomError: no such file, or not UTF-8; with `hint` as what to do about it.
     """
-    name = "<stdin>" if path == "-" else path
+    name = "<stdin>" if path == "-" else readable(path)
     try:
-        return name, sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return name, data.decode()
     except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+        raise DcomError(f"cannot read {name}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise DcomError(f"{name} is not MLIR text", hint=hint) from error
 

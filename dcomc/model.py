@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from safetensors import SafetensorError
 
-from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.diagnostics import DcomError, did_you_mean, readable
 from dcomc.gguf_reading import parsed_once
 from dcomc.weights import Array, SafetensorsWeights
 
@@ -157,14 +157,14 @@ def resolve_model(spec: "Model | str | Path") -> Model:
             raise DcomError(
                 f"{spec} has no config.json", hint="give a Hugging Face model folder, a GGUF file or a preset"
             )
-        return Model(path.resolve().name, "folder", path)
+        return Model(readable(path.resolve().name), "folder", path)
     if path.is_file():
         with path.open("rb") as stream:
             if stream.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC:
                 raise DcomError(
                     f"{spec} is not a GGUF file", hint="give a Hugging Face model folder, a GGUF file or a preset"
                 )
-        return Model(path.stem, "gguf", path)
+        return Model(readable(path.stem), "gguf", path)
     presets = {file.stem: file for file in _PRESETS.glob("*.json")}
     if str(spec) not in presets:
         raise DcomError(

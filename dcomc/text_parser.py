@@ -37,6 +37,9 @@ class TextParser(Parser):
         try:
             return self.parse_module()
         except ParseError as error:
+            if not re.sub("//.*", "", self._text).strip():
+                place = self._place(error.span.start)
+                raise DcomError("the text is empty", hint="give IR as `dcomc trace` writes it", place=place) from error
             self._fail(error)
         except VerifyException as error:  # of a type in an alias, outside any operation
             last = len(self._text[: self.pos].rstrip()) - 1

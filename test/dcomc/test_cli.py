@@ -1,5 +1,6 @@
 """The command line itself: help, version, and one line for every mistake."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,35 @@ def test_a_reader_that_has_gone_ends_quietly(arguments: list[str]) -> None:
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), errors) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["opt", "--list-passes"], ["compile", "--print-pipeline"]])
+def test_output_that_its_caller_has_closed(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "dcomc", *arguments]
+    result = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_full_disk_under_standard_output() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "dcomc", "opt", "--list-passes"]
+        result = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "error: cannot write standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_name_that_is_no_text_in_any_locale(tmp_path: Path, locale: str) -> None:
+    """A file's name is bytes; what is printed, and what stands in IR, shows those that are no UTF-8."""
+    name = os.fsencode(tmp_path) + b"/t\xff.mlir"
+    Path(os.fsdecode(name)).write_text("func.func @f() {\n  func.return\n}\n")
+    variables = {**os.environ, "LC_ALL": locale, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dcomc", "opt", "--print-debuginfo", name]
+    result = subprocess.run(command, env=variables, capture_output=True)
+    assert result.returncode == 0 and result.stderr == b""
+    assert b'"t\\\\xff.mlir":1:1' in result.stdout
+    result = subprocess.run([*command, "-p", "cluster-map", "-p", "no"], env=variables, capture_output=True)
+    assert result.returncode == 1 and result.stderr.startswith(b"error: unknown pass 'no'")
 
 
 def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,14 @@
 """Errors on one line, and files that are written whole or not at all."""
 
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
 
 import pytest
 
-from dcomc.diagnostics import DcomError, atomic_write, did_you_mean, write_text
+from dcomc.diagnostics import DcomError, atomic_write, did_you_mean, readable, write_text
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,30 @@ def test_text_is_utf8(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DcomError, match=r"cannot write .*a\.txt: No such file or directory; give a file in a folder"):
         write_text(tmp_path / "none" / "a.txt", "a")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    with pytest.raises(DcomError, match=r"cannot write /dev/full: No space left on device; make room on the disk"):
+        write_text(Path("/dev/full"), "a")
+    (tmp_path / "a").write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(DcomError, match=r"cannot write .*a: File too large"):
+            write_text(tmp_path / "a", "a" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_names_as_long_as_a_file_system_takes(tmp_path: Path) -> None:
+    write_text(tmp_path / ("a" * 255), "a")
+    assert (tmp_path / ("a" * 255)).read_text() == "a"
+
+
+def test_a_readable_name() -> None:
+    assert readable("é.mlir") == "é.mlir"
+    assert readable(os.fsdecode(b"t\xff.mlir")) == "t\\xff.mlir"
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -24,8 +24,13 @@ def test_without_passes_it_prints_what_it_read(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == first
 
 
+def stdin(text: str | bytes) -> io.TextIOWrapper:
+    """Standard input that holds `text`, in a locale that is not UTF-8."""
+    return io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text), encoding="latin-1")
+
+
 def test_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(MODULE))
+    monkeypatch.setattr(sys, "stdin", stdin(MODULE))
     assert main(["opt", "-", "-p", "cse,dce,canonicalize"]) == 0
     assert "!dcom.factored<1x8x8, rank 2, f32>" in capsys.readouterr().out
 
@@ -82,7 +87,7 @@ def test_syntax_errors_give_the_line_also_in_a_split_file(capsys: pytest.Capture
     assert "rank 9 is not between 1 and the 8 rows of a prompt" in third
 
 
-class Terminal(io.StringIO):
+class Terminal(io.TextIOWrapper):
     """Standard input that is a terminal."""
 
     def isatty(self) -> bool:
@@ -92,18 +97,38 @@ class Terminal(io.StringIO):
 def test_without_a_file_it_reads_standard_input_unless_that_is_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(MODULE))
+    monkeypatch.setattr(sys, "stdin", stdin(MODULE))
     assert main(["opt"]) == 0
     assert capsys.readouterr().out == MODULE
-    monkeypatch.setattr(sys, "stdin", Terminal(MODULE))
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO()))
     assert main(["opt"]) == 1
     assert capsys.readouterr().err.startswith("error: no FILE given")
 
 
 def test_errors_of_standard_input_name_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n%broken\n"))
+    monkeypatch.setattr(sys, "stdin", stdin("\n%broken\n"))
     assert main(["opt"]) == 1
     assert capsys.readouterr().err.startswith("<stdin>:3:1: error: ")
+
+
+def test_standard_input_is_utf8_in_any_locale(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin(MODULE.replace("@", "@é")))
+    assert main(["opt"]) == 0
+    assert '@"\\C3\\A9f"' in capsys.readouterr().out  # in MLIR's spelling
+    monkeypatch.setattr(sys, "stdin", stdin(b"\xff"))
+    assert main(["opt"]) == 1
+    assert capsys.readouterr().err == "error: <stdin> is not MLIR text; give a file of MLIR text\n"
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "// only\n// comments"])
+def test_an_empty_text_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.mlir").write_text(text)
+    for command in (["opt"], ["compile", "--emit", "dcom"]):
+        assert main([*command, str(tmp_path / "empty.mlir")]) == 1
+        error = capsys.readouterr().err
+        assert error.endswith("error: the text is empty; give IR as `dcomc trace` writes it\n")
 
 
 def test_generic_syntax_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
