@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, readable
 
 Array = NDArray[Any]
 
@@ -107,7 +107,7 @@ def given_activations(given: Mapping[str, Array] | Array | str | Path) -> tuple[
         DcomError: a file that cannot be read, or an array that is no finite real matrix.
     """
     if isinstance(given, str | Path):
-        return (read_archive if is_archive(str(given)) else read_array)(str(given)), str(given)
+        return (read_archive if is_archive(str(given)) else read_array)(str(given)), readable(given)
     what = "the input"
     if isinstance(given, np.ndarray):
         return _check(given, what), what

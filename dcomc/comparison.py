@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from xdsl.dialects.builtin import DenseResourceAttr, IntegerAttr, ModuleOp
+from xdsl.dialects.builtin import DenseResourceAttr, IntegerAttr, ModuleOp, TensorType
 from xdsl.dialects.ml_program import GlobalOp
+from xdsl.ir import Attribute
+from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, counted
 from dcomc.evaluate import Array, Forward, Scores, Window
-from dialects.dcom import DecomposeOp
+from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
 from runtime.accelerator import Accelerator
 from runtime.engines import Plan
 from runtime.executor import LAYER, Executor
@@ -20,10 +22,11 @@ from runtime.lanczos import Factored
 from runtime.program import Program
 
 PROGRAM = "program"
+EXACT = {OutlierSplitOp: "the outlier channels", TokenSplitOp: "the exact tokens"}
 CONTROLS = {
     "float32": "the same decompositions in float32 on the host",
     "skip_layers": "the decomposed layers left out",
-    "rank_0": "only the outlier channels, nothing decomposed",
+    "rank_0": "{exact}, nothing decomposed",
 }
 SHORT = 256
 """Tokens of a prompt below which the program and its controls hardly differ: a low rank is nearly the full one."""
@@ -35,14 +38,25 @@ class Described:
 
     batch: int
     seq_len: int
+    dtype: str
+    """The element type of its activations: f32, f16 or bf16."""
     layers: tuple[int, ...]
     """Layers with a decomposition."""
     sites: tuple[str, ...]
+    """Sites that are decomposed in any of them, or projected."""
+    projected: tuple[str, ...]
+    """Those that in some layer are projected on the basis of another site."""
+    exact: tuple[str, ...]
+    """What is kept exact beside the decompositions."""
     ranks: tuple[int, ...]
     iterations: tuple[int, ...]
     """Lanczos steps."""
     calls: int
     """Decoder layers that one run of the model calls."""
+
+    def control(self, name: str) -> str:
+        """What a control is, for people."""
+        return CONTROLS[name].format(exact="only " + " and ".join(self.exact) if self.exact else "nothing kept exact")
 
 
 @dataclass(frozen=True)
@@ -101,11 +115,18 @@ def describe(module: ModuleOp) -> Described:
     batch, seq_len = (cast(IntegerAttr[Any], attribute).value.data for attribute in shape)
     operations = list(module.walk())
     decompositions = [op for op in operations if isinstance(op, DecomposeOp)]
+    projected = {op.site.data for op in operations if isinstance(op, ProjectOp)}
+    sites = {op.site.data for op in decompositions} | projected
+    kinds = {type(op) for op in operations}
+    activation = next((op.operands[0].type for op in operations if LAYER in op.attributes and op.operands), None)
     return Described(
         batch,
         seq_len,
+        str(activation.element_type) if isa(activation, TensorType[Attribute]) else "f32",
         tuple(sorted({op.layer.value.data for op in decompositions})),
-        tuple(dict.fromkeys(op.site.data for op in decompositions)),
+        tuple(site for site in SITES if site in sites),
+        tuple(site for site in SITES if site in projected),
+        tuple(text for kind, text in EXACT.items() if kind in kinds),
         tuple(sorted({op.factors.type.rank.data for op in decompositions})),
         tuple(sorted({op.iterations.value.data for op in decompositions})),
         sum(LAYER in op.attributes for op in operations),
@@ -189,4 +210,7 @@ def headline(name: str, windows: Sequence[Window], described: Described, how: st
         return text + "no layer is decomposed"
     layers, ranks = (", ".join(map(str, values)) for values in (described.layers, described.ranks))
     by = "simulated instructions" if how == "sim" else "float32 on the host"
-    return text + f"layers {layers}, sites {', '.join(described.sites)}, rank {ranks} decomposed by {by}"
+    sites, projected = (", ".join(names) for names in (described.sites, described.projected))
+    if projected:
+        sites += f" ({projected} projected on their layer's basis)"
+    return text + f"layers {layers}, sites {sites}, rank {ranks} decomposed by {by}"

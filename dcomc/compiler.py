@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from dcomc.activations import read_archive, to_half
+from dcomc.diagnostics import readable
 from dcomc.encode import make_program
 from dcomc.instrumentation import Instrumentation
 from dcomc.ir import make_context, read_module
@@ -78,7 +79,7 @@ def compile(
         config=None if config is None else str(config),
     )
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
-    source = "" if isinstance(module, ModuleOp) else Path(module).name
+    source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)
     own = module.clone() if isinstance(module, ModuleOp) else read_module(str(module))
     lowered = lower(own, options, str(machine))
     return make_program(lowered, load_machine(str(machine)), options, source, to_half(stored))

@@ -45,7 +45,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def readable(name: str) -> str:
+def readable(name: str | Path) -> str:
     """The name of a file as text that can be written anywhere: bytes that are no UTF-8 become `\\xff`."""
     return os.fsencode(name).decode(errors="backslashreplace")
 

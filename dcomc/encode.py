@@ -1,7 +1,7 @@
 """From a lowered module to a program: kernels assembled, launches listed in the order of the model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import CallOp, FuncOp
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, readable
 from dcomc.ir import describe_location, print_module
 from dcomc.pipeline import Decomposition
 from dcomc.program import Program
@@ -18,6 +18,8 @@ from dialects import isa
 from dialects.dcom import DecomposeOp
 from runtime.machine import Machine
 from runtime.program import Launch
+
+_AGAIN = "compile it again"
 
 
 def make_program(
@@ -37,7 +39,7 @@ def make_program(
         activations: inputs of launches to store, [prompts * S, H] by launch.
 
     Raises:
-        DcomError: a decomposition has no kernel, or stored activations do not fit their launch.
+        DcomError: a decomposition has no kernel, or one for another; or stored activations do not fit their launch.
     """
     kernel_ops = [op for op in module.body.block.ops if isinstance(op, isa.KernelOp)]
     kernels = tuple(isa.assemble_kernel(op) for op in kernel_ops)
@@ -49,9 +51,10 @@ def make_program(
         if isinstance(value, tuple):
             options[name] = list(cast(tuple[object, ...], value))
         elif name in ("outliers", "config") and isinstance(value, str):
-            options[name] = Path(value).name  # a program does not depend on its folder
+            options[name] = readable(Path(value).name)  # a program does not depend on its folder
     launches = tuple(_launch(op) for op in _decompositions(module))
     program = Program(machine, kernels, launches, print_module(module), options, activations or {})
+    check_launches(program, module)
     _check_activations(program)
     return program
 
@@ -80,6 +83,39 @@ def _launch(op: DecomposeOp) -> Launch:
         rank=op.factors.type.rank.data,
         location=describe_location(op.location),
     )
+
+
+def check_launches(program: Program, module: ModuleOp) -> None:
+    """Check that a program's launches are the decompositions of its host's part, each by a kernel that does it.
+
+    Raises:
+        DcomError: one is missing or is another, or its kernel has another shape, number of iterations or seed.
+    """
+    launches = {launch.key: launch for launch in program.launches}
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    for op in _decompositions(module):
+        wanted = _launch(op)
+        found = launches.pop(wanted.key, None)
+        if found is None or replace(found, location=wanted.location) != wanted:
+            raise DcomError(
+                f"the host's part has another {wanted.key} than the launches: by kernel {wanted.kernel}, "
+                f"{wanted.prompts} times, rank {wanted.rank}",
+                hint=_AGAIN,
+            )
+        if wanted.kernel not in kernels:
+            raise DcomError(f"{wanted.key} is by kernel {wanted.kernel}, which there is not", hint=_AGAIN)
+        kernel = kernels[wanted.kernel]
+        _, rows, cols = op.factors.type.blocks
+        asked = (rows, cols, op.iterations.value.data, op.seed.value.data)
+        if (kernel.layout.rows, kernel.layout.cols, kernel.layout.iterations, kernel.seed) != asked:
+            raise DcomError(
+                f"{wanted.key} is {rows} x {cols}, {asked[2]} iterations from seed {asked[3]}, but its kernel "
+                f"{kernel.name} is for {kernel.layout.rows} x {kernel.layout.cols}, {kernel.layout.iterations} "
+                f"iterations from seed {kernel.seed}",
+                hint=_AGAIN,
+            )
+    if launches:
+        raise DcomError(f"the host's part has no {next(iter(launches))}, which is among the launches", hint=_AGAIN)
 
 
 def _check_activations(program: Program) -> None:

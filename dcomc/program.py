@@ -131,9 +131,10 @@ class Program(program.Program):
 
         Raises:
             DcomError: a text of less than 2 tokens, a model that is not the one traced or has no weights, a program
-                without a model, or a device that is not there.
+                without a model or whose launches are not its host's, or a device that is not there.
         """
         from dcomc import comparison
+        from dcomc.encode import check_launches
         from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
         from dcomc.ir import parse_module
         from dcomc.model import resolve_model
@@ -148,6 +149,7 @@ class Program(program.Program):
             raise DcomError("the program holds no model, only kernels", hint="compile a traced model, or simulate it")
         say = speaker(progress)
         module = parse_module(self.host, ".dcom.host")
+        check_launches(self, module)
         described = comparison.describe(module)
         whole = resolve_model(model).with_weights()
         arrays = make_arrays(backend, device)

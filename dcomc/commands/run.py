@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dcomc.commands._engine import add_engine_arguments
-from dcomc.diagnostics import DcomError, atomic_write, check_output, write_text
+from dcomc.diagnostics import DcomError, atomic_write, check_output, readable, write_text
 
 if TYPE_CHECKING:
     from dcomc.comparison import Comparison, Described
@@ -121,13 +121,15 @@ def _program_document(path: str, program: "Program", described: "Described") -> 
     if options.get("iterations") is None and len(described.iterations) == 1:
         (options["iterations"],) = described.iterations  # the compiler's default, which depends on the shape
     return {
-        "file": Path(path).name,
+        "file": readable(Path(path).name),
         "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "machine": {"name": program.machine.name, "hash": program.machine.hash},
         "batch": described.batch,
         "seq_len": described.seq_len,
         "layers": list(described.layers),
+        "dtype": described.dtype,
         "sites": list(described.sites),
+        "projected": list(described.projected),
         "ranks": list(described.ranks),
         "iterations": list(described.iterations),
         "options": options,
@@ -138,16 +140,16 @@ def _print_table(comparison: "Comparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from dcomc.comparison import CONTROLS
-
-    dense = comparison.dense
+    dense, dtype = comparison.dense, comparison.described.dtype
     table = Table(title=f"{comparison.model}, {dense.tokens:,} tokens", title_justify="left")
     table.add_column("", no_wrap=True)
     for heading in ("perplexity", "ratio", "same top-1", "max |Δ logit|"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("dense, transformers", f"{dense.perplexity:.3f}", "1.000", "", "")
+    table.add_row(
+        "dense, transformers" + (", f32" if dtype != "f32" else ""), f"{dense.perplexity:.3f}", "1.000", "", ""
+    )
     controls = [(f"{name} (control)", scores) for name, scores in comparison.controls.items()]
-    for label, scores in (("program", comparison.program), *controls):
+    for label, scores in (("program" + (f", {dtype}" if dtype != "f32" else ""), comparison.program), *controls):
         table.add_row(
             label,
             f"{scores.perplexity:.3f}",
@@ -157,4 +159,4 @@ def _print_table(comparison: "Comparison") -> None:
         )
     Console().print(table)
     for name in comparison.controls:
-        print(f"{name}: {CONTROLS[name]}")
+        print(f"{name}: {comparison.described.control(name)}")

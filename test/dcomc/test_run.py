@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import dcomc
 from dcomc.cli import main
 from dcomc.model import resolve_model
 
@@ -158,6 +160,60 @@ def test_a_prompt_without_controls(model: Path, compiled: Callable[..., Path], t
     result = json.loads(output.read_text())
     assert result["tokens"] == 16  # the seventeenth would be alone in its window
     assert result["controls"] == {}
+
+
+def test_sites_on_a_basis_and_what_is_exact_are_named(
+    model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--decompose-layers=1,2", "--sites=qkv,o,down", "--rank=3", "--reuse=o,down")
+    known = ("--decompose-with=float32",)
+    result = run(compiled(*options, "--exact-rows=10"), model, tmp_path, words(32), *known)
+    assert result["program"]["sites"] == ["qkv", "o", "down"] and result["program"]["projected"] == ["o", "down"]
+    printed = capsys.readouterr()
+    assert "sites qkv, o, down (o, down projected on their layer's basis), rank 3 decomposed" in printed.err
+    assert "\nrank_0: only the outlier channels and the exact tokens, nothing decomposed\n" in printed.out
+    run(compiled(*options, "--outliers=0"), model, tmp_path, words(32), *known)
+    assert "\nrank_0: nothing kept exact, nothing decomposed\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_a_narrow_program_beside_the_dense_model_in_float32(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str
+) -> None:
+    source, program = tmp_path / "narrow.mlir", tmp_path / "narrow.bin"
+    assert main(["trace", str(model), f"--seq-len={SEQ_LEN}", "--dtype", dtype, "-o", str(source)]) == 0
+    assert main(["compile", str(source), "-o", str(program)]) == 0
+    result = run(program, model, tmp_path, words(SEQ_LEN))
+    assert result["program"]["dtype"] == dtype
+    assert 1e-4 < result["max_logit_difference"] < 1
+    printed = capsys.readouterr().out
+    assert "│ dense, transformers, f32 │" in printed and f"│ program, {dtype}" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rank 3", "rank 2"), "the host's part has another layer1.qkv than the launches: by kernel lanczos_16x64_k8"),
+        (("seed = 0", "seed = 1"), "is 16 x 64, 8 iterations from seed 1, but its kernel"),
+        (("iterations = 8", "iterations = 7"), "is 16 x 64, 7 iterations from seed 0, but its kernel"),
+        (
+            ('layer = 1 : i64, site = "qkv"', 'layer = 2 : i64, site = "qkv"'),
+            "has another layer2.qkv than the launches",
+        ),
+    ],
+)
+def test_launches_that_are_not_those_of_the_model(
+    model: Path,
+    compiled: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    message: str,
+) -> None:
+    program = dcomc.load(compiled("--decompose-layers=1", "--sites=qkv,o", "--rank=3", "--outliers=0"))
+    assert change[0] in program.host
+    replace(program, host=program.host.replace(*change)).save(tmp_path / "odd.bin")
+    assert message in failure(capsys, tmp_path / "odd.bin", "--model", model, "--prompt", "w1 w2 w3")
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
