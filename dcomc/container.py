@@ -31,7 +31,7 @@ from runtime.encoding import WORD_BYTES, DecodeError, decode, encode
 from runtime.machine import Machine, machine_from_values
 from runtime.program import Kernel, KernelLayout, Launch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OWNER, NOTE_KIND = "dcom", 0xDC01
 
 NOTE, TEXT, RODATA = ".note.dcom", ".text", ".rodata"

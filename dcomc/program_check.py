@@ -96,7 +96,7 @@ def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
     sizes = {
         "a": 2 * layout.slice_rows * layout.slice_cols,
         "start": 2 * rows * layout.slice_rows,
-        "u": 2 * layout.iterations * layout.slice_rows,
+        "u": 2 * (layout.iterations + 1) * layout.slice_rows,
         "v": 2 * layout.iterations * layout.slice_cols,
         "alpha": 8 * layout.iterations,
     }

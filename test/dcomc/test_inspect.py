@@ -28,7 +28,7 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
-    assert lines[0] == f"{path}: dcom program, format 1, {path.stat().st_size:,} bytes"
+    assert lines[0] == f"{path}: dcom program, format 2, {path.stat().st_size:,} bytes"
     assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
     assert lines[2] == 'options layers=[1, 3], outliers=3.0, rank=3, sites={"qkv": true}'
     sections = rows(printed.out, "section")
