@@ -177,6 +177,18 @@ def read_module(path: str, context: Context | None = None) -> ModuleOp:
     return parse_module(text, name, context)
 
 
+class _Printer(Printer):
+    """In the generic syntax, prints the properties of our operations as attributes: those of IRDL have no others."""
+
+    def print_op_with_default_format(self, op: Operation) -> None:
+        outer = self.print_properties_as_attributes
+        self.print_properties_as_attributes = (
+            op.dialect_name() in OWN_DIALECTS and not op.properties.keys() & op.attributes.keys()
+        )
+        super().print_op_with_default_format(op)
+        self.print_properties_as_attributes = outer
+
+
 def print_module(module: Operation, *, locations: bool = True, generic: bool = False) -> str:
     """The text of a module, ending in a newline, with locations unless told otherwise.
 
@@ -184,7 +196,7 @@ def print_module(module: Operation, *, locations: bool = True, generic: bool = F
         generic: every operation in the generic syntax, which needs no knowledge of its dialect.
     """
     stream = StringIO()
-    Printer(stream, print_generic_format=generic, print_debuginfo=locations).print_op(module)
+    _Printer(stream, print_generic_format=generic, print_debuginfo=locations).print_op(module)
     stream.write("\n")
     return stream.getvalue()
 

@@ -1,14 +1,16 @@
 """The types of the `dcom` dialect: activations and weights in factors, and the channels and tokens kept exact."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr, TensorType
+from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr, IntegerAttr, TensorType
 from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
 
 Element: TypeAlias = Float16Type | Float32Type
 """The element type of an activation."""
@@ -49,11 +51,62 @@ def _parse_element(parser: AttrParser) -> Element:
 
 
 def _print(printer: Printer, shape: ArrayAttr[IntAttr], sizes: str, element: Element) -> None:
-    """Print `<BxSxN, sizes, element>`."""
-    with printer.in_angle_brackets():
-        printer.print_dimension_list([dimension.data for dimension in shape])
-        printer.print_string(f", {sizes}, ")
-        printer.print_attribute(element)
+    """Print `BxSxN, sizes, element`."""
+    printer.print_dimension_list([dimension.data for dimension in shape])
+    printer.print_string(f", {sizes}, ")
+    printer.print_attribute(element)
+
+
+class _DcomType(ParametrizedAttribute, TypeAttribute):
+    """A type with a syntax of its own, and one for other tools: in generic IR the parameters stand one by one.
+
+    `!dcom.factored<[1, 512, 64], 10, f32, 512, 0>` is what mlir-opt and iree-opt read by `dialects/dcom.irdl`.
+    """
+
+    @classmethod
+    @abstractmethod
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        """The parameters, from between the angle brackets."""
+
+    @abstractmethod
+    def print_words(self, printer: Printer) -> None:
+        """Print what `parse_words` reads."""
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            shape = parser.parse_optional_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_attribute)
+            if shape is None:
+                return cls.parse_words(parser)
+            parameters: list[Attribute] = [ArrayAttr(shape)]
+            for _ in cls.get_irdl_definition().parameters[1:]:
+                parser.parse_punctuation(",")
+                parameters.append(parser.parse_attribute())
+            return [_plain(parameter) for parameter in parameters]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            if printer.print_generic_format:
+                printer.print_list(self.parameters, lambda parameter: _print_generic(printer, parameter))
+            else:
+                self.print_words(printer)
+
+
+def _plain(parameter: Attribute) -> Attribute:
+    """A parameter as MLIR has it, with integers as xDSL has those of types."""
+    if isa(parameter, ArrayAttr[Attribute]):
+        return ArrayAttr([_plain(element) for element in parameter])
+    return parameter.value if isa(parameter, IntegerAttr) else parameter
+
+
+def _print_generic(printer: Printer, parameter: Attribute) -> None:
+    if isa(parameter, ArrayAttr[Attribute]):
+        with printer.in_square_brackets():
+            printer.print_list(parameter, lambda element: _print_generic(printer, element))
+    elif isa(parameter, IntAttr):
+        printer.print_string(str(parameter.data))
+    else:
+        printer.print_attribute(parameter)
 
 
 def _verify_shape(shape: ArrayAttr[IntAttr]) -> None:
@@ -62,7 +115,7 @@ def _verify_shape(shape: ArrayAttr[IntAttr]) -> None:
 
 
 @irdl_attr_definition
-class FactoredType(ParametrizedAttribute, TypeAttribute):
+class FactoredType(_DcomType):
     """`!dcom.factored<BxSxN, rank R, element>`: B prompts of S rows and N channels, each held as U core V.
 
     U is [B, S, R] and V is [B, R, N], of the element type; core is [B, R, R], always float32, since the norms of an
@@ -132,17 +185,16 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
         return batch.data, rows.data, cols.data
 
     @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            shape = _parse_shape(parser)
-            block = shape.data[1] if len(shape) == 3 else IntAttr(1)
-            if parser.parse_optional_keyword("block") is not None:
-                block = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
-                parser.parse_punctuation(",")
-            rank, *weight_rank = map(IntAttr, _parse_rank(parser))
-            return shape, rank, _parse_element(parser), block, *(weight_rank or [IntAttr(0)])
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        shape = _parse_shape(parser)
+        block = shape.data[1] if len(shape) == 3 else IntAttr(1)
+        if parser.parse_optional_keyword("block") is not None:
+            block = IntAttr(parser.parse_integer(allow_negative=False, allow_boolean=False))
+            parser.parse_punctuation(",")
+        rank, *weight_rank = map(IntAttr, _parse_rank(parser))
+        return shape, rank, _parse_element(parser), block, *(weight_rank or [IntAttr(0)])
 
-    def print_parameters(self, printer: Printer) -> None:
+    def print_words(self, printer: Printer) -> None:
         block = "" if self.block == self.shape.data[1] else f"block {self.block.data}, "
         weight = f"x{self.weight_rank.data}" if self.weight_rank.data else ""
         _print(printer, self.shape, f"{block}rank {self.rank.data}{weight}", self.element_type)
@@ -158,7 +210,7 @@ class FactoredType(ParametrizedAttribute, TypeAttribute):
 
 
 @irdl_attr_definition
-class OutliersType(ParametrizedAttribute, TypeAttribute):
+class OutliersType(_DcomType):
     """`!dcom.outliers<BxSxH, capacity C, element>`: up to C of the H channels of each of B prompts of S rows.
 
     Values are [B*S, C] of the element type, indices [B, C]; an unused slot is a zero column with index 0.
@@ -182,11 +234,10 @@ class OutliersType(ParametrizedAttribute, TypeAttribute):
         return batch.data, rows.data, cols.data
 
     @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
 
-    def print_parameters(self, printer: Printer) -> None:
+    def print_words(self, printer: Printer) -> None:
         _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
 
     def verify(self) -> None:
@@ -197,7 +248,7 @@ class OutliersType(ParametrizedAttribute, TypeAttribute):
 
 
 @irdl_attr_definition
-class TokensType(ParametrizedAttribute, TypeAttribute):
+class TokensType(_DcomType):
     """`!dcom.tokens<BxSxH, capacity C, element>`: up to C of the S rows of each of B prompts of H channels.
 
     Values are [B, C, H] of the element type, indices [B, C]; an unused slot is a zero row with index 0.
@@ -221,11 +272,10 @@ class TokensType(ParametrizedAttribute, TypeAttribute):
         return batch.data, rows.data, cols.data
 
     @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
 
-    def print_parameters(self, printer: Printer) -> None:
+    def print_words(self, printer: Printer) -> None:
         _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
 
     def verify(self) -> None:
@@ -236,7 +286,7 @@ class TokensType(ParametrizedAttribute, TypeAttribute):
 
 
 @irdl_attr_definition
-class WeightType(ParametrizedAttribute, TypeAttribute):
+class WeightType(_DcomType):
     """`!dcom.weight<HxN, rank PxQ, element>`: a weight of H rows and N columns, held as U core V (the paper's Eq. 1).
 
     U is [H, P], core [P, Q] and V [Q, N], all of the element type.
@@ -272,12 +322,10 @@ class WeightType(ParametrizedAttribute, TypeAttribute):
         return rows * left + left * right + right * cols
 
     @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            shape = _parse_shape(parser)
-            return shape, ArrayAttr(map(IntAttr, _parse_rank(parser))), _parse_element(parser)
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        return _parse_shape(parser), ArrayAttr(map(IntAttr, _parse_rank(parser))), _parse_element(parser)
 
-    def print_parameters(self, printer: Printer) -> None:
+    def print_words(self, printer: Printer) -> None:
         _print(printer, self.shape, f"rank {self.ranks[0]}x{self.ranks[1]}", self.element_type)
 
     def verify(self) -> None:

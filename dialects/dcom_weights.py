@@ -33,7 +33,7 @@ class WeightOp(IRDLOperation):
     `u` [H, P], `core` [P, Q] and `v` [Q, N], f16 or f32.
     """
 
-    name = "dcom.weight"
+    name = "dcom.factored_weight"
 
     u = operand(DENSE)
     core = operand(DENSE)

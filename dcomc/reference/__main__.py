@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from dcomc.cli import guard
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import DcomError, write_text
 from dcomc.reference import FILES, ROOT
 
 
@@ -19,8 +19,8 @@ def main() -> int:
             continue
         if check:
             raise DcomError(f"{name} is out of date", hint="run python -m dcomc.reference")
-        with atomic_write(path) as file:
-            file.write(text.encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
         print(f"wrote {name}", file=sys.stderr)
     return 0
 

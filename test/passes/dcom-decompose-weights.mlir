@@ -16,7 +16,7 @@
 // CHECK-SAME:    %wq: tensor<12x12xf32> {dcom.weight = "self_attn.q_proj.weight"}
 // CHECK-LABEL: func.func private @decoder_layer_2(
 // CHECK-SAME:    %x: tensor<16x12xf32>, %bias: tensor<16x6xf32>, %self_attn_q_proj_weight_u: tensor<12x4xf32> {dcom.weight = "self_attn.q_proj.weight.u"}
-// CHECK:         %[[Q:.*]] = dcom.weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v {of = "model.layers.2.self_attn.q_proj.weight", layer = 2 : i64, site = "qkv", method = "svd"} : tensor<12x4xf32>, tensor<4x4xf32>, tensor<4x12xf32> -> !dcom.weight<12x12, rank 4x4, f32>
+// CHECK:         %[[Q:.*]] = dcom.factored_weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v {of = "model.layers.2.self_attn.q_proj.weight", layer = 2 : i64, site = "qkv", method = "svd"} : tensor<12x4xf32>, tensor<4x4xf32>, tensor<4x12xf32> -> !dcom.weight<12x12, rank 4x4, f32>
 // CHECK:         dcom.weight_matmul %x, %[[Q]] {dcom.role = "q_proj"} : tensor<16x12xf32>, !dcom.weight<12x12, rank 4x4, f32> -> tensor<16x12xf32>
 // A matmul that starts from a tensor other than zero adds it.
 // CHECK:         %[[V:.*]] = dcom.weight_matmul %x, %{{.*}} {dcom.role = "v_proj"}
@@ -29,18 +29,18 @@
 // CHECK:         %[[U:.*]] = ml_program.global_load_const @model.layers.2.self_attn.q_proj.weight.u : tensor<12x4xf32>
 // CHECK:         func.call @decoder_layer_2(%x, %bias, %[[U]],
 
-// LOC: dcom.weight %{{.*}}q_proj.weight"{{.*}} loc("model.layers.2.self_attn.q_proj"("model.py":7:1))
+// LOC: dcom.factored_weight %{{.*}}q_proj.weight"{{.*}} loc("model.layers.2.self_attn.q_proj"("model.py":7:1))
 // LOC: dcom.weight_matmul {{.*}} loc("model.layers.2.self_attn.q_proj"("model.py":7:1))
 
 // k and v have one shape: their U and V are one, each has its core.
 // TUCKER-NOT:  @model.layers.2.self_attn.v_proj.weight.u
-// TUCKER:      dcom.weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v {{.*}}method = "tucker2"
-// TUCKER:      dcom.weight %self_attn_k_proj_weight_u, %self_attn_k_proj_weight_core, %self_attn_k_proj_weight_v
-// TUCKER:      dcom.weight %self_attn_k_proj_weight_u, %self_attn_v_proj_weight_core, %self_attn_k_proj_weight_v {of = "model.layers.2.self_attn.v_proj.weight"
+// TUCKER:      dcom.factored_weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v {{.*}}method = "tucker2"
+// TUCKER:      dcom.factored_weight %self_attn_k_proj_weight_u, %self_attn_k_proj_weight_core, %self_attn_k_proj_weight_v
+// TUCKER:      dcom.factored_weight %self_attn_k_proj_weight_u, %self_attn_v_proj_weight_core, %self_attn_k_proj_weight_v {of = "model.layers.2.self_attn.v_proj.weight"
 
 // A factored activation times a factored weight has a new core only; what is kept exact is multiplied by the factors too.
 // BOTH:        %[[F:.*]] = dcom.decompose
-// BOTH:        %[[W:.*]] = dcom.weight %self_attn_q_proj_weight_u
+// BOTH:        %[[W:.*]] = dcom.factored_weight %self_attn_q_proj_weight_u
 // BOTH:        %[[G:.*]] = dcom.matmul %[[F]], %[[W]] {dcom.role = "q_proj"} : !dcom.factored<2x8x12, rank 2, f32>, !dcom.weight<12x12, rank 4x4, f32> -> !dcom.factored<2x8x12, rank 2x4, f32>
 // BOTH:        dcom.reconstruct %[[G]] {{.*}} : !dcom.factored<2x8x12, rank 2x4, f32> -> tensor<16x12xf32>
 // BOTH:        dcom.token_matmul %{{.*}}, %[[W]] :

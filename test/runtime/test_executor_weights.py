@@ -46,7 +46,7 @@ class Shapes:
         return f"""
 func.func @main(%x: {x}, %u: {u}, %core: {core}, %v: {v}, %next: {square}, %scales: tensor<{n}x{e}>)
     -> ({x}, {y}, {y}, {y}, {y}, {x}, {x}, {y}, {y}) {{
-  %w = dcom.weight %u, %core, %v {{of = "w", {place}, method = "svd"}} : {u}, {core}, {v} -> {weight}
+  %w = dcom.factored_weight %u, %core, %v {{of = "w", {place}, method = "svd"}} : {u}, {core}, {v} -> {weight}
   %f = dcom.decompose %x {{{place}, {options}}} : {x} -> {f}
   %a = dcom.reconstruct %f : {f} -> {x}
   %g = dcom.matmul %f, %w : {f}, {weight} -> {g}

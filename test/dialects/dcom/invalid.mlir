@@ -347,7 +347,7 @@ func.func @f(%x: tensor<32x64xf32>) {
 
 // CHECK: error: unknown method 'pca', expected one of svd, whitened, tucker2
 func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<8x24xf32>) {
-  %w = dcom.weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "pca"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<8x24xf32> -> !dcom.weight<64x24, rank 8x8, f32>
+  %w = dcom.factored_weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "pca"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<8x24xf32> -> !dcom.weight<64x24, rank 8x8, f32>
   func.return
 }
 
@@ -355,7 +355,7 @@ func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<8x24xf32>)
 
 // CHECK: error: v is tensor<24x8xf32>, but !dcom.weight<64x24, rank 8x8, f32> needs tensor<8x24xf32>
 func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<24x8xf32>) {
-  %w = dcom.weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "svd"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<24x8xf32> -> !dcom.weight<64x24, rank 8x8, f32>
+  %w = dcom.factored_weight %u, %core, %v {of = "w", layer = 1 : i64, site = "o", method = "svd"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<24x8xf32> -> !dcom.weight<64x24, rank 8x8, f32>
   func.return
 }
 

@@ -90,8 +90,8 @@ func.func @scale(%f: !dcom.factored<2x16x64, block 5, rank 4, f16>, %rows: tenso
 
 // CHECK-LABEL: func.func @weight
 func.func @weight(%f: !dcom.factored<2x16x64, block 5, rank 4, f32>, %x: tensor<32x64xf32>, %u: tensor<64x8xf32>, %core: tensor<8x6xf32>, %v: tensor<6x24xf32>) -> (tensor<32x24xf32>, tensor<32x24xf32>) {
-  // CHECK: %[[W:.*]] = dcom.weight %u, %core, %v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"} : tensor<64x8xf32>, tensor<8x6xf32>, tensor<6x24xf32> -> !dcom.weight<64x24, rank 8x6, f32>
-  %w = dcom.weight %u, %core, %v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"}
+  // CHECK: %[[W:.*]] = dcom.factored_weight %u, %core, %v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"} : tensor<64x8xf32>, tensor<8x6xf32>, tensor<6x24xf32> -> !dcom.weight<64x24, rank 8x6, f32>
+  %w = dcom.factored_weight %u, %core, %v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"}
     : tensor<64x8xf32>, tensor<8x6xf32>, tensor<6x24xf32> -> !dcom.weight<64x24, rank 8x6, f32>
   // CHECK: dcom.matmul %f, %[[W]] : !dcom.factored<2x16x64, block 5, rank 4, f32>, !dcom.weight<64x24, rank 8x6, f32> -> !dcom.factored<2x16x24, block 5, rank 4x6, f32>
   %g = dcom.matmul %f, %w : !dcom.factored<2x16x64, block 5, rank 4, f32>, !dcom.weight<64x24, rank 8x6, f32> -> !dcom.factored<2x16x24, block 5, rank 4x6, f32>
