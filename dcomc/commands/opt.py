@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcomc.commands._passes import add_pass_arguments, instrumentation
 from dcomc.diagnostics import DcomError, write_text
+from dcomc.expected import Diagnostic, unmet
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -42,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split-input-file", action="store_true", help=f"treat what stands between lines `{SEPARATOR}` as files"
     )
     parser.add_argument(
-        "--verify-diagnostics", action="store_true", help="print an error in the place of the module that has it"
+        "--verify-diagnostics",
+        action="store_true",
+        help="hold errors and remarks against the comments `// expected-error @+1 {{text}}` and `expected-remark`",
+    )
+    parser.add_argument(
+        "--remarks", action="store_true", help="print what passes remark, such as why a value is reconstructed"
     )
     parser.add_argument("--show-dialects", action="store_true", help="list the dialects and exit")
     parser.add_argument("--list-passes", action="store_true", help="list the passes and exit")
@@ -73,25 +79,42 @@ def run(args: argparse.Namespace) -> int:
     passes = make_passes(args.pass_pipeline) if args.pass_pipeline is not None else []
     name, whole = read_text(args.file, "give a file of MLIR text")
 
-    def transform(text: str) -> str:
+    def transform(text: str, said: list[Diagnostic]) -> str:
         context = make_context(allow_unregistered=args.allow_unregistered_dialect)
 
         def parse() -> "ModuleOp":
             return parse_module(text, name, context)
 
         watch = instrumentation(args, parse)
-        with watch.times.measure("parse"):
-            module = parse()
-        run_passes(context, module, passes, watch)
+        try:
+            with watch.times.measure("parse"):
+                module = parse()
+            run_passes(context, module, passes, watch)
+        except DcomError as error:
+            if not args.verify_diagnostics:
+                raise
+            said.append(Diagnostic("error", f"{error.what}; {error.hint}" if error.hint else error.what, error.place))
+            return ""
+        said.extend(_remarks(module))
         with watch.times.measure("print"):
             result = print_module(module, locations=args.print_debuginfo, generic=args.print_op_generic)
         if watch.print_times:
             watch.times.print()
         return result
 
-    action = _diagnosed(transform) if args.verify_diagnostics else transform
-    parts = _split(whole) if args.split_input_file else [whole]
-    result = f"{SEPARATOR}\n".join(action(part) for part in parts)
+    results: list[str] = []
+    problems: list[str] = []
+    for part in _split(whole) if args.split_input_file else [whole]:
+        said: list[Diagnostic] = []
+        results.append(transform(part, said))
+        if args.verify_diagnostics:
+            problems += unmet(part, name, said)
+        elif args.remarks:
+            print(*said, sep="\n", end="\n" if said else "", file=sys.stderr)
+    if problems:
+        print(*problems, sep="\n", file=sys.stderr)
+        return 1
+    result = f"{SEPARATOR}\n".join(results)
     if args.output == "-":
         sys.stdout.write(result)
     else:
@@ -99,16 +122,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _diagnosed(transform: Callable[[str], str]) -> Callable[[str], str]:
-    """`transform`, with the text of an error in the place of the module."""
+def _remarks(module: "ModuleOp") -> Iterator[Diagnostic]:
+    """What passes noted at operations for people to read."""
+    from xdsl.dialects.builtin import StringAttr
 
-    def diagnosed(text: str) -> str:
-        try:
-            return transform(text)
-        except DcomError as error:
-            return f"{error}\n"
+    from dcomc.ir import describe_location
+    from passes.dcom_preserve_decomposed import STOPPED
 
-    return diagnosed
+    for op in module.walk():
+        why = op.attributes.get(STOPPED)
+        if isinstance(why, StringAttr):
+            yield Diagnostic("remark", f"reconstructed for {why.data}", describe_location(op.location))
 
 
 def _split(text: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """`dcomc opt`: from text to text."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -80,11 +81,60 @@ def test_syntax_errors_give_the_line_also_in_a_split_file(capsys: pytest.Capture
     file.write_text(f"{MODULE}// -----\n%broken\n// -----\n{WRONG}", encoding="utf-8")
     assert main(["opt", str(file), "--split-input-file"]) == 1
     assert capsys.readouterr().err.startswith(f"{file}:5:8: error: ")
-    assert main(["opt", str(file), "--split-input-file", "--verify-diagnostics"]) == 0
-    first, second, third = capsys.readouterr().out.split("// -----\n")
-    assert "!dcom.factored<1x8x8, rank 2, f32>" in first
-    assert second.startswith(f"{file}:5:8: error: ")
-    assert "rank 9 is not between 1 and the 8 rows of a prompt" in third
+
+
+EXPECTED = "// expected-error @+2 {{rank 9 is not between}}\n"
+UNEXPECTED = "error: unexpected error: rank 9 is not between 1 and the 8 rows of a prompt\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (EXPECTED + WRONG, ""),
+        (
+            "// expected-error @below {{rank 9}}\n// expected-remark @above {{no}}\n" + WRONG.replace("\n", " "),
+            'FILE:2: error: expected remark "no" was not produced\n',
+        ),
+        (WRONG.replace(") -> ()", ") -> () // expected-error {{rank 9}}"), ""),
+        (WRONG + "// expected-error @-2 {{rank 9}}", ""),
+        (WRONG.replace("\n}", "\n// expected-error @above {{rank 9}}\n}"), ""),
+        (WRONG, "FILE:2:3: " + UNEXPECTED),
+        (MODULE + "// expected-error {{rank}}", 'FILE:4: error: expected error "rank" was not produced\n'),
+        (
+            EXPECTED.replace("+2", "+1") + WRONG,
+            'FILE:1: error: expected error "rank 9 is not between" was not produced\nFILE:3:3: ' + UNEXPECTED,
+        ),
+        (
+            EXPECTED.replace("error", "remark") + WRONG,
+            'FILE:1: error: expected remark "rank 9 is not between" was not produced\nFILE:3:3: ' + UNEXPECTED,
+        ),
+    ],
+)
+def test_diagnostics_are_held_against_comments(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, problems: str
+) -> None:
+    file = tmp_path / "in.mlir"
+    file.write_text(f"{MODULE}// -----\n{text}", encoding="utf-8")
+    first_line = len(MODULE.splitlines()) + 1
+    code = main(["opt", str(file), "--split-input-file", "--verify-diagnostics"])
+    printed = capsys.readouterr()
+    lines = re.sub(r"FILE:(\d+)", lambda match: f"{file}:{int(match[1]) + first_line}", problems)
+    assert (code, printed.err) == (bool(problems), lines)
+    assert printed.out == ("" if problems else f"{MODULE}// -----\n")
+
+
+def test_an_error_of_a_traced_operation_has_no_line_of_the_text(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its place is that of the model's Python."""
+    text = TOY.read_text(encoding="utf-8")
+    file = tmp_path / "in.mlir"
+    arguments = ["opt", str(file), "-p", "dcom-decompose-activations{layers=1 rank=99}", "--verify-diagnostics"]
+    file.write_text("// expected-error @unknown {{rank 99}}\n" + text, encoding="utf-8")
+    assert main(arguments) == 0
+    file.write_text("// expected-error {{rank 99}}\n" + text, encoding="utf-8")
+    assert main(arguments) == 1
+    assert "unexpected error: rank 99" in capsys.readouterr().err
 
 
 class Terminal(io.TextIOWrapper):
