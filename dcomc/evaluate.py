@@ -32,6 +32,8 @@ class Window:
     """[B, S]; a prompt shorter than S is padded on the right with token 0."""
     valid: tuple[int, ...]
     """The number of tokens of each prompt that are no padding; 0 for a prompt that is all padding."""
+    first: tuple[int, ...] = ()
+    """The first token of each prompt that counts as predicted, at least 1; all of them 1 unless given."""
 
     @property
     def padded(self) -> bool:
@@ -43,11 +45,19 @@ Forward: TypeAlias = Callable[[Window], Array]
 """A model: takes a window, returns logits [B, S, V]."""
 
 
-def split_windows(tokens: Sequence[int], batch: int, seq_len: int) -> list[Window]:
-    """Cut `tokens` into consecutive prompts of `seq_len`, `batch` of them a window.
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens that a model sees on their own."""
 
-    The last prompt is padded on the right. Where only one token would be left for it, which predicts nothing, that
-    token is left out.
+    tokens: Sequence[int]
+    first: int = 1
+    """The first of them that counts as predicted; those before it are context."""
+
+
+def split_prompts(tokens: Sequence[int], seq_len: int) -> list[Prompt]:
+    """Cut `tokens` into consecutive prompts of `seq_len`, the last perhaps shorter.
+
+    Where only one token would be left for it, which predicts nothing, that token is left out.
 
     Raises:
         DcomError: fewer than two tokens.
@@ -57,17 +67,39 @@ def split_windows(tokens: Sequence[int], batch: int, seq_len: int) -> list[Windo
             f"the text has {len(tokens)} token{'' if len(tokens) == 1 else 's'}, and nothing is predicted",
             hint="give a text of at least 2 tokens",
         )
-    ids = np.asarray(tokens, np.int64)
-    if len(ids) % seq_len == 1 and seq_len > 1:
-        ids = ids[:-1]
+    prompts = [Prompt(tokens[start : start + seq_len]) for start in range(0, len(tokens), seq_len)]
+    return prompts[:-1] if len(prompts[-1].tokens) == 1 and seq_len > 1 else prompts
+
+
+def make_windows(prompts: Sequence[Prompt], batch: int, seq_len: int) -> list[Window]:
+    """Windows of `batch` prompts each, padded on the right to `seq_len`; the last is filled up with empty prompts."""
     windows: list[Window] = []
-    for start in range(0, len(ids), batch * seq_len):
-        part = ids[start : start + batch * seq_len]
-        padded = np.zeros(batch * seq_len, np.int64)
-        padded[: len(part)] = part
-        valid = tuple(min(max(len(part) - prompt * seq_len, 0), seq_len) for prompt in range(batch))
-        windows.append(Window(padded.reshape(batch, seq_len), valid))
+    for start in range(0, len(prompts), batch):
+        group = prompts[start : start + batch]
+        tokens = np.zeros((batch, seq_len), np.int64)
+        for row, prompt in zip(tokens, group, strict=False):
+            row[: len(prompt.tokens)] = prompt.tokens
+        empty = batch - len(group)
+        valid = (*(len(prompt.tokens) for prompt in group), *(0,) * empty)
+        windows.append(Window(tokens, valid, (*(prompt.first for prompt in group), *(1,) * empty)))
     return windows
+
+
+def split_windows(tokens: Sequence[int], batch: int, seq_len: int) -> list[Window]:
+    """The prompts of `split_prompts`, `batch` of them a window."""
+    return make_windows(split_prompts(tokens, seq_len), batch, seq_len)
+
+
+@dataclass(frozen=True)
+class PromptScore:
+    """How well a model predicts one prompt, from its first predicted token on."""
+
+    loss: float
+    """The sum of the negative log-likelihoods, in nats."""
+    predictions: int
+    """Tokens predicted."""
+    greedy: bool
+    """Whether each of them is the model's most likely one."""
 
 
 @dataclass
@@ -84,6 +116,8 @@ class Scores:
     """Positions at which the most likely next token is that of the reference."""
     max_logit_difference: float = 0.0
     """The largest difference of a logit from the reference's, at any position that is no padding."""
+    prompts: list[PromptScore] = field(default_factory=list[PromptScore])
+    """Of each prompt that is not all padding, in order."""
 
     @property
     def perplexity(self) -> float:
@@ -120,26 +154,40 @@ class Scores:
                 f"the logits of {name} have shape {list(logits.shape)}, of the dense model {list(reference.shape)}",
                 hint="give the model that was traced",
             )
-        for prompt, (tokens, valid) in enumerate(zip(window.tokens, window.valid, strict=True)):
+        firsts = window.first or (1,) * len(window.valid)
+        for prompt, (tokens, valid, first) in enumerate(zip(window.tokens, window.valid, firsts, strict=True)):
+            losses, greedy = cast(Array, np.zeros(0)), True
             for start in range(0, valid, _ROWS):
                 stop = min(start + _ROWS, valid)
-                targets = tokens[start + 1 : min(stop + 1, valid)]
                 if not np.isfinite(logits[prompt, start:stop]).all():
                     what = f"NaN or infinity in the logits of {name}"
                     raise DcomError(what, hint="look for damage in the weights, or trace with --dtype f32")
-                self._add_rows(logits[prompt, start:stop], reference[prompt, start:stop], targets)
-            self.tokens += valid
+                chosen = self._compare(logits[prompt, start:stop], reference[prompt, start:stop])
+                skip = max(first - 1 - start, 0)
+                targets = tokens[start + 1 : min(stop + 1, valid)][skip:]
+                losses = np.append(losses, _losses(logits[prompt, start:stop][skip:], targets))
+                greedy = greedy and bool((chosen[skip:][: len(targets)] == targets).all())
+            if valid:
+                self.tokens += valid
+                self.predictions += len(losses)
+                self.loss += float(losses.sum())
+                self.prompts.append(PromptScore(float(losses.sum()), len(losses), greedy))
 
-    def _add_rows(self, logits: Array, reference: Array, targets: Array) -> None:
-        """Some positions of one prompt, the last of which may have no target."""
-        exact = logits.astype(np.float64)
-        highest = exact.max(-1, keepdims=True)
-        likelihoods = highest[:, 0] + np.log(np.exp(exact - highest).sum(-1))
-        count = len(targets)
-        self.loss += float((likelihoods[:count] - exact[np.arange(count), targets]).sum())
-        self.predictions += count
-        self.agreements += int((logits.argmax(-1) == reference.argmax(-1)).sum())
-        self.max_logit_difference = max(self.max_logit_difference, float(np.abs(exact - reference).max()))
+    def _compare(self, logits: Array, reference: Array) -> Array:
+        """Count some positions of one prompt, logits [N, V]; returns the most likely next tokens [N]."""
+        chosen = cast(Array, logits.argmax(-1))
+        self.agreements += int((chosen == reference.argmax(-1)).sum())
+        difference = np.abs(logits.astype(np.float64) - reference).max()
+        self.max_logit_difference = max(self.max_logit_difference, float(difference))
+        return chosen
+
+
+def _losses(logits: Array, targets: Array) -> Array:
+    """The negative log-likelihoods [M] of targets [M] by the first M rows of logits [N, V]."""
+    exact = logits[: len(targets)].astype(np.float64)
+    highest = exact.max(-1, keepdims=True)
+    likelihoods = highest[:, 0] + np.log(np.exp(exact - highest).sum(-1))
+    return likelihoods - exact[np.arange(len(targets)), targets]
 
 
 class _Output(Protocol):
