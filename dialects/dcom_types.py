@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr, IntegerAttr, TensorType
 from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
@@ -114,8 +114,20 @@ def _verify_shape(shape: ArrayAttr[IntAttr]) -> None:
         raise VerifyException("expected a shape of three positive dimensions: prompts x tokens x channels")
 
 
+class _PromptsType(_DcomType):
+    """A type of B prompts of S rows and N channels."""
+
+    shape: ArrayAttr[IntAttr]
+
+    @property
+    def dimensions(self) -> tuple[int, int, int]:
+        """B, S, N."""
+        batch, rows, cols = self.shape
+        return batch.data, rows.data, cols.data
+
+
 @irdl_attr_definition
-class FactoredType(_DcomType):
+class FactoredType(_PromptsType):
     """`!dcom.factored<BxSxN, rank R, element>`: B prompts of S rows and N channels, each held as U core V.
 
     U is [B, S, R] and V is [B, R, N], of the element type; core is [B, R, R], always float32, since the norms of an
@@ -168,6 +180,12 @@ class FactoredType(_DcomType):
         return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data, weight_rank)
 
     @property
+    def dense(self) -> TensorType[Element]:
+        """The tensor [B*S, N] that the factors stand for."""
+        batch, rows, cols = self.dimensions
+        return TensorType(self.element_type, [batch * rows, cols])
+
+    @property
     def core_shape(self) -> tuple[int, int]:
         """R and Q, or R and R."""
         return self.rank.data, self.weight_rank.data or self.rank.data
@@ -177,12 +195,6 @@ class FactoredType(_DcomType):
         """M, T, N: how many matrices are held in factors, and the shape of each."""
         batch, rows, cols = self.dimensions
         return batch * -(-rows // self.block.data), self.block.data, cols
-
-    @property
-    def dimensions(self) -> tuple[int, int, int]:
-        """B, S, N."""
-        batch, rows, cols = self.shape
-        return batch.data, rows.data, cols.data
 
     @classmethod
     def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -209,8 +221,36 @@ class FactoredType(_DcomType):
             raise VerifyException(f"rank {self.rank.data} is not between 1 and the {block} rows of a {what}")
 
 
+class _ExactType(_PromptsType):
+    """A type of prompts of which `capacity` rows or channels are kept."""
+
+    capacity: IntAttr
+    element_type: Element
+
+    @classmethod
+    def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> Self:
+        """The type of `capacity` channels or rows of `batch` prompts of `rows` x `cols`."""
+        return cls(ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)]), IntAttr(capacity), element_type)
+
+    def times(self, weight: "TensorType[Element] | WeightType") -> TensorType[Element]:
+        """The tensor [B*S, N] that the product with a weight [H, N] is."""
+        batch, rows, _ = self.dimensions
+        return TensorType(self.element_type, [batch * rows, weight.get_shape()[1]])
+
+    @classmethod
+    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
+        return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
+
+    def print_words(self, printer: Printer) -> None:
+        _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
+
+    def _verify_capacity(self, most: int, what: str) -> None:
+        if not 1 <= self.capacity.data <= most:
+            raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {most} {what}")
+
+
 @irdl_attr_definition
-class OutliersType(_DcomType):
+class OutliersType(_ExactType):
     """`!dcom.outliers<BxSxH, capacity C, element>`: up to C of the H channels of each of B prompts of S rows.
 
     Values are [B*S, C] of the element type, indices [B, C]; an unused slot is a zero column with index 0.
@@ -218,37 +258,13 @@ class OutliersType(_DcomType):
 
     name = "dcom.outliers"
 
-    shape: ArrayAttr[IntAttr]
-    capacity: IntAttr
-    element_type: Element
-
-    @classmethod
-    def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> "OutliersType":
-        """The type of `capacity` channels of `batch` prompts of `rows` x `cols`."""
-        return cls(ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)]), IntAttr(capacity), element_type)
-
-    @property
-    def dimensions(self) -> tuple[int, int, int]:
-        """B, S, H."""
-        batch, rows, cols = self.shape
-        return batch.data, rows.data, cols.data
-
-    @classmethod
-    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
-        return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
-
-    def print_words(self, printer: Printer) -> None:
-        _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
-
     def verify(self) -> None:
         _verify_shape(self.shape)
-        cols = self.dimensions[2]
-        if not 1 <= self.capacity.data <= cols:
-            raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {cols} channels")
+        self._verify_capacity(self.dimensions[2], "channels")
 
 
 @irdl_attr_definition
-class TokensType(_DcomType):
+class TokensType(_ExactType):
     """`!dcom.tokens<BxSxH, capacity C, element>`: up to C of the S rows of each of B prompts of H channels.
 
     Values are [B, C, H] of the element type, indices [B, C]; an unused slot is a zero row with index 0.
@@ -256,33 +272,9 @@ class TokensType(_DcomType):
 
     name = "dcom.tokens"
 
-    shape: ArrayAttr[IntAttr]
-    capacity: IntAttr
-    element_type: Element
-
-    @classmethod
-    def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> "TokensType":
-        """The type of `capacity` rows of `batch` prompts of `rows` x `cols`."""
-        return cls(ArrayAttr([IntAttr(batch), IntAttr(rows), IntAttr(cols)]), IntAttr(capacity), element_type)
-
-    @property
-    def dimensions(self) -> tuple[int, int, int]:
-        """B, S, H."""
-        batch, rows, cols = self.shape
-        return batch.data, rows.data, cols.data
-
-    @classmethod
-    def parse_words(cls, parser: AttrParser) -> Sequence[Attribute]:
-        return _parse_shape(parser), _parse_size(parser, "capacity"), _parse_element(parser)
-
-    def print_words(self, printer: Printer) -> None:
-        _print(printer, self.shape, f"capacity {self.capacity.data}", self.element_type)
-
     def verify(self) -> None:
         _verify_shape(self.shape)
-        rows = self.dimensions[1]
-        if not 1 <= self.capacity.data <= rows:
-            raise VerifyException(f"capacity {self.capacity.data} is not between 1 and the {rows} rows of a prompt")
+        self._verify_capacity(self.dimensions[1], "rows of a prompt")
 
 
 @irdl_attr_definition
