@@ -19,7 +19,7 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException, VerifyException
 
 from dcomc.diagnostics import DcomError, write_text
-from dcomc.ir import describe_location, print_module
+from dcomc.ir import place_of, print_module
 from dcomc.tables import print_table
 from dcomc.verification import invalid_operation, verifier_message
 
@@ -160,8 +160,7 @@ class CrashGuard:
         if isinstance(error, VerifyException):
             op, message = invalid_operation(self._module) or (None, verifier_message(error))
             what = f"pass {name} left the module invalid: {message}"
-            place = None if op is None else describe_location(op.location)
-            place = None if place == "?" else place
+            place = None if op is None else place_of(op.location)
         else:
             lines = str(error).strip().splitlines()
             what = f"pass {name} crashed: {type(error).__name__}: {lines[0] if lines else 'no message'}"

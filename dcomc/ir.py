@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import cast
@@ -144,9 +145,9 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
         module.verify()
     except (VerifyException, *MALFORMED) as error:
         op, message = invalid_operation(module) or (None, verifier_message(error))
-        origin = "?" if op is None else describe_location(op.location)
+        origin = None if op is None else place_of(op.location)
         if op is None or place is None:
-            raise DcomError(message, place=name if origin == "?" else origin) from error
+            raise DcomError(message, place=origin or name) from error
         hint = f"it comes from {origin}" if isinstance(op.location, NameLoc) else None
         raise DcomError(message, hint=hint, place=place(op)) from error
 
@@ -221,6 +222,22 @@ def describe_location(location: LocationAttr) -> str:
             return _describe_parts(fused_parts(location))
         case _:
             return "?"
+
+
+def place_of(location: LocationAttr) -> str | None:
+    """The place of an error at a location; None where it is unknown."""
+    described = describe_location(location)
+    return None if described == "?" else described
+
+
+@contextmanager
+def errors_at(location: LocationAttr) -> Generator[None]:
+    """Give `location` as their place to errors in this context that have none."""
+    try:
+        yield
+    except DcomError as error:
+        error.place = error.place or place_of(location)
+        raise
 
 
 def _describe_parts(parts: Sequence[LocationAttr]) -> str:

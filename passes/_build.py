@@ -31,7 +31,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.rewriter import InsertPoint
 from xdsl.utils.hints import isa
 
-from dcomc.ir import locate
+from dcomc.ir import errors_at, locate
 
 Body = (
     Callable[[], SSAValue]
@@ -46,14 +46,17 @@ Body = (
 
 @contextmanager
 def building(point: InsertPoint, location: LocationAttr) -> Generator[list[Operation]]:
-    """Insert the operations that are made in this context at `point`, with `location`; yields them, as they come."""
+    """Insert the operations that are made in this context at `point`, with `location`; yields them, as they come.
+
+    Errors are at that location too.
+    """
     made: list[Operation] = []
 
     def place(op: Operation) -> None:
         locate([op], location)
         made.append(op)
 
-    with ImplicitBuilder(Builder(point, operation_insertion_handler=[place])):
+    with ImplicitBuilder(Builder(point, operation_insertion_handler=[place])), errors_at(location):
         yield made
 
 

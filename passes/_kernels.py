@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, i64
 from xdsl.ir import Operation
 
 from dcomc.diagnostics import DcomError
+from dcomc.ir import place_of
 from dialects.cluster import AllocOp, KernelOp
 from dialects.cluster_types import BasisType
 
@@ -29,7 +30,8 @@ def only(kernel: KernelOp, kind: type[_Op]) -> _Op:
     """The one operation of a kind at the top of a kernel; raises `DcomError` where there are none or several."""
     found = [op for op in kernel.body.block.ops if isinstance(op, kind)]
     if len(found) != 1:
-        raise DcomError(f"kernel @{kernel.sym_name.data} has {len(found)} {kind.name}", hint="it needs one")
+        what = f"kernel @{kernel.sym_name.data} has {len(found)} {kind.name}"
+        raise DcomError(what, hint="it needs one", place=place_of(kernel.location))
     return found[0]
 
 
@@ -38,7 +40,8 @@ def basis_along(kernel: KernelOp, axis: str) -> BasisType:
     for op in kernel.body.block.ops:
         if isinstance(op, AllocOp) and isinstance(op.room.type, BasisType) and op.room.type.axis.data == axis:
             return op.room.type
-    raise DcomError(f"kernel @{kernel.sym_name.data} has no basis along its {axis}", hint="it needs one for U and V")
+    what = f"kernel @{kernel.sym_name.data} has no basis along its {axis}"
+    raise DcomError(what, hint="it needs one for U and V", place=place_of(kernel.location))
 
 
 def numbers(kernel: KernelOp, attribute: DictionaryAttr, keys: tuple[str, ...]) -> dict[str, int]:
@@ -51,6 +54,7 @@ def numbers(kernel: KernelOp, attribute: DictionaryAttr, keys: tuple[str, ...]) 
         raise DcomError(
             f"kernel @{kernel.sym_name.data} has a mapping or banks other than {', '.join(keys)}, each 0 or more",
             hint="let cluster-map and cluster-schedule write them",
+            place=place_of(kernel.location),
         )
     return values
 

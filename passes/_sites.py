@@ -21,7 +21,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.dialects.linalg.abstract_ops import LinalgStructuredOperation
-from xdsl.dialects.linalg.ops import FillOp, MatmulOp
+from xdsl.dialects.linalg.ops import FillOp, GenericOp, MatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import NoMemoryEffect
@@ -29,6 +29,7 @@ from xdsl.utils.hints import isa
 
 from dcomc.config import SiteConfig
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.ir import place_of
 from dialects import dcom
 from dialects.dcom import SITES, Element
 
@@ -140,7 +141,8 @@ class Layers:
         name = calls[0].callee.root_reference.data
         original = self.functions.get(name)
         if original is None or original.is_declaration:
-            raise DcomError(f"layer {layer} calls @{name}, which has no body in the module", hint=NOT_TRACED)
+            what = f"layer {layer} calls @{name}, which has no body in the module"
+            raise DcomError(what, hint=NOT_TRACED, place=place_of(calls[0].location))
         wanted = f"decoder_layer_{layer}"
         if name == wanted and self.uses[name] == len(calls):
             return original
@@ -228,25 +230,28 @@ def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
         if isinstance(role, StringAttr) and role.data in matmuls:
             if isinstance(op, dcom.MatmulOp | dcom.WeightMatmulOp):
                 hint = "decompose its activations, then its weights, each once"
-                raise DcomError(f"site {site} of layer {layer} is already decomposed", hint=hint)
+                what = f"site {site} of layer {layer} is already decomposed"
+                raise DcomError(what, hint=hint, place=place_of(op.location))
             if isinstance(op, MatmulOp):
                 matmuls[role.data].append(op)
     groups: dict[SSAValue, list[MatmulOp]] = {}
     for role, found in matmuls.items():
         if not found:
-            raise DcomError(f'layer {layer} has no linalg.matmul with dcom.role "{role}"', hint=NOT_TRACED)
+            what = f'layer {layer} has no linalg.matmul with dcom.role "{role}"'
+            raise DcomError(what, hint=NOT_TRACED, place=place_of(function.location))
         for matmul in found:
             groups.setdefault(matmul.inputs[0], []).append(matmul)
     sites: list[Site] = []
     for value, readers in groups.items():
         if not isa(value, SSAValue[TensorType[Element]]) or len(value.type.get_shape()) != 2:
-            raise DcomError(f"the input of site {site} of layer {layer} is {value.type}", hint=NOT_TRACED)
+            what = f"the input of site {site} of layer {layer} is {value.type}"
+            raise DcomError(what, hint=NOT_TRACED, place=place_of(readers[0].location))
         sites.append(Site(value, readers))
     return sites
 
 
-def starts_from_zero(matmul: MatmulOp) -> bool:
-    """Whether a matmul adds its products to a tensor filled with zero."""
+def starts_from_zero(matmul: MatmulOp | GenericOp) -> bool:
+    """Whether a matmul, or another contraction, adds its products to a tensor filled with zero."""
     fill = matmul.outputs[0].owner
     if not isinstance(fill, FillOp):
         return False

@@ -22,6 +22,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError
+from dcomc.ir import place_of
 from dialects.dcom import Element
 from passes._sites import NOT_TRACED
 
@@ -50,7 +51,8 @@ class Globals:
             DcomError: the module has one of that name.
         """
         if name in self.by_name:
-            raise DcomError(f"the module already has a weight '{name}'", hint="decompose a weight once")
+            what = f"the module already has a weight '{name}'"
+            raise DcomError(what, hint="decompose a weight once", place=place_of(self.by_name[name].location))
         data = DenseResourceAttr.from_params(name, type_)
         added = GlobalOp(StringAttr(name), type_, None, data, StringAttr("private"))
         added.location = self.by_name[like].location
@@ -107,17 +109,17 @@ class Parameters:
         value = matmul.inputs[1]
         transposition = value.owner
         role = matmul.attributes.get("dcom.role")
-        what = f"the weight of {role} in @{self.function.sym_name.data}"
+        what, place = f"the weight of {role} in @{self.function.sym_name.data}", place_of(matmul.location)
         if not isa(value, SSAValue[TensorType[Element]]):
-            raise DcomError(f"{what} is {value.type}", hint="trace with --dtype f32 or f16")
+            raise DcomError(f"{what} is {value.type}", hint="trace with --dtype f32 or f16", place=place)
         parameter = transposition.operands[0] if isinstance(transposition, TransposeOp) else None
         if not isinstance(parameter, BlockArgument) or parameter.block is not self.function.body.block:
-            raise DcomError(f"{what} is no transposed parameter", hint=NOT_TRACED)
+            raise DcomError(f"{what} is no transposed parameter", hint=NOT_TRACED, place=place)
         assert isinstance(transposition, TransposeOp)
         loads = [call.arguments[parameter.index].owner for call in self.calls]
         names = {load.global_attr.string_value() for load in loads if isinstance(load, GlobalLoadConstantOp)}
         if len(names) != 1 or not all(isinstance(load, GlobalLoadConstantOp) for load in loads):
-            raise DcomError(f"{what} is not one weight of the model", hint=NOT_TRACED)
+            raise DcomError(f"{what} is not one weight of the model", hint=NOT_TRACED, place=place)
         return Weight(names.pop(), value, transposition, parameter)
 
     def add(self, name: str, type_: TensorType[Element], like: Weight) -> BlockArgument:

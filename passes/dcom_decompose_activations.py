@@ -9,6 +9,7 @@ from xdsl.passes import ModulePass
 
 from dcomc.config import SiteConfig, SiteOptions, check_range
 from dcomc.diagnostics import DcomError
+from dcomc.ir import place_of
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
 from passes._build import building
 from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
@@ -93,12 +94,14 @@ class DcomDecomposeActivationsPass(ModulePass):
                     raise DcomError(
                         f"site {name} of layer {layer} reuses a basis, but no site before it has one",
                         hint="decompose one before it",
-                        place=config.place(layer, name, "reuse"),
+                        place=config.place(layer, name, "reuse") or place_of(layers.calls[layer][0].location),
                     )
                 for site in find_sites(layers.own_function(layer), layer, name):
                     if isinstance(site.input.owner, ReconstructOp):
                         raise DcomError(
-                            f"site {name} of layer {layer} is already decomposed", hint="decompose a site once"
+                            f"site {name} of layer {layer} is already decomposed",
+                            hint="decompose a site once",
+                            place=place_of(site.location),
                         )
                     with building(site.insert_point(), site.location):
                         if basis is not None and options.reuse:

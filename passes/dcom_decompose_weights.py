@@ -11,6 +11,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.ir import place_of
 from dcomc.statistics import Statistics
 from dialects.dcom import METHODS, SITES, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
 from passes._build import add, building, structured
@@ -114,7 +115,9 @@ def _check_rank(rank: int, stack: Sequence[Weight]) -> None:
     rows, cols = stack[0].value.type.get_shape()
     if not 1 <= rank <= min(rows, cols):
         raise DcomError(
-            f"weight rank {rank} is not between 1 and {min(rows, cols)}", hint=f"{stack[0].name} is {rows} x {cols}"
+            f"weight rank {rank} is not between 1 and {min(rows, cols)}",
+            hint=f"{stack[0].name} is {rows} x {cols}",
+            place=place_of(stack[0].transposition.location),
         )
 
 
@@ -132,7 +135,9 @@ def _replace(weight: SSAValue, factored: SSAValue[WeightType]) -> None:
                 exact.operands[use.index] = factored
             case other:
                 raise DcomError(
-                    f"a weight to decompose is read by {other.name}", hint="decompose weights before products of them"
+                    f"a weight to decompose is read by {other.name}",
+                    hint="decompose weights before products of them",
+                    place=place_of(other.location),
                 )
 
 
@@ -145,7 +150,8 @@ def _multiply(matmul: MatmulOp, factored: SSAValue[WeightType]) -> None:
         if not starts_from_zero(matmul):
             result = structured("sn,sn->sn", [result, initial], element, add)
     if result.type != product.type:
-        raise DcomError(f"a weight of {element} gives {product.type}", hint="trace with --dtype f32 or f16")
+        what = f"a weight of {element} gives {product.type}"
+        raise DcomError(what, hint="trace with --dtype f32 or f16", place=place_of(matmul.location))
     factors.attributes.update(matmul.attributes)
     result.name_hint = product.name_hint
     product.replace_all_uses_with(result)

@@ -256,7 +256,7 @@ def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_mistakes(
     tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys).startswith(message)
+    assert message in failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
