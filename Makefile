@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-nightly test-quick lint lit lock clean
+.PHONY: help venv demo test test-nightly test-quick lint lit lock reference clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ lint: $(INSTALLED) ## check format, style and types
 
 lit: $(INSTALLED) ## run the FileCheck tests of dialects, passes and tools
 	lit -v test
+
+reference: $(INSTALLED) ## write docs/dialects, docs/passes.md, docs/isa.md and dialects/*.irdl anew from the code
+	python -m dcomc.reference
 
 lock: $(INSTALLED) ## write requirements.lock anew from pyproject.toml (remove it first to take the newest of everything)
 	uv pip compile pyproject.toml --extra model --extra test --extra dev --python-version 3.11 \

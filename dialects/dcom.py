@@ -5,7 +5,12 @@ An activation is a 2-D tensor of B*S rows and H channels. Its rows are prompt-ma
 paper's Eq. 2), and as long as only linear operations follow, the factors take the tensor's place:
 (U core V) W = U core (V W) (Eq. 6). A weight may be held in factors as well (`dialects/dcom_weights.py`).
 
-`dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition.
+`layer` and `site` of an operation say where in the model it stands: in which decoder layer, counted from 0, and before
+which of its matmuls: `qkv`, `o`, `gate_up` or `down`. No operation has side effects. Sums are in float32, and a result
+of f16 is rounded once.
+
+`dcom-legalize` lowers each operation to Level 0, and that lowering is the operation's definition. `dialects/dcom.irdl`
+has the dialect for mlir-opt and iree-opt.
 """
 
 from collections.abc import Sequence
@@ -88,10 +93,15 @@ class DecomposeOp(IRDLOperation):
     layer = prop_def(IntegerAttr[I64])
     site = prop_def(StringAttr)
     iterations = prop_def(IntegerAttr[I64])
+    """k, the steps of Lanczos."""
     reorthogonalisation = prop_def(IntegerAttr[I64])
+    """Gram-Schmidt passes for each new vector."""
     seed = prop_def(IntegerAttr[I64])
+    """Of the start vector."""
     energy = opt_prop_def(FloatAttr[Float32Type])
+    """e, the share of a block's sum of squares that is enough."""
     kernel = opt_prop_def(SymbolRefAttr)
+    """The accelerator's program."""
     factors = result_def(FactoredType)
 
     irdl_options = (ParsePropInAttrDict(),)

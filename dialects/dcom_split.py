@@ -42,7 +42,9 @@ class OutlierSplitOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     site = prop_def(StringAttr)
     capacity = prop_def(IntegerAttr[I64])
     threshold = opt_prop_def(FloatAttr[Float32Type])
+    """The magnitude above which an element counts."""
     min_count = opt_prop_def(IntegerAttr[I64])
+    """The count of an outlier channel, 1 or more; with a threshold only."""
     dense = result_def(DENSE)
     outliers = result_def(OutliersType)
 

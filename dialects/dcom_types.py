@@ -118,6 +118,7 @@ class _PromptsType(_DcomType):
     """A type of B prompts of S rows and N channels."""
 
     shape: ArrayAttr[IntAttr]
+    """B, S and the number of channels."""
 
     @property
     def dimensions(self) -> tuple[int, int, int]:
@@ -145,7 +146,9 @@ class FactoredType(_PromptsType):
 
     shape: ArrayAttr[IntAttr]
     rank: IntAttr
+    """R."""
     element_type: Element
+    """Of U and V."""
     block: IntAttr
     """T; the S rows of a prompt where the prompt is one block."""
     weight_rank: IntAttr
@@ -225,7 +228,9 @@ class _ExactType(_PromptsType):
     """A type of prompts of which `capacity` rows or channels are kept."""
 
     capacity: IntAttr
+    """C."""
     element_type: Element
+    """Of the values."""
 
     @classmethod
     def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> Self:
@@ -287,8 +292,11 @@ class WeightType(_DcomType):
     name = "dcom.weight"
 
     shape: ArrayAttr[IntAttr]
+    """H and N."""
     rank: ArrayAttr[IntAttr]
+    """P and Q."""
     element_type: Element
+    """Of all factors."""
 
     @classmethod
     def get(cls, rows: int, cols: int, ranks: tuple[int, int], element_type: Element) -> "WeightType":

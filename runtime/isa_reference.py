@@ -1,7 +1,4 @@
-"""The instruction reference, written from the instruction table.
-
-python -m runtime.isa_reference > docs/isa.md
-"""
+"""The instruction reference, written from the instruction table by `python -m dcomc.reference`."""
 
 from collections.abc import Iterator
 
@@ -40,7 +37,7 @@ def reference() -> str:
 def _lines(machine: Machine) -> Iterator[str]:
     yield "# Instruction set"
     yield ""
-    yield "Written by `python -m runtime.isa_reference` from the table in `runtime/instructions.py`; change the table."
+    yield "Written by `python -m dcomc.reference` from the table in `runtime/instructions.py`; edit there, not here."
     yield ""
     yield (instructions.__doc__ or "").split("\n\n", 2)[2].strip()
     yield ""
@@ -108,7 +105,3 @@ def _kinds() -> Iterator[Kind]:
 def _anchor(row: Instruction) -> str:
     """The heading's anchor as Markdown viewers make it: dots are left out."""
     return row.mnemonic.replace(".", "")
-
-
-if __name__ == "__main__":
-    print(reference(), end="")
