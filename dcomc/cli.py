@@ -16,6 +16,7 @@ COMMANDS = {
     "trace": "lift a model into Level 0 IR",
     "compile": "decompose layers of a traced model and make a program",
     "opt": "run passes over IR, as mlir-opt does",
+    "statistics": "collect what the whitening of weights needs, over a text",
     "sim": "simulate a program's decompositions",
     "run": "run the whole model with decomposed layers, against the dense one",
     "asm": "assemble text to a program",
@@ -43,7 +44,7 @@ def _overview() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dcomc",
         description="Compile a Llama onto low-rank factors of its activations, and simulate the accelerator.",
-        epilog="\n".join(["commands:", *(f"  {name:<10}{text}" for name, text in COMMANDS.items())])
+        epilog="\n".join(["commands:", *(f"  {name:<12}{text}" for name, text in COMMANDS.items())])
         + "\n\n`dcomc COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="dcomc [--version] COMMAND …",

@@ -12,7 +12,7 @@ from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, counted
 from dcomc.evaluate import Array, Forward, Scores, Window
-from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
+from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp, WeightOp
 from runtime.accelerator import Accelerator
 from runtime.engines import Plan
 from runtime.executor import LAYER, Executor
@@ -53,6 +53,8 @@ class Described:
     """Lanczos steps."""
     calls: int
     """Decoder layers that one run of the model calls."""
+    weights: str = ""
+    """What is said of its weights in factors."""
 
     def control(self, name: str) -> str:
         """What a control is, for people."""
@@ -130,7 +132,21 @@ def describe(module: ModuleOp) -> Described:
         tuple(sorted({op.factors.type.rank.data for op in decompositions})),
         tuple(sorted({op.iterations.value.data for op in decompositions})),
         sum(LAYER in op.attributes for op in operations),
+        _describe_weights([op for op in operations if isinstance(op, WeightOp)]),
     )
+
+
+def _describe_weights(found: Sequence[WeightOp]) -> str:
+    """Layers, sites, ranks and method of weights in factors."""
+    if not found:
+        return ""
+    layers, ranks = (
+        ", ".join(map(str, sorted(values)))
+        for values in ({op.layer.value.data for op in found}, {op.weight.type.ranks[0] for op in found})
+    )
+    sites = ", ".join(site for site in SITES if any(op.site.data == site for op in found))
+    methods = " and ".join(dict.fromkeys(op.method.data for op in found))
+    return f"weights of layers {layers}, sites {sites}, rank {ranks} by {methods}"
 
 
 def check_weights(module: ModuleOp, weights: Mapping[str, Array]) -> None:
@@ -207,10 +223,14 @@ def headline(name: str, windows: Sequence[Window], described: Described, how: st
     text = f"{name}: {counted(tokens, 'token')} in {counted(len(windows), 'window')}"
     text += f" of {described.batch} x {described.seq_len}; "
     if not described.layers:
-        return text + "no layer is decomposed"
+        return text + (described.weights or "no layer is decomposed")
     layers, ranks = (", ".join(map(str, values)) for values in (described.layers, described.ranks))
     by = "simulated instructions" if how == "sim" else "float32 on the host"
     sites, projected = (", ".join(names) for names in (described.sites, described.projected))
     if projected:
         sites += f" ({projected} projected on their layer's basis)"
-    return text + f"layers {layers}, sites {sites}, rank {ranks} decomposed by {by}"
+    return (
+        text
+        + f"layers {layers}, sites {sites}, rank {ranks} decomposed by {by}"
+        + (f"; {described.weights}" if described.weights else "")
+    )

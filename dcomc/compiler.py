@@ -3,21 +3,31 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from dcomc.activations import read_archive, to_half
-from dcomc.diagnostics import readable
+from dcomc.diagnostics import DcomError, readable
 from dcomc.encode import make_program
 from dcomc.instrumentation import Instrumentation
 from dcomc.ir import make_context, read_module
-from dcomc.pipeline import Decomposition, compile_pipeline, passes_done, passes_evident, run_passes
+from dcomc.pipeline import (
+    Decomposition,
+    WeightDecomposition,
+    compile_pipeline,
+    passes_done,
+    passes_evident,
+    run_passes,
+)
 from dcomc.program import Program
 from dcomc.progress import speaker
-from dialects.dcom import SITES
+from dialects.dcom import SITES, WeightOp
 from runtime.machine import load_machine
+
+if TYPE_CHECKING:
+    from dcomc.model import Model
 
 DEFAULT_MACHINE = "dcom-16x16"
 
@@ -37,6 +47,8 @@ def compile(
     exact_rows: float = 0.0,
     reuse: Iterable[str] = (),
     config: str | Path | None = None,
+    weights: WeightDecomposition | None = None,
+    model: "Model | str | Path | None" = None,
     machine: str | Path = DEFAULT_MACHINE,
     activations: Mapping[str, NDArray[Any]] | str | Path | None = None,
 ) -> Program:
@@ -56,6 +68,8 @@ def compile(
         exact_rows: tokens kept exact, in percent.
         reuse: sites projected on the basis of their layer's first.
         config: a TOML file of options of single layers and sites (`dcomc.config.SiteConfig`).
+        weights: which weights to put in factors too, and how.
+        model: whose weights they are: the one that was traced.
         machine: name or TOML file of the accelerator.
         activations: inputs of launches to store in the program, [prompts * S, H] by launch, such as `layer10.qkv`; or
             an .npz file of them.
@@ -77,12 +91,41 @@ def compile(
         exact_rows=exact_rows,
         reuse=tuple(reuse),
         config=None if config is None else str(config),
+        weights=weights,
     )
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
     source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)
     own = module.clone() if isinstance(module, ModuleOp) else read_module(str(module))
     lowered = lower(own, options, str(machine))
-    return make_program(lowered, load_machine(str(machine)), options, source, to_half(stored))
+    factors = factors_of(lowered, options, model)
+    return make_program(lowered, load_machine(str(machine)), options, source, to_half(stored), factors)
+
+
+def factors_of(
+    module: ModuleOp, options: Decomposition, model: "Model | str | Path | None", *, progress: bool = False
+) -> dict[str, NDArray[Any]]:
+    """The factors of a module's weights, which is marked as the one that they belong to; none where it has no such.
+
+    Args:
+        module: as `lower` leaves it.
+        options: that it was lowered with.
+        model: the one that was traced.
+        progress: say on stderr what goes on.
+
+    Raises:
+        DcomError: no model, one that is not the one traced or has no weights, or missing statistics.
+    """
+    if not any(isinstance(op, WeightOp) for op in module.walk()):
+        return {}
+    from dcomc.factors import compute_factors
+    from dcomc.model import resolve_model
+    from dcomc.statistics import Statistics
+
+    if model is None:
+        raise DcomError("no model given, whose weights are to be decomposed", hint="give the model that was traced")
+    path = options.weights.statistics if options.weights else None
+    statistics = None if path is None else Statistics.read(path)
+    return compute_factors(module, resolve_model(model).weights(), statistics, speaker(progress))
 
 
 def lower(

@@ -16,7 +16,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dcomc import elf
 from dcomc.diagnostics import DcomError
-from dcomc.program import Program
+from dcomc.program import Program, factors_file
 from dcomc.program_check import LIMIT, ProgramError, check_program
 from runtime.encoding import WORD_BYTES, DecodeError, decode, encode
 from runtime.machine import Machine, machine_from_values
@@ -146,7 +146,7 @@ def read_program(path: str | Path) -> Program:
     Raises:
         DcomError: the file cannot be read, is no program, or is damaged, incomplete, or of a newer format.
     """
-    return read_container(path).program
+    return replace(read_container(path).program, factors=factors_file(Path(path)))
 
 
 def read_container(path: str | Path) -> Container:

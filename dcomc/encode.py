@@ -28,6 +28,7 @@ def make_program(
     decomposition: Decomposition,
     source: str = "",
     activations: Mapping[str, NDArray[np.float16]] | None = None,
+    factors: Mapping[str, NDArray[Any]] | None = None,
 ) -> Program:
     """The program of a module on which all passes have run; its kernels leave the module.
 
@@ -37,6 +38,7 @@ def make_program(
         decomposition: what the compiler was asked for, for the record.
         source: the name of the module's file, for the record.
         activations: inputs of launches to store, [prompts * S, H] by launch.
+        factors: of the module's weights, where it has some in factors (`dcomc.factors.compute_factors`).
 
     Raises:
         DcomError: a decomposition has no kernel, or one for another; or stored activations do not fit their launch.
@@ -46,17 +48,27 @@ def make_program(
     for op in kernel_ops:
         op.detach()
         op.erase()
-    options: dict[str, Any] = {"model": describe_module(module), "source": source, **asdict(decomposition)}
-    for name, value in options.items():
-        if isinstance(value, tuple):
-            options[name] = list(cast(tuple[object, ...], value))
-        elif name in ("outliers", "config") and isinstance(value, str):
-            options[name] = readable(Path(value).name)  # a program does not depend on its folder
+    options = {"model": describe_module(module), "source": source, **_options(asdict(decomposition))}
     launches = tuple(_launch(op) for op in _decompositions(module))
-    program = Program(machine, kernels, launches, print_module(module), options, activations or {})
+    program = Program(machine, kernels, launches, print_module(module), options, activations or {}, factors)
     check_launches(program, module)
     _check_activations(program)
     return program
+
+
+def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON values; of files only their names, since a program does not depend on its folder."""
+    options: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            options[name] = _options(cast(dict[str, Any], value))
+        elif isinstance(value, tuple):
+            options[name] = list(cast(tuple[object, ...], value))
+        elif name in ("outliers", "config", "statistics") and isinstance(value, str):
+            options[name] = readable(Path(value).name)
+        else:
+            options[name] = value
+    return options
 
 
 def _decompositions(module: ModuleOp) -> Iterator[DecomposeOp]:

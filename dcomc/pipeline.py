@@ -14,15 +14,29 @@ from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, collection_paused, print_after
 from dcomc.verification import Verifier
-from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
+from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp, WeightOp
 from passes._sites import read_config
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
+from passes.dcom_decompose_weights import DcomDecomposeWeightsPass
 from passes.dcom_insert_outlier_split import DcomInsertOutlierSplitPass
 from passes.dcom_preserve_decomposed import DcomPreserveDecomposedPass
 from passes.lower_cluster_to_isa import LowerClusterToIsaPass
 from passes.lower_dcom_to_cluster import LowerDcomToClusterPass
+
+
+@dataclass(frozen=True)
+class WeightDecomposition:
+    """Which weights to put in factors, and how."""
+
+    layers: tuple[int, ...]
+    sites: tuple[str, ...] = tuple(SITES)
+    rank: int = 10
+    method: str = "svd"
+    """One of `dialects.dcom.METHODS`."""
+    statistics: str | None = None
+    """A file made by `dcomc statistics`, for the method `whitened`."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +61,19 @@ class Decomposition:
     """Sites that project on the basis of their layer's first other site."""
     config: str | None = None
     """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
+    weights: WeightDecomposition | None = None
+    """Of the weights; they stay as they are unless given."""
 
 
 def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
     """The passes from a traced module to the dcom dialect; none where no layer is chosen."""
-    if not options.layers:
-        return []
+    passes = _activation_passes(options) if options.layers else []
+    if options.weights is not None:
+        passes.append(DcomDecomposeWeightsPass(**vars(options.weights)))
+    return [*passes, DcomPreserveDecomposedPass()] if passes else []
+
+
+def _activation_passes(options: Decomposition) -> list[ModulePass]:
     passes: list[ModulePass] = []
     if options.outliers or options.exact_rows or options.config:
         passes.append(
@@ -79,7 +100,6 @@ def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
             config=options.config,
         )
     )
-    passes.append(DcomPreserveDecomposedPass())
     return passes
 
 
@@ -150,13 +170,22 @@ def passes_evident(passes: Sequence[ModulePass], options: Decomposition, module:
     }
     decomposed = {place for place, site in chosen.items() if site.decompose}
     split = {place for place in decomposed if chosen[place].outliers or chosen[place].exact_rows}
-    wanted = {DcomDecomposeActivationsPass.name: decomposed, DcomInsertOutlierSplitPass.name: split}
+    factored: set[tuple[int, str]] = set()
+    if options.weights is not None:
+        factored = {(layer, site) for layer in options.weights.layers for site in options.weights.sites}
+    wanted = {
+        DcomDecomposeWeightsPass.name: factored,
+        DcomDecomposeActivationsPass.name: decomposed,
+        DcomInsertOutlierSplitPass.name: split,
+    }
     awaited = [name for name, places in wanted.items() if places]
     for op in module.walk():  # what is left in the end has no operation yet
         if isinstance(op, DecomposeOp | ProjectOp):
             decomposed.discard((op.layer.value.data, op.site.data))
         elif isinstance(op, OutlierSplitOp | TokenSplitOp):
             split.discard((op.layer.value.data, op.site.data))
+        elif isinstance(op, WeightOp):
+            factored.discard((op.layer.value.data, op.site.data))
     names = [pass_.name for pass_ in passes]
     return next((names.index(name) + 1 for name in awaited if not wanted[name]), 0)
 

@@ -1,7 +1,7 @@
 """A compiled program, and what can be done with it: save it, simulate its decompositions, run the whole model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "reference", "fast"]
 
 
+def factors_file(program: Path) -> Path:
+    """Where the factors of a program's weights are: `prog.weights.safetensors` beside `prog.bin`."""
+    return program.with_name(f"{program.name.removesuffix('.bin')}.weights.safetensors")
+
+
 @dataclass(frozen=True)
 class Program(program.Program):
     """What `dcomc.compile` makes and prog.bin holds."""
 
+    factors: Mapping[str, NDArray[Any]] | Path | None = field(default=None, compare=False)
+    """Of weights, where it has some in factors: by their names, or the file beside the program to find them in."""
+
     def save(self, path: str | Path) -> None:
-        """Write the program to a file, whole or not at all; `dcomc.load` reads it again.
+        """Write the program to a file, whole or not at all, and the factors of its weights beside it, as
+        `prog.weights.safetensors`; `dcomc.load` reads it again.
 
         Raises:
             DcomError: the file cannot be written.
@@ -32,6 +41,10 @@ class Program(program.Program):
         from dcomc.container import program_bytes
 
         data = program_bytes(self)
+        if isinstance(self.factors, Mapping) and self.factors:
+            from dcomc.factors import write_factors
+
+            write_factors(factors_file(Path(path)), self.factors)
         with atomic_write(Path(path)) as file:
             file.write(data)
 
@@ -136,6 +149,7 @@ class Program(program.Program):
         from dcomc import comparison
         from dcomc.encode import check_launches
         from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
+        from dcomc.factors import check_factors
         from dcomc.ir import parse_module
         from dcomc.model import resolve_model
         from dcomc.progress import EvaluationProgress, speaker
@@ -151,13 +165,14 @@ class Program(program.Program):
         module = parse_module(self.host, ".dcom.host")
         check_launches(self, module)
         described = comparison.describe(module)
+        factors = check_factors(module, self.factors)
         whole = resolve_model(model).with_weights()
         arrays = make_arrays(backend, device)
         say(f"loading {whole.name}")
         tokens = whole.tokenizer().encode(text)[:max_tokens]
         windows = split_windows(tokens, described.batch, described.seq_len)
         dense = whole.torch_model("f32")
-        weights = torch_weights(dense)
+        weights = {**torch_weights(dense), **factors}
         comparison.check_weights(module, weights)
 
         chosen = None

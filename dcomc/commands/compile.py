@@ -12,7 +12,7 @@ from dcomc.diagnostics import DcomError, counted, write_text
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
-    from dcomc.pipeline import Decomposition
+    from dcomc.pipeline import Decomposition, WeightDecomposition
     from dcomc.program import Program
 
 EMIT = ("dcom", "cluster", "isa", "asm", "bin")
@@ -66,6 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE.toml", help="options of single layers and sites, such as [layers.14.sites.o]"
     )
+    weights = parser.add_argument_group("weights in factors")
+    weights.add_argument("--weight-rank", type=int, metavar="RANK", help="decompose weights too, to this rank")
+    weights.add_argument(
+        "--weight-method",
+        default="svd",
+        metavar="METHOD",
+        help="svd; whitened, the best for the activations of a text; or tucker2, with factors that weights of a site "
+        "share (default: %(default)s)",
+    )
+    weights.add_argument("--weight-layers", metavar="LIST", help="of these layers (default: those decomposed)")
+    weights.add_argument("--weight-sites", metavar="LIST", help="of these sites (default: those decomposed)")
+    weights.add_argument(
+        "--weight-statistics", metavar="FILE.safetensors", help="made by `dcomc statistics`, for the method whitened"
+    )
+    weights.add_argument(
+        "--model", metavar="MODEL", help="the model that was traced; its factors go to PROG.weights.safetensors"
+    )
     parser.add_argument(
         "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
     )
@@ -92,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile the module and write what is asked for."""
     # The dialects take a tenth of a second to import, which `--help` need not wait for.
-    from dcomc.compiler import lower
+    from dcomc.compiler import factors_of, lower
     from dcomc.ir import make_context, parse_module, print_module, read_text
     from dcomc.pipeline import compile_pipeline, pipeline_text
     from runtime.machine import load_machine
@@ -130,7 +147,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             from dcomc.encode import make_program
 
-            _emit(make_program(module, machine, decomposition, Path(name).name, activations), args)
+            factors = factors_of(module, decomposition, args.model, progress=True) if args.emit == "bin" else None
+            _emit(make_program(module, machine, decomposition, Path(name).name, activations, factors), args)
     if watch.print_times:
         watch.times.print()
     return 0
@@ -167,7 +185,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
 
     decomposition = Decomposition(
         layers=parse_layers(args.decompose_layers),
-        sites=tuple(site.strip() for site in args.sites.split(",")),
+        sites=_parts(args.sites),
         rank=args.rank,
         iterations=args.iterations,
         reorthogonalisation=args.reorthogonalisation,
@@ -176,8 +194,9 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         block=args.block,
         energy=args.energy,
         exact_rows=args.exact_rows,
-        reuse=tuple(filter(None, (site.strip() for site in args.reuse.split(",")))),
+        reuse=_parts(args.reuse) if args.reuse else (),
         config=args.config,
+        weights=_weights(args),
     )
     for option in RANGES:
         value = getattr(decomposition, option)
@@ -186,11 +205,34 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
     return decomposition
 
 
-def parse_layers(text: str) -> tuple[int, ...]:
+def _weights(args: argparse.Namespace) -> "WeightDecomposition | None":
+    from dcomc.pipeline import WeightDecomposition
+
+    if args.weight_rank is None:
+        for option in ("layers", "sites", "statistics"):
+            if getattr(args, f"weight_{option}") is not None:
+                raise DcomError(f"--weight-{option} needs --weight-rank", hint="for example --weight-rank 64")
+        return None
+    if args.emit == "bin" and args.model is None:
+        raise DcomError("--weight-rank needs --model", hint="give the model that was traced")
+    return WeightDecomposition(
+        layers=parse_layers(args.weight_layers or args.decompose_layers, "--weight-layers"),
+        sites=_parts(args.weight_sites or args.sites),
+        rank=args.weight_rank,
+        method=args.weight_method,
+        statistics=args.weight_statistics,
+    )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def parse_layers(text: str, option: str = "--decompose-layers") -> tuple[int, ...]:
     """The layers of a list such as `10,15` or `1-3,7`, each once, in order.
 
     Of a range beyond `MOST_LAYERS` its first so many are taken and its last: the model lacks one of them, and which
-    layers it has is for the error to say that the first pass raises.
+    layers it has is for the error to say that the first pass raises. `option` is where the list was given.
 
     Raises:
         DcomError: a part is neither a number nor a range.
@@ -200,7 +242,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if last < first:
-            raise DcomError(f"--decompose-layers: '{part}' is no layer", hint="write numbers and ranges: 10,15 or 1-31")
+            raise DcomError(f"{option}: '{part}' is no layer", hint="write numbers and ranges: 10,15 or 1-31")
         layers.update((*range(first, min(last, first + MOST_LAYERS)), last))
     return tuple(sorted(layers))
 

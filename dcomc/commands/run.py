@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     for output in (args.json, args.save_activations):
         check_output(output)
-    text = _read_text(args.text, args.prompt)
+    text = read_text(args.text, args.prompt)
     program = dcomc.load(args.program)
     if args.save_activations and not program.launches:
         raise DcomError("no layer is decomposed, so no activation can be saved", hint="leave out --save-activations")
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_text(file: str | None, prompt: str | None) -> str:
+def read_text(file: str | None, prompt: str | None = None) -> str:
+    """The text of a file, or else of a prompt; raises `DcomError` where there is none."""
     if file is None:
         text, what = prompt or "", "the prompt"
     else:

@@ -32,7 +32,7 @@ def test_help_names_every_command() -> None:
         assert result.returncode == 0
         assert result.stderr == ""
         for name, text in COMMANDS.items():
-            assert f"{name:<10}{text}\n" in result.stdout
+            assert f"{name:<12}{text}\n" in result.stdout
 
 
 def test_version() -> None:
