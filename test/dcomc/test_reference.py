@@ -2,13 +2,14 @@
 
 from dcomc.docstrings import field_docs, first_sentence
 from dcomc.reference.markdown import escape, prose, table
-from dialects.dcom import FactoredType
+from dialects.dcom import DecomposeOp, FactoredType
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
 
 
 def test_fields_have_the_strings_below_them() -> None:
     assert field_docs(DcomDecomposeActivationsPass)["rank"] == "R, the columns of U that are kept."
-    assert "block" in field_docs(FactoredType) and "shape" not in field_docs(FactoredType)
+    assert field_docs(FactoredType)["shape"] == "B, S and the number of channels.", "that of its base class"
+    assert "seed" in field_docs(DecomposeOp) and "layer" not in field_docs(DecomposeOp)
 
 
 def test_first_sentence() -> None:
