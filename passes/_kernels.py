@@ -10,8 +10,12 @@ from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects.cluster import AllocOp, KernelOp
 from dialects.cluster_types import BasisType
+from runtime.operands import COUNT
 
 _Op = TypeVar("_Op", bound=Operation)
+
+LONGEST = (1 << (COUNT.bits - 1)) - 1
+"""Elements of a vector in a cluster: an instruction counts to that."""
 
 MAPPING = ("slice_cols", "slice_rows")
 BANKS = (

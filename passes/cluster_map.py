@@ -9,11 +9,8 @@ from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
 from dialects.cluster import KernelOp, MatrixOp
-from passes._kernels import dictionary, only
+from passes._kernels import LONGEST, dictionary, only
 from runtime.machine import load_machine
-from runtime.operands import COUNT
-
-_LONGEST = (1 << (COUNT.bits - 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,10 @@ class ClusterMapPass(ModulePass):
                 rows, cols = only(kernel, MatrixOp).matrix.type.shape
                 slice_rows = _slice(rows, machine.grid.rows, machine.cluster.mac_rows)
                 slice_cols = _slice(cols, machine.grid.cols, machine.cluster.mac_cols)
-                if max(slice_rows, slice_cols) > _LONGEST:
+                if max(slice_rows, slice_cols) > LONGEST:
                     raise DcomError(
                         f"an activation of {rows} x {cols} gives a cluster {slice_rows} x {slice_cols} elements",
-                        hint=f"an instruction counts to {_LONGEST}; trace a shorter sequence or use a larger grid",
+                        hint=f"an instruction counts to {LONGEST}; trace a shorter sequence or use a larger grid",
                     )
                 kernel.properties["mapping"] = dictionary({"slice_rows": slice_rows, "slice_cols": slice_cols})
 

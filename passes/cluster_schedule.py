@@ -11,14 +11,14 @@ from xdsl.passes import ModulePass
 from dcomc.diagnostics import DcomError
 from dialects.cluster import AllocOp, KernelOp, MatrixOp
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
-from passes._kernels import MAPPING, basis_along, dictionary, numbers, only
+from passes._kernel_check import check_slices
+from passes._kernels import LONGEST, MAPPING, basis_along, dictionary, numbers, only
 from runtime.machine import Machine, load_machine
-from runtime.operands import BYTES, COUNT, AddressKind
+from runtime.operands import BYTES, AddressKind
 
 _REACH = 1 << AddressKind.OFFSET_BITS
 """Everything that an instruction names begins below this buffer address."""
 _LONGEST_STREAM = (1 << BYTES.bits) - 1
-_LONGEST_VECTOR = (1 << (COUNT.bits - 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def _schedule(kernel: KernelOp, machine: Machine) -> None:
         raise DcomError(f"kernel @{kernel.sym_name.data} has no mapping", hint="run cluster-map first")
     slices = numbers(kernel, kernel.mapping, MAPPING)
     matrix = only(kernel, MatrixOp)
+    check_slices(kernel, matrix, slices, machine)
     allocs = [op for op in kernel.body.block.ops if isinstance(op, AllocOp)]
     tile_rows, tile_cols = (
         slices["slice_rows"] // machine.cluster.mac_rows,
@@ -98,7 +99,7 @@ def _chunks(
         used = sum(_align(alloc_bytes(alloc.room.type, padded), 4) for alloc in allocs)
         chunk = rows_in_chunk * tile_cols * machine.tile_bytes
         last = _align(used, machine.tile_bytes) + (0 if chunks == 1 else chunk)
-        encodable = last < _REACH and chunk <= _LONGEST_STREAM and padded["slice_rows"] <= _LONGEST_VECTOR
+        encodable = last < _REACH and chunk <= _LONGEST_STREAM and padded["slice_rows"] <= LONGEST
         if encodable and last + chunk <= capacity:
             return chunks, rows_in_chunk
     used = sum(_align(alloc_bytes(alloc.room.type, slices), 4) for alloc in allocs)

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, LocationAttr, ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError
 from dialects import cluster, isa
 from dialects.cluster import shift_of
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
 from passes.cluster_schedule import alloc_bytes
 from runtime.machine import Machine, load_machine
-from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, INTEGER_REGISTERS, SCALAR_REGISTERS
+from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, OperandError
 from runtime.program import KernelLayout
 from runtime.sequencer import BASE_REGISTER
 
@@ -63,14 +66,26 @@ class LowerClusterToIsaPass(ModulePass):
                         f"kernel @{kernel.sym_name.data} has something without an offset", hint="run cluster-schedule"
                     )
                 slices, banks = numbers(kernel, kernel.mapping, MAPPING), numbers(kernel, kernel.banks, BANKS)
+                matrix = only(kernel, cluster.MatrixOp)
+                check_slices(kernel, matrix, slices, machine)
+                check_body(kernel, only(kernel, cluster.ForOp))
+                _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
                 lowered = _Lowering(kernel, slices, banks, machine).kernel()
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
 
 
+def _check_chunks(matrix: cluster.MatrixOp, tile_rows: int) -> None:
+    if matrix.chunks is None:
+        refuse(matrix, "the matrix has no number of chunks", "run cluster-schedule")
+    chunks = matrix.chunks.value.data
+    if chunks != 1 and (chunks < 2 or chunks % 2 or tile_rows % chunks):
+        refuse(matrix, f"{chunks} chunks of {tile_rows} tile rows", "1, or an even number of equal ones")
+
+
 class _Lowering:
-    """The instructions of one kernel, in order."""
+    """The instructions of one kernel that has been checked, in order."""
 
     def __init__(
         self, kernel: cluster.KernelOp, slices: Mapping[str, int], banks: Mapping[str, int], machine: Machine
@@ -95,7 +110,9 @@ class _Lowering:
         return lowered
 
     def _emit(self, mnemonic: str, **operands: int | str) -> None:
-        self._operations.append(isa.instruction(mnemonic, location=self._location, **operands))
+        instruction = isa.instruction(mnemonic, location=self._location, **operands)
+        instruction.verify_()
+        self._operations.append(instruction)
 
     def _label(self, name: str) -> None:
         label = isa.LabelOp(name)
@@ -104,6 +121,12 @@ class _Lowering:
 
     def _lower(self, op: Operation) -> None:
         self._location = op.location
+        try:
+            self._lower_operation(op)
+        except (OperandError, VerifyException) as error:
+            refuse(op, str(error), "no instruction holds that number")
+
+    def _lower_operation(self, op: Operation) -> None:
         match op:
             case cluster.MatrixOp():
                 self._prefetch()
@@ -179,7 +202,7 @@ class _Lowering:
             case cluster.BreakUnlessGreaterOp():
                 self._emit("exit.ngt", a=self._scalars[op.lhs], b=self._scalars[op.rhs], target="done")
             case _:
-                raise DcomError(f"{op.name} has no lowering to instructions")
+                refuse(op, f"{op.name} has no lowering to instructions")
 
     def _lower_loop(self, loop: cluster.ForOp) -> None:
         self._emit("li", d=_TURN, value=0)
@@ -332,15 +355,11 @@ class _Lowering:
         """The address of the turn's vector of a basis, or its scalar of cells, or of one `shift` further."""
         step = self._vector_bytes(room)
         register = self._pointers.setdefault(step, _FIRST_POINTER + len(self._pointers))
-        assert register < INTEGER_REGISTERS
         return BUFFER.pack(register, self._offset(room) + shift * step)
 
     def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
         """The number of vectors or cells, that of the turn plus `shift`, as a count operand."""
-        shift = shift_of(op.shift)
-        if shift > 1:
-            raise DcomError(f"{op.name} counts {shift} past the turn", hint="at most one")
-        return COUNT.pack_register(_NEXT if shift else _TURN)
+        return COUNT.pack_register(_NEXT if shift_of(op.shift) else _TURN)
 
     def _slice(self, vector: VectorType) -> int:
         return self._slices[f"slice_{vector.axis.data}"]
@@ -348,15 +367,11 @@ class _Lowering:
     def _length(self, op: cluster.AllReduceOp) -> int:
         if op.count is not None:
             return self._count(op)
-        if isinstance(op.data.type, VectorType):
-            return self._slice(op.data.type)
-        assert isinstance(op.data.type, CellsType)
-        return op.data.type.count
+        data = op.data.type
+        return data.count if isinstance(data, CellsType) else self._slice(cast(VectorType, data))
 
     def _scalar(self, value: SSAValue) -> int:
-        register = self._scalars.setdefault(value, len(self._scalars))
-        assert register < SCALAR_REGISTERS
-        return register
+        return self._scalars.setdefault(value, len(self._scalars))
 
 
 def _number(attribute: IntegerAttr | None) -> int:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module, print_module
 from dcomc.pipeline import run_passes
+from dialects.cluster import KernelOp
 from passes import make_passes
 
 TOY = (Path(__file__).parents[1] / "passes" / "dcom-insert-outlier-split.mlir").read_text(encoding="utf-8")
@@ -18,17 +19,23 @@ PIPELINES = (
     f"cse,{SPLIT},dcom-preserve-decomposed,canonicalize,cse,lower-dcom-to-cluster",
     "dcom-decompose-activations{layers=1 sites=qkv rank=2},dcom-preserve-decomposed,dcom-legalize,canonicalize",
     "dcom-preserve-decomposed,dcom-legalize,dce",
+    "lower-dcom-to-cluster,cluster-map,cluster-schedule,lower-cluster-to-isa",
+    "cluster-schedule,lower-cluster-to-isa",
+    "lower-cluster-to-isa",
 )
 
 
-def _decomposed() -> str:
+def _after(pipeline: str) -> str:
     context = make_context()
     module = parse_module(TOY, "toy.mlir", context)
-    run_passes(context, module, make_passes("dcom-decompose-activations{layers=1 sites=qkv rank=2}"))
-    return print_module(module, locations=False)
+    run_passes(context, module, make_passes(pipeline))
+    kernels = [op for op in module.ops if isinstance(op, KernelOp)]
+    return "".join(print_module(op, locations=False) for op in kernels or [module])
 
 
-TEXTS = (TOY, _decomposed())
+DECOMPOSE = "dcom-decompose-activations{layers=1 sites=qkv rank=2}"
+KERNEL = f"{DECOMPOSE},lower-dcom-to-cluster"
+TEXTS = (TOY, *map(_after, (DECOMPOSE, KERNEL, f"{KERNEL},cluster-map", f"{KERNEL},cluster-map,cluster-schedule")))
 
 
 @st.composite
@@ -58,7 +65,7 @@ def tampered(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(text=tampered(), pipeline=st.sampled_from(PIPELINES))
 def test_tampered_text_is_an_error_or_a_module(text: str, pipeline: str) -> None:
     context = make_context()

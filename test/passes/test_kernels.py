@@ -1,11 +1,17 @@
 """Kernels written by hand: what a pass needs and does not find is one error, never a traceback."""
 
+import re
+from pathlib import Path
+
 import pytest
+from xdsl.dialects.builtin import f32
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import run_passes
+from dialects.cluster import ConstantOp, KernelOp, RsqrtOp
 from passes import make_passes
+from passes.lower_cluster_to_isa import LowerClusterToIsaPass
 
 MATRIX = "%a = cluster.matrix : !cluster.matrix<40x24>"
 BASES = "%u = cluster.alloc : !cluster.basis<4x40, rows>\n%v = cluster.alloc : !cluster.basis<3x24, cols>"
@@ -70,3 +76,60 @@ def test_kernels_that_lack_something(pipeline: str, body: str, attributes: str, 
 
 def test_least_kernel() -> None:
     run("cluster-map,cluster-schedule,lower-cluster-to-isa", f"{MATRIX}\n{BASES}\n{LOOP}")
+
+
+SCHEDULED = (Path(__file__).parent / "lower-cluster-to-isa.mlir").read_text(encoding="utf-8")
+CHANGES = [
+    ("slice_rows = 24", "slice_rows = 20", "slice_rows = 20 are no whole tiles of 8 in which 16 clusters hold 380"),
+    ("slice_cols = 16", "slice_cols = 8", "slice_cols = 8 are no whole tiles of 8 in which 16 clusters hold 250"),
+    ("slice_cols = 16", f"slice_cols = {10**12}", "slice_cols = 1000000000000 are no whole tiles"),
+    ("chunks = 1 :", "chunks = 0 :", "0 chunks of 3 tile rows; 1, or an even number of equal ones"),
+    ("chunks = 1 :", "chunks = 2 :", "2 chunks of 3 tile rows"),
+    ("chunks = 1 : i64, ", "", "the matrix has no number of chunks; run cluster-schedule"),
+    ("offset = 1024 :", "offset = -2 :", "does not fit buffer address; no instruction holds that number"),
+    ("offset = 460 :", f"offset = {2**40} :", "does not fit buffer address"),
+    ("a_stride = 768", f"a_stride = {2**40}", "stride = 1099511627776 does not fit stride in bytes of 32 bits"),
+    (
+        "  %t =",
+        "  %w = cluster.alloc {offset = 0 : i64} : !cluster.vector<379, rows>\n  %t =",
+        "379 elements along the rows of a matrix of 380",
+    ),
+    ("seed = 3", "seed = -3", "seed -3 is not between 0 and"),
+    ("{\n  %a =", "{\n^bb0(%s: f32):\n  %a =", "kernel @k takes arguments; a kernel has none"),
+    ("  cluster.for 3 :", "  cluster.for 4 :", "cluster.store reaches 4 vectors or cells in 4 turns, but there are 3"),
+    ("into %v[%j]", "into %v[%j shift 1 : i64]", "cluster.scale reaches 4 vectors or cells in 3 turns"),
+    ("first %j shift 1 :", "first %j shift 2 :", "cluster.dots reaches 2 past the turn; at most one"),
+    ("first %j shift 1 :", "first %j shift -1 :", "cluster.dots reaches -1 past the turn"),
+    ("    %r =", "    %w = cluster.alloc : !cluster.cells<1>\n    %r =", "cluster.alloc stands in a loop; move it to"),
+    ("    %r =", "    %c = arith.constant 1.0 : f32\n    %r =", "arith.constant has no lowering to instructions"),
+    ('%u as "u"', '%u as "v"', "output v is !cluster.basis<4x380, rows>; u and v are bases, alpha and beta cells"),
+    ('%dots as "beta"', '%dots as "u"', "output u is !cluster.cells<3>"),
+    ("  %t =", "".join(f"  %t{n} = cluster.constant 1.0\n" for n in range(30)) + "  %t =", "has 35 scalars, but 32"),
+    (
+        "    %n = cluster.load %norm : !cluster.cells<1>\n    %m = cluster.max %n, %t\n",
+        "    %m = cluster.max %n, %t\n    %n = cluster.load %norm : !cluster.cells<1>\n",
+        "cluster.max reads a value that is not there yet",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), CHANGES)
+def test_a_kernel_that_was_tampered_with(old: str, new: str, message: str) -> None:
+    """Each ends in one error, at the line of the operation that has no lowering."""
+    assert old in SCHEDULED
+    context = make_context()
+    module = parse_module(SCHEDULED.replace(old, new), "kernel.mlir", context)
+    with pytest.raises(DcomError) as caught:
+        run_passes(context, module, make_passes("lower-cluster-to-isa"))
+    assert message in str(caught.value)
+    assert re.match(r".*:\d+\)?: error: ", str(caught.value)), caught.value
+
+
+def test_a_value_of_a_kernel_stays_in_it() -> None:
+    context = make_context()
+    module = parse_module(SCHEDULED, "kernel.mlir", context)
+    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
+    constant = next(op for op in kernel.body.block.ops if isinstance(op, ConstantOp))
+    module.body.block.add_op(RsqrtOp.create(operands=[constant.result], result_types=[f32]))
+    with pytest.raises(DcomError, match=r"cluster\.rsqrt reads a value of kernel @k from outside"):
+        LowerClusterToIsaPass().apply(context, module)

@@ -1,0 +1,111 @@
+"""What must hold of a kernel, beyond what its operations verify by themselves, for instructions to do what it says."""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from xdsl.ir import Block, Operation, SSAValue
+
+from dcomc.diagnostics import DcomError
+from dcomc.ir import describe_location
+from dialects import cluster
+from dialects.cluster import shift_of
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from passes._kernels import LONGEST
+from runtime.machine import Machine
+from runtime.operands import SCALAR_REGISTERS
+
+_OUTPUTS = {"u": ROWS, "v": COLS, "alpha": None, "beta": None}
+"""The axis of the basis that an output takes; None takes cells."""
+_COUNTED = cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp
+
+
+def refuse(op: Operation, what: str, hint: str | None = None) -> NoReturn:
+    """Raise `DcomError` at the place that an operation comes from."""
+    place = describe_location(op.location)
+    raise DcomError(what, hint=hint, place=None if place == "?" else place)
+
+
+def check_slices(
+    kernel: cluster.KernelOp, matrix: cluster.MatrixOp, slices: Mapping[str, int], machine: Machine
+) -> None:
+    """Raise `DcomError` unless the slices are whole tiles that together hold the matrix, and vectors lie along it."""
+    sides = (
+        (ROWS, machine.grid.rows, machine.cluster.mac_rows),
+        (COLS, machine.grid.cols, machine.cluster.mac_cols),
+    )
+    for axis, clusters, tile in sides:
+        size, length = slices[f"slice_{axis}"], matrix.matrix.type.length(axis)
+        if size < 1 or size % tile or size * clusters < length or size > LONGEST:
+            what = f"slice_{axis} = {size} are no whole tiles of {tile} in which {clusters} clusters hold {length}"
+            refuse(kernel, f"kernel @{kernel.sym_name.data}: {what}", "let cluster-map write it")
+    for op in kernel.body.block.ops:
+        if isinstance(op, cluster.AllocOp) and isinstance(op.room.type, BasisType | VectorType):
+            axis = op.room.type.axis.data
+            length = op.room.type.length if isinstance(op.room.type, VectorType) else op.room.type.shape[1]
+            if length != matrix.matrix.type.length(axis):
+                refuse(op, f"{length} elements along the {axis} of a matrix of {matrix.matrix.type.length(axis)}")
+
+
+def check_body(kernel: cluster.KernelOp, loop: cluster.ForOp) -> None:
+    """Raise `DcomError` for the first operation that cannot be where it is, or reaches past what is allocated."""
+    if kernel.body.block.args:
+        refuse(kernel, f"kernel @{kernel.sym_name.data} takes arguments", "a kernel has none")
+    if not 0 <= kernel.seed.value.data < 1 << 63:
+        refuse(kernel, f"seed {kernel.seed.value.data} is not between 0 and 2^63 - 1")
+    defined: set[SSAValue] = set()
+    scalars = _check_block(kernel.body.block, defined, loop, inside=False)
+    own = set(kernel.walk())
+    for user in (use.operation for value in defined for use in value.uses):
+        if user not in own:
+            refuse(user, f"{user.name} reads a value of kernel @{kernel.sym_name.data} from outside")
+    if scalars > SCALAR_REGISTERS:
+        refuse(
+            kernel, f"kernel @{kernel.sym_name.data} has {scalars} scalars, but {SCALAR_REGISTERS} registers for them"
+        )
+
+
+def _check_block(block: Block, defined: set[SSAValue], loop: cluster.ForOp, *, inside: bool) -> int:
+    """Check the operations of a block in order; returns the number of scalars that they give."""
+    scalars = 0
+    for op in block.ops:
+        if op.dialect_name() != cluster.Cluster.name:
+            refuse(op, f"{op.name} has no lowering to instructions")
+        for operand in op.operands:
+            if operand not in defined:
+                refuse(op, f"{op.name} reads a value that is not there yet")
+        if inside and isinstance(op, cluster.MatrixOp | cluster.AllocOp | cluster.ForOp):
+            refuse(op, f"{op.name} stands in a loop", "move it to the top of the kernel")
+        if op is loop:
+            defined.update(loop.body.block.args)
+            scalars += _check_block(loop.body.block, defined, loop, inside=True)
+        _check_reach(op, loop.count.value.data)
+        defined.update(op.results)
+        scalars += sum(not isinstance(op, cluster.MatrixOp | cluster.AllocOp) for _ in op.results)
+    return scalars
+
+
+def _check_reach(op: Operation, turns: int) -> None:
+    """Check that an operation stays within its bases and cells in every turn."""
+    match op:
+        case cluster.DotsOp() | cluster.SubtractOp():
+            cells = op.out if isinstance(op, cluster.DotsOp) else op.cells
+            rooms = (op.basis.type.shape[0], cells.type.count)
+        case cluster.AllReduceOp() if op.count is not None and isinstance(op.data.type, CellsType):
+            rooms = (op.data.type.count,)
+        case cluster.MatvecOp() | cluster.MatvecTransposedOp() | cluster.ScaleOp():
+            rooms = (op.basis.type.shape[0],)
+        case cluster.StoreOp() if op.index is not None:
+            rooms = (op.cells.type.count,)
+        case cluster.OutputOp():
+            axis = op.data.type.axis.data if isinstance(op.data.type, BasisType) else None
+            if axis != _OUTPUTS[op.output.data]:
+                refuse(op, f"output {op.output.data} is {op.data.type}", "u and v are bases, alpha and beta cells")
+            return
+        case _:
+            return
+    shift = 0 if isinstance(op, cluster.StoreOp) else shift_of(op.shift)
+    if not 0 <= shift <= 1:
+        refuse(op, f"{op.name} reaches {shift} past the turn", "at most one")
+    last = turns + shift - (1 if isinstance(op, _COUNTED) else 0)
+    if last > min(rooms):
+        refuse(op, f"{op.name} reaches {last} vectors or cells in {turns} turns, but there are {min(rooms)}")
