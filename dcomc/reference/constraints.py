@@ -79,7 +79,8 @@ def describe(constraint: AttrConstraint | RangeConstraint) -> str:
 
 
 def _any_of(alternatives: Sequence[Choice]) -> str:
-    return " or ".join(map(_describe, alternatives))
+    names = [_describe(choice) for choice in alternatives]
+    return (", or " if any(" or " in name for name in names) else " or ").join(names)
 
 
 def _describe(choice: Choice) -> str:

@@ -1,7 +1,7 @@
 """The reference page of a dialect: its types and operations as their definitions, docstrings and tests have them."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -58,8 +58,11 @@ def _sections(dialect: Dialect, docstring: str, examples: dict[str, str]) -> Ite
             for operation in operations
         ],
     )
+    common = set[str].intersection(*map(_traits, operations))
+    if common:
+        yield f"Traits of all: {_code(common)}"
     for operation in operations:
-        yield from _operation(operation, examples.get(operation.name))
+        yield from _operation(operation, examples.get(operation.name), _traits(operation) - common)
 
 
 def _type(type_: type[ParametrizedAttribute]) -> Iterator[str]:
@@ -75,15 +78,29 @@ def _type(type_: type[ParametrizedAttribute]) -> Iterator[str]:
     )
 
 
-def _operation(operation: type[IRDLOperation], example: str | None) -> Iterator[str]:
+def _traits(operation: type[Operation]) -> set[str]:
+    """The names of an operation's traits, without those by which xDSL itself finds folders and patterns."""
+    names = {type(trait).__name__ for trait in operation.traits}
+    return {name for name in names if not name.startswith("_")}
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def _operation(operation: type[IRDLOperation], example: str | None, traits: set[str]) -> Iterator[str]:
+    """The section of an operation.
+
+    Args:
+        traits: that not all operations of the dialect have.
+    """
     definition = operation.get_irdl_definition()
     docs = field_docs(operation)
     yield f"### `{operation.name}`"
     yield prose(_doc(operation))
     if definition.assembly_format is not None:
-        yield f"```text\noperation ::= `{operation.name}` {definition.assembly_format}\n```"
-    if example is not None:
-        yield f"```mlir\n{example}\n```"
+        syntax = f"operation ::= `{operation.name}` {definition.assembly_format}"
+        yield "\n".join(["```mlir", syntax, *([example] if example else []), "```"])
     rows = [
         [f"`{name}`", kind, f"{describe(part.constr)}{_how_many(part)}", prose(docs.get(name, ""))]
         for kind, parts in (
@@ -95,12 +112,11 @@ def _operation(operation: type[IRDLOperation], example: str | None) -> Iterator[
     ]
     if rows:
         yield table(["name", "", "type", "meaning"], rows)
-    rewrites = list(_rewrites(operation))
+    rewrites = " ".join(map(prose, _rewrites(operation)))
     if rewrites:
-        yield "Canonical form:\n\n" + "\n".join(f"- {prose(rewrite)}" for rewrite in rewrites)
-    traits = sorted({type(trait).__name__ for trait in operation.traits if not type(trait).__name__.startswith("_")})
+        yield f"Canonical form: {rewrites}"
     if traits:
-        yield "Traits: " + ", ".join(f"`{trait}`" for trait in traits)
+        yield f"Traits: {_code(traits)}"
 
 
 def _how_many(part: OperandOrResultDef | AttrOrPropDef) -> str:
