@@ -6,14 +6,18 @@ input.
 """
 
 from dataclasses import dataclass, field
+from math import prod
 
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, IntegerType, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.linalg.ops import GenericOp, TransposeOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir.affine import AffineDimExpr
 from xdsl.utils.hints import isa
 
 from dialects import dcom
-from dialects.dcom import FactoredType, OutliersType, TokensType
+from dialects.dcom import FactoredType, OutliersType, TokensType, WeightType
 from passes._sites import FUSED, SITES, Layers
 
 _INDEX_BYTES = 8
@@ -109,12 +113,27 @@ def work_of(op: Operation) -> Work:
             return Work(2 * rows * depth * width, sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
         case dcom.MatmulOp():
             matrices, _, depth = op.input.type.blocks
-            width = _shape(op.weight)[1]
-            return Work(2 * matrices * op.input.type.rank.data * depth * width, moved)
+            rank, right = op.input.type.core_shape
+            rows = right if op.input.type.weight_rank.data else matrices * right
+            each = bytes_of(op.input.type.element_type)
+            if isinstance(op.weight.type, WeightType):
+                after = op.weight.type.ranks[1]
+                cores = 4 * matrices * rank * (right + after)
+                flops = _by_factors(rows, op.weight.type, up_to_core=True) + 2 * matrices * rank * right * after
+                return Work(flops, bytes_of(op.weight.type) + rows * depth * each + cores)
+            width = op.weight.type.get_shape()[1]
+            return Work(2 * rows * depth * width, bytes_of(op.weight.type) + rows * (depth + width) * each)
+        case dcom.ScaleOp():
+            type_ = op.input.type
+            matrices, rows, cols = type_.blocks
+            left, right = type_.core_shape
+            of_v = right * cols * (1 if type_.weight_rank.data else matrices)
+            scaled = matrices * rows * left if op.axis.data == "rows" else of_v
+            return Work(scaled, bytes_of(op.scales.type) + 2 * scaled * bytes_of(type_.element_type))
+        case dcom.WeightMatmulOp():
+            return Work(_by_factors(_shape(op.input)[0], op.weight.type), moved)
         case dcom.ReconstructOp():
-            matrices, rows, width = op.input.type.blocks
-            rank = op.input.type.rank.data
-            return Work(2 * matrices * rank * width * (rank + rows), moved)
+            return reconstruction(op.input.type)
         case dcom.OutlierMatmulOp():
             batch, rows, _ = op.input.type.dimensions
             return Work(2 * batch * rows * op.input.type.capacity.data * _shape(op.weight)[1], moved)
@@ -129,8 +148,65 @@ def work_of(op: Operation) -> Work:
             return Work(2 * matrices * rows * op.factors.type.rank.data * depth, moved)
         case dcom.DecomposeOp():
             return _lanczos(op)
+        case dcom.LeftMatmulOp():
+            *prompts, after, before = _shape(op.left)
+            rank, each = op.input.type.rank.data, bytes_of(op.input.type.element_type)
+            tracks = prod(prompts) * rank * (after + before) * each
+            return Work(2 * prod(prompts) * after * before * rank, bytes_of(op.left.type) + tracks)
+        case dcom.HeadMatmulOp():
+            count, _, depth = op.input.type.dimensions
+            rank, each, width = op.input.type.rank.data, bytes_of(op.input.type.element_type), _shape(op.weight)[1]
+            tracks = count * rank * (depth + width) * each
+            return Work(2 * count * rank * depth * width, bytes_of(op.weight.type) + tracks)
+        case dcom.ReconstructHeadsOp():
+            return Work(reconstruction(op.input.type).flops, moved)
+        case dcom.ExactTrackOp():
+            of_tokens = isinstance(op.input.type, TokensType)
+            batch, _, depth = op.input.type.dimensions
+            capacity, width = op.input.type.capacity.data, op.result.type.dimensions[2]
+            of_rows = batch * capacity * width * bytes_of(op.result.type.element_type)
+            read = bytes_of(op.weight.type) if of_tokens else of_rows
+            flops = 2 * batch * capacity * depth * width if of_tokens else 0
+            return Work(flops, bytes_of(op.input.type) + read + bytes_of(op.result.type))
+        case dcom.BiasTrackOp() | dcom.ConcatOp() | dcom.SplitHeadsOp():
+            return Work(0, moved)
+        case TransposeOp():
+            return Work(0, 2 * bytes_of(op.inputs[0].type))
+        case GenericOp():
+            return Work(_points(op) * _arithmetic(op), sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
         case _:
             return Work()
+
+
+def _by_factors(rows: int, weight: WeightType, *, up_to_core: bool = False) -> int:
+    """Operations of a product with a weight in factors, factor by factor; without the last where `up_to_core`."""
+    (depth, width), (left, right) = weight.get_shape(), weight.ranks
+    return 2 * rows * (depth * left + left * right + (0 if up_to_core else right * width))
+
+
+def reconstruction(type_: FactoredType) -> Work:
+    """The work of `dcom.reconstruct`, U (core V)."""
+    matrices, rows, width = type_.blocks
+    left, right = type_.core_shape
+    batch, length, _ = type_.dimensions
+    dense = batch * length * width * bytes_of(type_.element_type)
+    return Work(2 * matrices * left * width * (right + rows), bytes_of(type_) + dense)
+
+
+def _points(op: GenericOp) -> int:
+    """How often the body of a structured operation runs."""
+    extents: dict[int, int] = {}
+    for map_, value in zip(op.get_indexing_maps(), (*op.inputs, *op.outputs), strict=True):
+        if isa(value.type, TensorType):
+            for expression, extent in zip(map_.data.results, value.type.get_shape(), strict=True):
+                if isinstance(expression, AffineDimExpr):
+                    extents[expression.position] = extent
+    return prod(extents.values())
+
+
+def _arithmetic(op: GenericOp) -> int:
+    """Additions, multiplications and the like in the body of a structured operation."""
+    return sum(isinstance(inner, arith.FloatingPointLikeBinaryOperation) for inner in op.body.block.ops)
 
 
 def _lanczos(op: dcom.DecomposeOp) -> Work:
@@ -159,9 +235,17 @@ def _count(op: Operation, cost: SiteCost) -> None:
         case dcom.TokenSplitOp():
             cost.decomposition += work
             cost.memory += bytes_of(op.tokens.type)
+        case dcom.HeadMatmulOp():
+            batch, rows, depth = op.input.type.dimensions
+            heads, each = op.heads.value.data, bytes_of(op.input.type.element_type)
+            cost.products.append(Product(name, batch // heads * rows, heads * depth, _shape(op.weight)[1], each))
+            cost.preserved += work
+            cost.work += work
+        case dcom.LeftMatmulOp():
+            pass  # attention, which the dense numbers do not have either
         case dcom.MatmulOp():
             batch, rows, depth = op.input.type.dimensions
-            width = _shape(op.weight)[1]
+            width = op.weight.type.get_shape()[1]
             each = bytes_of(op.input.type.element_type)
             cost.products.append(Product(name, batch * rows, depth, width, each))
             cost.preserved += work
@@ -183,9 +267,22 @@ def _site(op: Operation) -> str | None:
     match op:
         case dcom.DecomposeOp() | dcom.ProjectOp() | dcom.OutlierSplitOp() | dcom.TokenSplitOp():
             return op.site.data
-        case dcom.ReconstructOp() | dcom.OutlierMatmulOp() | dcom.TokenMatmulOp() | dcom.MatmulOp():
+        case (
+            dcom.ReconstructOp()
+            | dcom.ReconstructHeadsOp()
+            | dcom.OutlierMatmulOp()
+            | dcom.TokenMatmulOp()
+            | dcom.MatmulOp()
+            | dcom.HeadMatmulOp()
+            | dcom.LeftMatmulOp()
+            | dcom.SplitHeadsOp()
+            | dcom.ScaleOp()
+            | dcom.ExactTrackOp()
+        ):
             owner = op.input.owner
             return _site(owner) if isinstance(owner, Operation) else None
+        case dcom.ConcatOp():
+            return _site(op.first.owner) if isinstance(op.first.owner, Operation) else None
         case _:
             return None
 
@@ -195,8 +292,11 @@ def bytes_of(type_: Attribute) -> int:
     match type_:
         case FactoredType():
             matrices, rows, cols = type_.blocks
-            rank = type_.rank.data
-            return matrices * rank * ((rows + cols) * bytes_of(type_.element_type) + 4 * rank)
+            left, right = type_.core_shape
+            of_v = right * cols * (1 if type_.weight_rank.data else matrices)
+            return (matrices * left * rows + of_v) * bytes_of(type_.element_type) + 4 * matrices * left * right
+        case WeightType():
+            return type_.elements * bytes_of(type_.element_type)
         case OutliersType():
             batch, rows, _ = type_.dimensions
             return batch * type_.capacity.data * (rows * bytes_of(type_.element_type) + _INDEX_BYTES)

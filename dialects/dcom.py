@@ -40,10 +40,21 @@ from dialects.dcom_rules import (
     i64_attr,
     operand,
     verify_place,
+    verify_result,
     verify_rows,
     verify_weight,
+    weight_type,
 )
 from dialects.dcom_split import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenSplitOp
+from dialects.dcom_tracks import (
+    BiasTrackOp,
+    ConcatOp,
+    ExactTrackOp,
+    HeadMatmulOp,
+    LeftMatmulOp,
+    ReconstructHeadsOp,
+    SplitHeadsOp,
+)
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType, WeightType
 from dialects.dcom_weights import METHODS, WeightMatmulOp, WeightOp
 
@@ -51,17 +62,24 @@ __all__ = [
     "METHODS",
     "MOST_PASSES",
     "SITES",
+    "BiasTrackOp",
+    "ConcatOp",
     "Dcom",
     "DecomposeOp",
     "Element",
+    "ExactTrackOp",
     "FactoredType",
+    "HeadMatmulOp",
+    "LeftMatmulOp",
     "MatmulOp",
     "OutlierMatmulOp",
     "OutlierSplitOp",
     "OutliersType",
     "ProjectOp",
+    "ReconstructHeadsOp",
     "ReconstructOp",
     "ScaleOp",
+    "SplitHeadsOp",
     "TokenMatmulOp",
     "TokenSplitOp",
     "TokensType",
@@ -196,9 +214,7 @@ class ProjectOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
         verify_rows(self.input.type, self.factors.type)
-        expected = self.basis.type.with_cols(self.factors.type.dimensions[2])
-        if self.factors.type != expected:
-            raise VerifyException(f"result type {self.factors.type} is not {expected}")
+        verify_result(self.factors.type, self.basis.type.with_cols(self.factors.type.dimensions[2]))
 
 
 @irdl_op_definition
@@ -220,14 +236,12 @@ class MatmulOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
 
-    def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: FactoredType) -> None:
-        super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
+    def __init__(self, source: SSAValue[FactoredType], weight: SSAValue) -> None:
+        super().__init__(operands=[source, weight], result_types=[source.type.times(weight_type(weight))])
 
     def verify_(self) -> None:
         verify_weight(self.weight.type, self.input.type.dimensions[2], self.input.type.element_type)
-        expected = self.input.type.times(self.weight.type)
-        if self.result.type != expected:
-            raise VerifyException(f"result type {self.result.type} is not {expected}")
+        verify_result(self.result.type, self.input.type.times(self.weight.type))
 
 
 @irdl_op_definition
@@ -272,8 +286,7 @@ class ScaleOp(IRDLOperation, HasFolderInterface, HasCanonicalizationPatternsInte
         expected = TensorType(self.input.type.element_type, [lengths[self.axis.data]])
         if self.scales.type != expected:
             raise VerifyException(f"scales are {self.scales.type}, but the {self.axis.data} need {expected}")
-        if self.result.type != self.input.type:
-            raise VerifyException(f"result type {self.result.type} is not {self.input.type}")
+        verify_result(self.result.type, self.input.type)
 
 
 @irdl_op_definition
@@ -291,8 +304,8 @@ class ReconstructOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$input attr-dict `:` type($input) `->` type($result)"
 
-    def __init__(self, source: SSAValue | Operation, result: TensorType[Element]) -> None:
-        super().__init__(operands=[SSAValue.get(source)], result_types=[result])
+    def __init__(self, source: SSAValue[FactoredType]) -> None:
+        super().__init__(operands=[source], result_types=[source.type.dense])
 
     def verify_(self) -> None:
         verify_rows(self.result.type, self.input.type)
@@ -310,6 +323,13 @@ Dcom = Dialect(
         MatmulOp,
         ScaleOp,
         ReconstructOp,
+        BiasTrackOp,
+        ExactTrackOp,
+        ConcatOp,
+        SplitHeadsOp,
+        LeftMatmulOp,
+        HeadMatmulOp,
+        ReconstructHeadsOp,
         WeightOp,
         WeightMatmulOp,
     ],

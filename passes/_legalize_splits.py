@@ -49,7 +49,7 @@ def outlier_split(op: OutlierSplitOp) -> tuple[SSAValue, Exact]:
 
 def outlier_matmul(op: OutlierMatmulOp, outliers: Exact, weight: SSAValue | WeightFactors) -> SSAValue:
     """values W[indices, :], the rows of W taken by a one-hot product."""
-    rows = times("bc", _one_hot(outliers.indices, op.input.type.dimensions[2]), weight)
+    rows = times("bc", one_hot(outliers.indices, op.input.type.dimensions[2]), weight)
     return join_rows(convert(contract("bsc,bcn->bsn", outliers.values, rows), op.input.type.element_type))
 
 
@@ -71,7 +71,7 @@ def token_matmul(op: TokenMatmulOp, tokens: Exact, weight: SSAValue | WeightFact
     """values W, scattered to their rows by a one-hot product."""
     rows = op.input.type.dimensions[1]
     products = times("bc", tokens.values, weight)
-    scattered = contract("bcs,bcn->bsn", _one_hot(tokens.indices, rows), products)
+    scattered = contract("bcs,bcn->bsn", one_hot(tokens.indices, rows), products)
     return join_rows(convert(scattered, op.input.type.element_type))
 
 
@@ -116,7 +116,7 @@ def _same(like: Exact, size: int) -> tuple[SSAValue, SSAValue, SSAValue]:
     return selected, like.indices, slots
 
 
-def _one_hot(indices: SSAValue, size: int) -> SSAValue:
+def one_hot(indices: SSAValue, size: int) -> SSAValue:
     """[B, C] to [B, C, size] f32: one at the index, zero elsewhere."""
     return structured(
         "bc->bch",

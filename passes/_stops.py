@@ -13,6 +13,7 @@ from dialects.dcom import (
     OutlierMatmulOp,
     OutlierSplitOp,
     ProjectOp,
+    ReconstructHeadsOp,
     ReconstructOp,
     TokenMatmulOp,
     TokenSplitOp,
@@ -24,25 +25,32 @@ _SHAPES = tensor.ExpandShapeOp | tensor.CollapseShapeOp | tensor.ExtractSliceOp 
 _LINEAR = (arith.AddfOp, arith.SubfOp, arith.MulfOp, arith.ExtFOp, arith.TruncFOp, arith.ConstantOp, YieldOp)
 
 
-def why_stopped(reconstruct: ReconstructOp, order: Mapping[Operation, int]) -> str:
+def why_stopped(
+    reconstruct: ReconstructOp | ReconstructHeadsOp, order: Mapping[Operation, int], refusals: Mapping[Operation, str]
+) -> str:
     """Each distinct reason with the place of the operation that it is about; empty where nothing reads the result.
 
     Args:
         order: the positions of the operations of the block, for the order of the reasons.
+        refusals: why operations that are linear get the dense tensor.
     """
-    readers = sorted(_readers(reconstruct), key=lambda use: order.get(use.operation, len(order)))
-    reasons = dict.fromkeys(f"{_reason(use)} ({describe_location(use.operation.location)})" for use in readers)
+    readers = sorted(_readers(reconstruct, refusals), key=lambda use: order.get(use.operation, len(order)))
+    reasons = dict.fromkeys(
+        f"{refusals.get(use.operation) or _reason(use)} ({describe_location(use.operation.location)})"
+        for use in readers
+    )
     return "; ".join(reasons)
 
 
-def _readers(op: Operation) -> list[Use]:
+def _readers(op: Operation, refusals: Mapping[Operation, str]) -> list[Use]:
     """The uses of what `op` computes, through operations that only move elements and sums with exact tracks."""
     found: list[Use] = []
     for result in op.results:
         for use in result.uses:
             reader = use.operation
-            passed = (isinstance(reader, _SHAPES) and use.index == 0) or _adds_exact_track(reader)
-            found += _readers(reader) if passed else [use]
+            moves = isinstance(reader, _SHAPES) and use.index == 0
+            passed = reader not in refusals and (moves or _adds_exact_track(reader))
+            found += _readers(reader, refusals) if passed else [use]
     return found
 
 

@@ -13,16 +13,24 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
 from dcomc.diagnostics import DcomError
+from dcomc.ir import place_of
 from dialects.dcom import (
+    BiasTrackOp,
+    ConcatOp,
     DecomposeOp,
+    ExactTrackOp,
     FactoredType,
+    HeadMatmulOp,
+    LeftMatmulOp,
     MatmulOp,
     OutlierMatmulOp,
     OutlierSplitOp,
     OutliersType,
     ProjectOp,
+    ReconstructHeadsOp,
     ReconstructOp,
     ScaleOp,
+    SplitHeadsOp,
     TokenMatmulOp,
     TokenSplitOp,
     TokensType,
@@ -55,6 +63,15 @@ from passes._build import (
 )
 from passes._legalize_lanczos import Problem, lanczos_function
 from passes._legalize_splits import Exact, outlier_matmul, outlier_split, token_matmul, token_split
+from passes._legalize_tracks import (
+    bias_track,
+    concat,
+    exact_track,
+    head_matmul,
+    left_matmul,
+    reconstruct_heads,
+    split_heads,
+)
 from passes._legalize_weights import WeightFactors, times, times_core
 
 
@@ -95,6 +112,7 @@ class _Legaliser:
                     raise DcomError(
                         f"the operand of {op.name} does not come from a dcom operation of the same block",
                         hint="reconstruct a factored activation before it leaves its function",
+                        place=place_of(op.location),
                     )
             with building(InsertPoint.before(op), op.location):
                 self._lower(op)
@@ -104,6 +122,7 @@ class _Legaliser:
                     raise DcomError(
                         f"the {result.type.name} result of {op.name} is used outside the dialect",
                         hint="reconstruct a factored activation before other operations use it",
+                        place=place_of(op.location),
                     )
             op.detach()
             op.erase()
@@ -142,6 +161,22 @@ class _Legaliser:
                 v = contract(f"mrq,{factors.blocks}qn->mrn", factors.core, factors.v)
                 dense = contract("msr,mrn->msn", factors.u, v)
                 self._replace(op.result, _join_blocks(convert(dense, op.input.type.element_type), op.input.type))
+            case BiasTrackOp():
+                self.factored[op.result] = _Factors(*bias_track(op, _split_blocks))
+            case ExactTrackOp():
+                track = exact_track(op, self.exact[op.input], self._weight(op.weight), _split_blocks)
+                self.factored[op.result] = _Factors(*track)
+            case ConcatOp():
+                tracks = concat(op, self.factored[op.first], self.factored[op.second])
+                self.factored[op.result] = _Factors(*tracks)
+            case SplitHeadsOp():
+                self.factored[op.result] = _Factors(*split_heads(op, self.factored[op.input]))
+            case LeftMatmulOp():
+                self.factored[op.result] = _Factors(*left_matmul(op, self.factored[op.input]))
+            case HeadMatmulOp():
+                self.factored[op.result] = _Factors(*head_matmul(op, self.factored[op.input]))
+            case ReconstructHeadsOp():
+                self._replace(op.result, reconstruct_heads(op, self.factored[op.input]))
             case _:
                 raise DcomError(f"{op.name} has no definition at Level 0", hint="legalise before lowering further")
 

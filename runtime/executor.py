@@ -17,7 +17,7 @@ from xdsl.ir import Operation
 from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor, executor_weights
+from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor, executor_tracks, executor_weights
 from runtime.executor_arrays import NUMPY, Array, Arrays, Value
 from runtime.executor_attention import find_attention
 from runtime.executor_block import (
@@ -126,7 +126,7 @@ class Executor:
         """The attentions among the operations, where the back end has a kernel for them and nobody observes."""
         if self.arrays.attention is None or self.observer is not None:
             return {}
-        return find_attention(operations, self.arrays.attention)
+        return find_attention(operations, self.arrays.attention, self.arrays)
 
     def call(self, op: func.CallOp, arguments: Sequence[Value]) -> Sequence[Value]:
         """What a `func.call` does."""
@@ -256,7 +256,7 @@ _BUILDERS: dict[type[Operation], Builder] = {
     **executor_scalar.BUILDERS,
     **executor_tensor.BUILDERS,
     **executor_linalg.BUILDERS,
-    **{kind: _in_numpy(builder) for kind, builder in executor_dcom.BUILDERS.items()},
+    **{kind: _in_numpy(builder) for kind, builder in (executor_dcom.BUILDERS | executor_tracks.BUILDERS).items()},
     **executor_weights.BUILDERS,
     func.CallOp: cast(Builder, _call),
     ml_program.GlobalLoadConstantOp: cast(Builder, _global_load_const),

@@ -6,6 +6,8 @@ The tracer writes attention as seven `linalg.generic`s (`dcomc.tracer.lowerings`
     largest = max_j masked    weights = exp(masked - largest)    totals = Σ_j weights
     shares = weights / totals           mixed = Σ_j shares v
 
+The last may be a `dcom.left_matmul` of the shares with factors: then v is U, one column a track.
+
 They are recognised from the last backwards by what each computes: its body as an expression, its indexing maps, its
 initial value. An operation that is anything else, or a value that something else uses too, and the block runs as it is.
 """
@@ -15,15 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+import numpy as np
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import Float32Type, FloatAttr, IntegerAttr, TensorType
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from xdsl.utils.hints import isa
 
-from runtime.executor_arrays import Attention, Value
-from runtime.executor_block import Fusion, Kernel, filled_with
+from dialects import dcom
+from runtime.executor_arrays import Array, Arrays, Attention, Value
+from runtime.executor_block import Fusion, Kernel, element_dtype, filled_with
 from runtime.executor_views import loop_dims
+from runtime.lanczos import Factored
 
 Tree: TypeAlias = tuple[Any, ...]
 """An expression: `("arith.addf", a, b)`, `("input", n)`, `("output",)`, `("loop", n)`, `("number", x)`, or unknown."""
@@ -58,18 +63,21 @@ _SHARES = _Form((_FULL, _ROWS), ("arith.divf", _A, _B))
 _MIXED = _Form(((0, 2, 3, 1, 5), (0, 2, 5, 4)), _PRODUCT, 0.0)
 
 
-def find_attention(operations: Sequence[Operation], attention: Attention) -> dict[Operation, Fusion]:
+def find_attention(operations: Sequence[Operation], attention: Attention, arrays: Arrays) -> dict[Operation, Fusion]:
     """The attentions whose operations all stand in `operations`, by the last operation of each."""
     here = frozenset(operations)
-    found = ((op, _match(op, here, attention)) for op in operations if isinstance(op, linalg.GenericOp))
+    last = (op for op in operations if isinstance(op, linalg.GenericOp | dcom.LeftMatmulOp))
+    found = ((op, _match(op, here, attention, arrays)) for op in last)
     return {op: fusion for op, fusion in found if fusion is not None}
 
 
-def _match(mixed: linalg.GenericOp, here: frozenset[Operation], attention: Attention) -> Fusion | None:
+def _match(
+    mixed: linalg.GenericOp | dcom.LeftMatmulOp, here: frozenset[Operation], attention: Attention, arrays: Arrays
+) -> Fusion | None:
     """The attention that ends in `mixed`; None where it is none."""
-    if _form(mixed) != _MIXED:
+    if isinstance(mixed, linalg.GenericOp) and _form(mixed) != _MIXED:
         return None
-    shares, value = mixed.inputs
+    shares, value = mixed.operands[:2]
     chain: list[Operation] = [mixed]
 
     def made_by(result: SSAValue, form: _Form) -> tuple[SSAValue, ...] | None:
@@ -94,14 +102,27 @@ def _match(mixed: linalg.GenericOp, here: frozenset[Operation], attention: Atten
     inner = frozenset(chain) - {mixed}
     if any(use.operation not in chain for op in inner for use in op.results[0].uses):
         return None
+    if isinstance(mixed, dcom.LeftMatmulOp):
+        if not _suit(query, key) or not _suits_factors(mixed, query):
+            return None
+        return Fusion(_kernel_on_u(mixed, query, attention, *masked, arrays), (query, key, value), inner)
     if not _suit(query, key, value) or not isa(mixed.results[0].type, TensorType[Float32Type]):
         return None
     return Fusion(_kernel(attention, *masked), (query, key, value), inner)
 
 
-def _suit(query: SSAValue, key: SSAValue, value: SSAValue) -> bool:
-    """Whether all are of one element type, with as many keys as queries."""
-    types = [x.type for x in (query, key, value)]
+def _suits_factors(op: dcom.LeftMatmulOp, query: SSAValue) -> bool:
+    """Whether U is no wider than the queries, and the same for all heads that share a key."""
+    assert isa(query.type, TensorType)
+    *_, shared, _, width = query.type.get_shape()
+    heads = op.input.owner
+    alike = isinstance(heads, dcom.SplitHeadsOp) and heads.shared.value.data == shared
+    return op.input.type.rank.data <= width and (alike or shared == 1)
+
+
+def _suit(query: SSAValue, *others: SSAValue) -> bool:
+    """Whether keys, and values, are of the element type of the queries, and as many and as long as they."""
+    types = [x.type for x in (query, *others)]
     if not isa(types, list[TensorType[Attribute]]) or len({kind.element_type for kind in types}) > 1:
         return False
     tokens, width = types[0].get_shape()[3:]
@@ -111,6 +132,26 @@ def _suit(query: SSAValue, key: SSAValue, value: SSAValue) -> bool:
 def _kernel(attention: Attention, scale: float, window: int | None) -> Kernel:
     def kernel(query: Value, key: Value, value: Value) -> tuple[Value]:
         return (attention(query, key, value, scale, window),)
+
+    return kernel
+
+
+def _kernel_on_u(
+    op: dcom.LeftMatmulOp, q: SSAValue, attention: Attention, scale: float, window: int | None, arrays: Arrays
+) -> Kernel:
+    """softmax(P) U, with zero columns up to the width of queries and keys: fused kernels want all as wide."""
+    rank = op.input.type.rank.data
+    dtype = element_dtype(op.input.type.element_type, op)
+    dtype_of_values = element_dtype(q.type, op)
+
+    def kernel(query: Value, key: Value, factors: Factored) -> tuple[Factored]:
+        batch, groups, shared, tokens, width = query.shape
+        u = np.zeros((batch, groups, tokens, width), dtype)
+        u[..., :rank] = factors.u.reshape(batch, groups, shared, tokens, rank)[:, :, 0]
+        value = arrays.cast(arrays.from_numpy(u), dtype_of_values)
+        mixed: Array = arrays.to_numpy(attention(query, key, value, scale, window))
+        heads = mixed[..., :rank].transpose(0, 2, 3, 1, 4).reshape(-1, tokens, rank)
+        return (Factored(heads.astype(dtype, copy=False), factors.core, factors.v),)
 
     return kernel
 

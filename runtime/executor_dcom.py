@@ -149,8 +149,8 @@ def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
 
 def _energies(x: Array) -> Array:
     """The sum of squares over the last axis, float32."""
-    wide = _wide(x)
-    return np.add.reduce(wide * wide, -1)
+    exact = wide(x)
+    return np.add.reduce(exact * exact, -1)
 
 
 def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
@@ -163,7 +163,7 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
 
     def kernel(x: Array) -> tuple[Factored]:
         prompts = _prompts(op, x, type_.dimensions[0], host.valid_rows)
-        blocks = _in_blocks(prompts, type_).reshape(-1, cols)
+        blocks = in_blocks(prompts, type_).reshape(-1, cols)
         factors = host.decompose(op, blocks)
         if (factors.u.shape, factors.core.shape, factors.v.shape) != shapes:
             raise failure(op, f"the decomposition gave factors of shapes {factors.u.shape}, {factors.v.shape}")
@@ -185,8 +185,8 @@ def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.input.type, op)
 
     def kernel(x: Array, basis: Factored) -> tuple[Factored]:
-        blocks = _wide(_in_blocks(_prompts(op, x, type_.dimensions[0], host.valid_rows), type_))
-        shares = _wide(basis.u).transpose(0, 2, 1) @ blocks
+        blocks = wide(in_blocks(_prompts(op, x, type_.dimensions[0], host.valid_rows), type_))
+        shares = wide(basis.u).transpose(0, 2, 1) @ blocks
         norms = np.sqrt(_energies(shares))
         v = np.divide(shares, norms[:, :, None], out=np.zeros_like(shares), where=norms[:, :, None] > 0)
         core = norms[:, :, None] * np.eye(norms.shape[1], dtype=np.float32)
@@ -195,7 +195,7 @@ def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
     return kernel
 
 
-def _in_blocks(prompts: Array, type_: dcom.FactoredType) -> Array:
+def in_blocks(prompts: Array, type_: dcom.FactoredType) -> Array:
     """[B, S, N] as [M, T, N], each prompt filled up with zero rows to whole blocks."""
     batch, rows, cols = prompts.shape
     count, block, _ = type_.blocks
@@ -212,7 +212,7 @@ def _out_of_blocks(blocks: Array, type_: dcom.FactoredType) -> Array:
     return blocks.reshape(batch, -1, cols)[:, :rows].reshape(batch * rows, cols)
 
 
-def _wide(x: Array) -> Array:
+def wide(x: Array) -> Array:
     """In float32, the type in which products are summed."""
     return x.astype(np.float32, copy=False)
 
@@ -221,10 +221,10 @@ def _matmul(op: dcom.MatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.input.type.element_type, op)
 
     def kernel(f: Factored, w: Array | WeightFactors) -> tuple[Factored]:
-        v = _wide(f.v)
+        v = wide(f.v)
         if isinstance(w, WeightFactors):
             return (Factored(f.u, f.core @ w.after_core(v), w.v),)
-        return (Factored(f.u, f.core, (v @ _wide(w)).astype(dtype, copy=False)),)
+        return (Factored(f.u, f.core, (v @ wide(w)).astype(dtype, copy=False)),)
 
     return kernel
 
@@ -237,7 +237,7 @@ def _scale(op: dcom.ScaleOp, host: DcomHost) -> Kernel:
         if not by_rows:
             return (Factored(f.u, f.core, f.v * scales),)
         column = scales.reshape(type_.dimensions[0], -1, 1)
-        return (Factored(f.u * _in_blocks(column, type_), f.core, f.v),)
+        return (Factored(f.u * in_blocks(column, type_), f.core, f.v),)
 
     return kernel
 
@@ -246,7 +246,7 @@ def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
 
     def kernel(f: Factored) -> tuple[Array]:
-        dense = Factored(_wide(f.u), f.core, _wide(f.v)).reconstruct()
+        dense = Factored(wide(f.u), f.core, wide(f.v)).reconstruct()
         return (_out_of_blocks(dense, op.input.type).astype(dtype, copy=False),)
 
     return kernel
@@ -257,8 +257,8 @@ def _outlier_matmul(op: dcom.OutlierMatmulOp, host: DcomHost) -> Kernel:
     batch, rows, _ = op.input.type.dimensions
 
     def kernel(outliers: Outliers, weight: Array | WeightFactors) -> tuple[Array]:
-        values = _wide(outliers.values.reshape(batch, rows, -1))
-        product = values @ _wide(weight[outliers.indices])
+        values = wide(outliers.values.reshape(batch, rows, -1))
+        product = values @ wide(weight[outliers.indices])
         return (product.reshape(batch * rows, -1).astype(dtype, copy=False),)
 
     return kernel
@@ -269,8 +269,8 @@ def _token_matmul(op: dcom.TokenMatmulOp, host: DcomHost) -> Kernel:
     batch, rows, _ = op.input.type.dimensions
 
     def kernel(tokens: Tokens, weight: Array | WeightFactors) -> tuple[Array]:
-        values = _wide(tokens.values)
-        products = weight.after(values) if isinstance(weight, WeightFactors) else values @ _wide(weight)
+        values = wide(tokens.values)
+        products = weight.after(values) if isinstance(weight, WeightFactors) else values @ wide(weight)
         products = products.astype(dtype, copy=False)
         result = np.zeros((batch, rows, products.shape[-1]), dtype)
         for prompt, indices, values in zip(result, tokens.indices, products, strict=True):

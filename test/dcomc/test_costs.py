@@ -167,7 +167,9 @@ def test_equation_8(decomposed: list[SiteCost]) -> None:
 
 
 def test_equation_8_in_blocks(tiny_ir: Path) -> None:
-    costs = _costs(tiny_ir, f"dcom-decompose-activations{{layers=1 rank={R} block=8}},dcom-preserve-decomposed")
+    costs = _costs(
+        tiny_ir, f"dcom-decompose-activations{{layers=1 rank={R} block=8}},dcom-preserve-decomposed{{balance=0.0}}"
+    )
     for cost in costs[4:8]:
         assert cost.dense.flops / cost.preserved.flops == compute_reduction(8, R)
 

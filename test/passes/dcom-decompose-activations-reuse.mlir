@@ -17,7 +17,7 @@
 // TOKENS:     %[[REST:.*]], %[[SAME:.*]] = dcom.token_split %{{.*}} like %[[T]] : !dcom.tokens<2x8x12, capacity 2, f32> {layer = 0 : i64, site = "down"
 // TOKENS:     %[[P:.*]] = dcom.project %[[REST]] on %[[F]]
 // TOKENS:     dcom.matmul %[[P]], %wd
-// TOKENS:     dcom.token_matmul %[[SAME]], %wd
+// TOKENS:     dcom.exact_track %[[SAME]], %wd
 
 module attributes {dcom.model = "toy", dcom.batch = 2 : i64, dcom.seq_len = 8 : i64, dcom.layers = 1 : i64} {
   func.func private @decoder_layer(%x: tensor<16x12xf32>, %wq: tensor<12x6xf32>, %wk: tensor<12x6xf32>, %wv: tensor<12x6xf32>, %wo: tensor<6x12xf32>, %wd: tensor<12x12xf32>) -> (tensor<16x6xf32>, tensor<16x6xf32>, tensor<16x12xf32>) {

@@ -88,6 +88,32 @@ func.func @scale(%f: !dcom.factored<2x16x64, block 5, rank 4, f16>, %rows: tenso
   func.return %x : tensor<32x64xf16>
 }
 
+// CHECK-LABEL: func.func @tracks
+func.func @tracks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %o: !dcom.outliers<2x16x64, capacity 3, f32>, %t: !dcom.tokens<2x16x64, capacity 2, f32>, %w: tensor<64x24xf32>, %bias: tensor<24xf32>) -> !dcom.factored<2x16x24, block 8, rank 7, f32> {
+  // CHECK: %[[B:.*]] = dcom.bias_track %bias : tensor<24xf32> -> !dcom.factored<2x16x24, block 8, rank 1, f32>
+  %b = dcom.bias_track %bias : tensor<24xf32> -> !dcom.factored<2x16x24, block 8, rank 1, f32>
+  // CHECK: %[[O:.*]] = dcom.exact_track %o, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 3, f32>
+  %p = dcom.exact_track %o, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 3, f32>
+  // CHECK: dcom.exact_track %t, %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 2, f32>
+  %q = dcom.exact_track %t, %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 2, f32>
+  // CHECK: dcom.concat %f, %[[O]] : !dcom.factored<2x16x24, block 8, rank 4, f32>, !dcom.factored<2x16x24, block 8, rank 3, f32> -> !dcom.factored<2x16x24, block 8, rank 7, f32>
+  %g = dcom.concat %f, %p : !dcom.factored<2x16x24, block 8, rank 4, f32>, !dcom.factored<2x16x24, block 8, rank 3, f32> -> !dcom.factored<2x16x24, block 8, rank 7, f32>
+  func.return %g : !dcom.factored<2x16x24, block 8, rank 7, f32>
+}
+
+// CHECK-LABEL: func.func @heads
+func.func @heads(%f: !dcom.factored<2x16x24, rank 4, f32>, %p: tensor<2x3x2x9x16xf32>, %w: tensor<48x10xf32>) -> tensor<18x10xf32> {
+  // CHECK: %[[H:.*]] = dcom.split_heads %f {groups = 3 : i64, shared = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<12x16x8, rank 4, f32>
+  %h = dcom.split_heads %f {groups = 3 : i64, shared = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<12x16x8, rank 4, f32>
+  // CHECK: %[[L:.*]] = dcom.left_matmul %p, %[[H]] : tensor<2x3x2x9x16xf32>, !dcom.factored<12x16x8, rank 4, f32> -> !dcom.factored<12x9x8, rank 4, f32>
+  %l = dcom.left_matmul %p, %h : tensor<2x3x2x9x16xf32>, !dcom.factored<12x16x8, rank 4, f32> -> !dcom.factored<12x9x8, rank 4, f32>
+  // CHECK: %[[M:.*]] = dcom.head_matmul %[[L]], %w {heads = 6 : i64} : !dcom.factored<12x9x8, rank 4, f32>, tensor<48x10xf32> -> !dcom.factored<12x9x10, rank 4, f32>
+  %m = dcom.head_matmul %l, %w {heads = 6 : i64} : !dcom.factored<12x9x8, rank 4, f32>, tensor<48x10xf32> -> !dcom.factored<12x9x10, rank 4, f32>
+  // CHECK: dcom.reconstruct_heads %[[M]] {heads = 6 : i64} : !dcom.factored<12x9x10, rank 4, f32> -> tensor<18x10xf32>
+  %y = dcom.reconstruct_heads %m {heads = 6 : i64} : !dcom.factored<12x9x10, rank 4, f32> -> tensor<18x10xf32>
+  func.return %y : tensor<18x10xf32>
+}
+
 // CHECK-LABEL: func.func @weight
 func.func @weight(%f: !dcom.factored<2x16x64, block 5, rank 4, f32>, %x: tensor<32x64xf32>, %u: tensor<64x8xf32>, %core: tensor<8x6xf32>, %v: tensor<6x24xf32>) -> (tensor<32x24xf32>, tensor<32x24xf32>) {
   // CHECK: %[[W:.*]] = dcom.factored_weight %u, %core, %v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"} : tensor<64x8xf32>, tensor<8x6xf32>, tensor<6x24xf32> -> !dcom.weight<64x24, rank 8x6, f32>

@@ -1,0 +1,42 @@
+"""The cost model by which products are associated: a roofline, of a host or of a D-com accelerator."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcomc.costs import Work
+from runtime.machine import Machine
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """An operation takes as long as its arithmetic, or as its traffic, whichever is longer."""
+
+    flops: float
+    """Floating-point operations in a unit of time."""
+    bytes: float
+    """Bytes read and written in a unit of time."""
+    unit: str
+
+    @staticmethod
+    def of_host(balance: float) -> "Roofline":
+        """A host that does `balance` floating-point operations in the time of a byte; time counts in operations."""
+        return Roofline(1, 1 / balance if balance else float("inf"), "flop")
+
+    @staticmethod
+    def of_machine(machine: Machine) -> "Roofline":
+        """D-com: two operations a multiplier and cycle, and what all banks stream; time counts in cycles."""
+        clusters = machine.grid.rows * machine.grid.cols
+        multipliers = clusters * machine.cluster.mac_rows * machine.cluster.mac_cols
+        return Roofline(2 * multipliers, machine.grid.cols * machine.bank.stream_bytes_per_cycle, "cycles")
+
+    def time(self, works: Iterable[Work]) -> float:
+        """Of operations one after another."""
+        return sum(max(work.flops / self.flops, work.bytes / self.bytes) for work in works)
+
+    def text(self, time: float) -> str:
+        """A time with its unit, such as `182 Mflop`."""
+        for prefix in ("", "k", "M", "G"):
+            if time < 1000:
+                return f"{time:.3g} {prefix}{self.unit}"
+            time /= 1000
+        return f"{time:.3g} T{self.unit}"

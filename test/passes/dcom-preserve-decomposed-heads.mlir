@@ -1,0 +1,74 @@
+// RUN: %dcomc opt %s -p 'dcom-preserve-decomposed{balance=0.0}' | filecheck %s
+// RUN: %dcomc opt %s -p 'dcom-preserve-decomposed{balance=0.0}' --print-debuginfo | filecheck %s --check-prefix=LOC
+
+#full = affine_map<(d0, d1, d2, d3, d4, d5) -> (d0, d1, d2, d3, d5)>
+#v = affine_map<(d0, d1, d2, d3, d4, d5) -> (d0, d1, d5, d4)>
+#mixed = affine_map<(d0, d1, d2, d3, d4, d5) -> (d0, d3, d1, d2, d4)>
+#all = affine_map<(d0, d1, d2) -> (d0, d1, d2)>
+#last = affine_map<(d0, d1, d2) -> (d2)>
+
+// V in factors, with a bias, cut into heads: P acts on U of each head, and the output projection on V of each.
+// CHECK-LABEL: func.func @attention
+// CHECK:      %[[B:.*]] = dcom.bias_track %bias : tensor<16xf32> -> !dcom.factored<2x24x16, rank 1, f32>
+// CHECK-NEXT: %[[C:.*]] = dcom.concat %f, %[[B]] : {{.*}} -> !dcom.factored<2x24x16, rank 3, f32>
+// CHECK:      %[[H:.*]] = dcom.split_heads %[[C]] {groups = 2 : i64, shared = 3 : i64} : !dcom.factored<2x24x16, rank 3, f32> -> !dcom.factored<12x24x8, rank 3, f32>
+// CHECK-NEXT: %[[L:.*]] = dcom.left_matmul %p, %[[H]] : tensor<2x2x3x20x24xf32>, !dcom.factored<12x24x8, rank 3, f32> -> !dcom.factored<12x20x8, rank 3, f32>
+// CHECK-NEXT: %[[O:.*]] = dcom.head_matmul %[[L]], %w {dcom.role = "o_proj", heads = 6 : i64} : !dcom.factored<12x20x8, rank 3, f32>, tensor<48x10xf32> -> !dcom.factored<12x20x10, rank 3, f32>
+// CHECK-NEXT: %[[Y:.*]] = dcom.reconstruct_heads %[[O]] {dcom.chosen = "{{.*}}flop, {{.*}}flop dense", dcom.stopped = "it leaves the function ({{.*}})", heads = 6 : i64} : !dcom.factored<12x20x10, rank 3, f32> -> tensor<40x10xf32>
+// CHECK-NEXT: func.return %[[Y]]
+// LOC: dcom.left_matmul {{.*}} loc("there":5:1)
+func.func @attention(%f: !dcom.factored<2x24x16, rank 2, f32>, %bias: tensor<16xf32>, %p: tensor<2x2x3x20x24xf32>, %w: tensor<48x10xf32>) -> tensor<40x10xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<2x24x16, rank 2, f32> -> tensor<48x16xf32>
+  %prompts = tensor.expand_shape %x [[0, 1], [2]] output_shape [2, 24, 16] : tensor<48x16xf32> into tensor<2x24x16xf32>
+  %e = tensor.empty() : tensor<2x24x16xf32>
+  %biased = linalg.generic {indexing_maps = [#all, #last, #all], iterator_types = ["parallel", "parallel", "parallel"]} ins(%prompts, %bias : tensor<2x24x16xf32>, tensor<16xf32>) outs(%e : tensor<2x24x16xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %s = arith.addf %a, %b : f32
+    linalg.yield %s : f32
+  } -> tensor<2x24x16xf32>
+  %view = tensor.expand_shape %biased [[0], [1], [2, 3]] output_shape [2, 24, 2, 8] : tensor<2x24x16xf32> into tensor<2x24x2x8xf32>
+  %e1 = tensor.empty() : tensor<2x2x24x8xf32>
+  %heads = linalg.transpose ins(%view : tensor<2x24x2x8xf32>) outs(%e1 : tensor<2x2x24x8xf32>) permutation = [0, 2, 1, 3]
+  %c = arith.constant 0.0 : f32
+  %e2 = tensor.empty() : tensor<2x20x2x3x8xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e2 : tensor<2x20x2x3x8xf32>) -> tensor<2x20x2x3x8xf32>
+  %mixed = linalg.generic {indexing_maps = [#full, #v, #mixed], iterator_types = ["parallel", "parallel", "parallel", "parallel", "parallel", "reduction"]} ins(%p, %heads : tensor<2x2x3x20x24xf32>, tensor<2x2x24x8xf32>) outs(%zero : tensor<2x20x2x3x8xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<2x20x2x3x8xf32> loc("there":5:1)
+  %rows = tensor.collapse_shape %mixed [[0, 1], [2, 3, 4]] : tensor<2x20x2x3x8xf32> into tensor<40x48xf32>
+  %e3 = tensor.empty() : tensor<40x10xf32>
+  %z3 = linalg.fill ins(%c : f32) outs(%e3 : tensor<40x10xf32>) -> tensor<40x10xf32>
+  %y = linalg.matmul {dcom.role = "o_proj"} ins(%rows, %w : tensor<40x48xf32>, tensor<48x10xf32>) outs(%z3 : tensor<40x10xf32>) -> tensor<40x10xf32>
+  func.return %y : tensor<40x10xf32>
+}
+
+// Heads that are read by what is not linear become dense, in the order of dimensions that they had.
+// CHECK-LABEL: func.func @to_dense_heads
+// CHECK:      %[[L:.*]] = dcom.left_matmul %p, %f : tensor<24x24xf32>, !dcom.factored<1x24x16, rank 2, f32> -> !dcom.factored<1x24x16, rank 2, f32>
+// CHECK-NEXT: %[[D:.*]] = dcom.reconstruct %[[L]] {dcom.chosen = "{{.*}}", dcom.stopped = "math.exp is not linear ({{.*}})"}
+// CHECK:      linalg.transpose ins(%[[D]]:tensor<24x16xf32>) outs(%{{.*}}:tensor<16x24xf32>) permutation = [1, 0]
+#pv = affine_map<(d0, d1, d2) -> (d1, d2)>
+#vt = affine_map<(d0, d1, d2) -> (d2, d0)>
+#yt = affine_map<(d0, d1, d2) -> (d0, d1)>
+#two = affine_map<(d0, d1) -> (d0, d1)>
+func.func @to_dense_heads(%f: !dcom.factored<1x24x16, rank 2, f32>, %p: tensor<24x24xf32>) -> tensor<16x24xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, rank 2, f32> -> tensor<24x16xf32>
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<16x24xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<16x24xf32>) -> tensor<16x24xf32>
+  %mixed = linalg.generic {indexing_maps = [#pv, #vt, #yt], iterator_types = ["parallel", "parallel", "reduction"]} ins(%p, %x : tensor<24x24xf32>, tensor<24x16xf32>) outs(%zero : tensor<16x24xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %b, %a : f32
+    %s = arith.addf %m, %o : f32
+    linalg.yield %s : f32
+  } -> tensor<16x24xf32>
+  %y = linalg.generic {indexing_maps = [#two, #two], iterator_types = ["parallel", "parallel"]} ins(%mixed : tensor<16x24xf32>) outs(%e : tensor<16x24xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %p1 = math.exp %a : f32
+    linalg.yield %p1 : f32
+  } -> tensor<16x24xf32>
+  func.return %y : tensor<16x24xf32>
+}
