@@ -202,6 +202,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("x.npy", np.full((48, 64), np.nan), "has nan at (0, 0); every value must be finite"),
     ("x.npy", np.diag([1, np.inf]), "has inf at (1, 1); every value must be finite"),
     ("x.npy", np.full((48, 64), 1e60), "layer1.qkv: the activation's norm is beyond binary32"),
+    ("x.npy", np.full((48, 64), 1e-60), "layer1.qkv: the activation's norm is too small for binary32"),
     (
         "x.npz",
         {"layer2.qkv": np.zeros((48, 64))},

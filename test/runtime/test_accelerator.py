@@ -175,6 +175,13 @@ def test_norm_beyond_binary32(value: float) -> None:
         run_kernel(compile_kernel(20, 30, 5), MACHINE, np.full((20, 30), value))
 
 
+@pytest.mark.parametrize("value", [1e-60, 1e-45])
+def test_norm_below_binary32(value: float) -> None:
+    """No breakdown, which would leave the factors of a zero matrix."""
+    with pytest.raises(DcomError, match="the activation's norm is too small for binary32; scale it up"):
+        run_kernel(compile_kernel(20, 30, 5), MACHINE, decaying(20, 30).astype(np.float64) * value)
+
+
 def test_wrong_shape() -> None:
     with pytest.raises(DcomError, match="kernel lanczos_20x30_k5_r2_s0 takes 20 x 30, not 30 x 20"):
         run_kernel(compile_kernel(20, 30, 5), MACHINE, decaying(30, 20))
