@@ -15,7 +15,7 @@ The same program gives the same bytes. Reading checks form, checksums and meanin
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -119,16 +119,20 @@ def program_bytes(program: Program) -> bytes:
         OPTIONS: _dump(program.options),
         HOST: program.host.encode(),
     }
-    note = _dump(
-        {
-            "machine": json.loads(program.machine.to_json()),
-            "machine_hash": program.machine.hash,
-            "sections": {name: _sha256(data) for name, data in contents.items()},
-        }
-    )
-    prefix = _PREFIX.pack(FORMAT_VERSION, bytes(32))
-    contents = {NOTE: elf.write_note(OWNER, NOTE_KIND, prefix + note), **contents}
-    data = elf.write_elf([_section(name, data) for name, data in contents.items()])
+    return seal(contents, {"machine": json.loads(program.machine.to_json()), "machine_hash": program.machine.hash})
+
+
+def seal(contents: Mapping[str, bytes], note: Mapping[str, Any], version: int = FORMAT_VERSION) -> bytes:
+    """The file of some sections, with the checksums that they need; nothing is looked at.
+
+    Args:
+        contents: of the sections by name, in the order of `CONTENT`.
+        note: what the note says beside the version and the checksums.
+    """
+    sums = {name: _sha256(data) for name, data in contents.items()}
+    description = _PREFIX.pack(version, bytes(32)) + _dump({**note, "sections": sums})
+    sections = {NOTE: elf.write_note(OWNER, NOTE_KIND, description), **contents}
+    data = elf.write_elf([_section(name, data) for name, data in sections.items()])
     return data[:_DIGEST_OFFSET] + _file_digest(data) + data[_DIGEST_OFFSET + 32 :]
 
 

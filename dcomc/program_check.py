@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 
 from dcomc.diagnostics import DcomError
+from dialects.dcom import SITES
 from runtime.machine import Machine
 from runtime.operands import LABEL, TARGET, OperandError
 from runtime.program import Kernel, KernelLayout, Launch, Program
@@ -122,7 +123,7 @@ def _check_launch(launch: Launch, kernels: dict[str, Kernel]) -> None:
     part = f"launch {launch.key}"
     if launch.kernel not in kernels:
         raise ProgramError(part, f"there is no kernel '{launch.kernel}'")
-    if not 0 <= launch.layer < LIMIT or not launch.site.isidentifier():
+    if not 0 <= launch.layer < LIMIT or launch.site not in SITES:
         raise ProgramError(part, f"layer {launch.layer}, site '{launch.site}' is no place in a model")
     if not 1 <= launch.prompts <= MOST_PROMPTS:
         raise ProgramError(part, f"{launch.prompts} prompts, not between 1 and {MOST_PROMPTS}")

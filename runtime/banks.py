@@ -16,6 +16,7 @@ Array = NDArray[Any]
 ReadBank = Callable[[int, int, int], NDArray[np.uint8]]
 """Bytes of a bank: its number, the first byte's address, their number."""
 
+_AGAIN = "compile the program again"
 _HALF_EXPONENT = 15
 """Activations are scaled so that the largest magnitude is in [2^14, 2^15): binary16 reaches 65504."""
 
@@ -85,7 +86,11 @@ def padded_start(layout: KernelLayout, seed: int) -> NDArray[np.float16]:
 
 
 def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
-    """The factors that a kernel left in the banks."""
+    """The factors that a kernel left in the banks.
+
+    Raises:
+        DcomError: they are none: a kernel that was not compiled from a decomposition.
+    """
     k = layout.iterations
 
     def values(bank: int, offset: int, count: int, kind: type[np.generic]) -> Array:
@@ -94,6 +99,8 @@ def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
     alpha = values(0, layout.alpha_offset, k, np.float32)
     beta = values(0, layout.alpha_offset + alpha.nbytes, k, np.float32)
     steps, grown = np.count_nonzero(alpha), np.count_nonzero(beta)
+    if not steps - 1 <= grown <= steps:
+        raise DcomError(f"a kernel left {steps} alphas and {grown} betas, which are no bidiagonal", hint=_AGAIN)
     u = [
         values(0, layout.u_offset + row * layout.u_stride, (k + 1) * layout.slice_rows, np.float16).reshape(k + 1, -1)
         for row in range(filled_rows(layout))
@@ -102,9 +109,8 @@ def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
         values(bank, layout.v_offset, k * layout.slice_cols, np.float16).reshape(k, -1)
         for bank in range(ceil(layout.cols / layout.slice_cols))
     ]
-    return Bidiagonal(
-        u=np.concatenate(u, axis=1)[: grown + 1, : layout.rows].T,
-        alpha=alpha[:steps],
-        beta=beta[:grown],
-        v=np.concatenate(v, axis=1)[:steps, : layout.cols],
-    )
+    left = np.concatenate(u, axis=1)[: grown + 1, : layout.rows].T
+    right = np.concatenate(v, axis=1)[:steps, : layout.cols]
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        raise DcomError("a kernel left a basis with values that are not finite", hint=_AGAIN)
+    return Bidiagonal(left, alpha[:steps], beta[:grown], right)
