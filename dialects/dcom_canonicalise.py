@@ -17,8 +17,9 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 from xdsl.utils.hints import isa
 
 from dcomc.ir import locate
-from dialects.dcom import MatmulOp, ProjectOp, ScaleOp
+from dialects.dcom import MatmulOp, ProjectOp, ReconstructOp, ScaleOp
 from dialects.dcom_split import OutlierMatmulOp, OutlierSplitOp
+from dialects.dcom_tracks import HeadMatmulOp, ReconstructHeadsOp
 
 _Op = TypeVar("_Op", bound=Operation)
 
@@ -33,7 +34,7 @@ class RowScalesFirst(RewritePattern):
             return
         scaled = _like(op, ScaleOp(above.input, op.scales, "rows"))
         if isinstance(above, MatmulOp):
-            below = _like(above, MatmulOp(scaled, above.weight, above.result.type))
+            below = _like(above, MatmulOp(scaled.result, above.weight))
         else:
             below = _like(above, ScaleOp(scaled.result, above.scales, "channels"))
         rewriter.replace(op, [scaled, below])
@@ -53,6 +54,24 @@ class BasisWhereItWasMade(RewritePattern):
         else:
             return
         rewriter.notify_op_modified(op)
+
+
+class MatmulOfOneHead(RewritePattern):
+    """One head is a prompt, and its product with all rows of the weight a matmul."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: HeadMatmulOp, rewriter: PatternRewriter) -> None:
+        if op.heads.value.data == 1:
+            rewriter.replace(op, _like(op, MatmulOp(op.input, op.weight)))
+
+
+class ReconstructOneHead(RewritePattern):
+    """The sum over one head is its reconstruction."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ReconstructHeadsOp, rewriter: PatternRewriter) -> None:
+        if op.heads.value.data == 1:
+            rewriter.replace(op, _like(op, ReconstructOp(op.input)))
 
 
 class NothingSplitOff(RewritePattern):

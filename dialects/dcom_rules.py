@@ -64,6 +64,17 @@ def verify_rows(tensor: TensorType[Element], typed: FactoredType | OutliersType 
         raise VerifyException(f"tensor holds {tensor.element_type}, but the {typed.name} type {typed.element_type}")
 
 
+def verify_result(result: Attribute, inferred: Attribute) -> None:
+    """The rule of a result whose type follows from operands and attributes."""
+    if result != inferred:
+        raise VerifyException(f"result type {result} is not {inferred}")
+
+
+def weight_type(weight: SSAValue) -> TensorType[Element] | WeightType:
+    """The type of a weight; whether it is one is for the verifier to say."""
+    return cast(TensorType[Element] | WeightType, weight.type)
+
+
 def verify_weight(weight: TensorType[Element] | WeightType, cols: int, element: Element) -> None:
     """The rules of the weight [H, N] that multiplies H channels."""
     if len(weight.get_shape()) != 2 or weight.get_shape()[0] != cols:

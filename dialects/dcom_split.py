@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, TensorType, f32
+from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, f32
 from xdsl.interfaces import HasCanonicalizationPatternsInterface, HasFolderInterface
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import (
@@ -18,8 +18,19 @@ from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, opt_operand, verify_place, verify_rows, verify_weight
-from dialects.dcom_types import Element, OutliersType, TokensType
+from dialects.dcom_rules import (
+    DENSE,
+    WEIGHT,
+    i64_attr,
+    operand,
+    opt_operand,
+    verify_place,
+    verify_result,
+    verify_rows,
+    verify_weight,
+    weight_type,
+)
+from dialects.dcom_types import OutliersType, TokensType
 
 
 @irdl_op_definition
@@ -118,8 +129,8 @@ class OutlierMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     traits = traits_def(Pure())
     assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
 
-    def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: TensorType[Element]) -> None:
-        super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
+    def __init__(self, source: SSAValue[OutliersType], weight: SSAValue) -> None:
+        super().__init__(operands=[source, weight], result_types=[source.type.times(weight_type(weight))])
 
     @classmethod
     def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
@@ -128,11 +139,8 @@ class OutlierMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
         return (ProductOfNothing(),)
 
     def verify_(self) -> None:
-        batch, rows, cols = self.input.type.dimensions
-        verify_weight(self.weight.type, cols, self.input.type.element_type)
-        expected = TensorType(self.input.type.element_type, [batch * rows, self.weight.type.get_shape()[1]])
-        if self.result.type != expected:
-            raise VerifyException(f"result type {self.result.type} is not {expected}")
+        verify_weight(self.weight.type, self.input.type.dimensions[2], self.input.type.element_type)
+        verify_result(self.result.type, self.input.type.times(self.weight.type))
 
 
 @irdl_op_definition
@@ -223,12 +231,9 @@ class TokenMatmulOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)"
 
-    def __init__(self, source: SSAValue | Operation, weight: SSAValue | Operation, result: TensorType[Element]) -> None:
-        super().__init__(operands=[SSAValue.get(source), SSAValue.get(weight)], result_types=[result])
+    def __init__(self, source: SSAValue[TokensType], weight: SSAValue) -> None:
+        super().__init__(operands=[source, weight], result_types=[source.type.times(weight_type(weight))])
 
     def verify_(self) -> None:
-        batch, rows, cols = self.input.type.dimensions
-        verify_weight(self.weight.type, cols, self.input.type.element_type)
-        expected = TensorType(self.input.type.element_type, [batch * rows, self.weight.type.get_shape()[1]])
-        if self.result.type != expected:
-            raise VerifyException(f"result type {self.result.type} is not {expected}")
+        verify_weight(self.weight.type, self.input.type.dimensions[2], self.input.type.element_type)
+        verify_result(self.result.type, self.input.type.times(self.weight.type))

@@ -4,16 +4,19 @@ A track is one column of U with its row of V. A bias, exact channels and exact t
 with them stays factored: [U1 U2] diag(core1, core2) [V1; V2] = U1 core1 V1 + U2 core2 V2.
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import cast
 
 from xdsl.dialects.builtin import I64, IntegerAttr, TensorType
-from xdsl.ir import SSAValue
+from xdsl.interfaces import HasCanonicalizationPatternsInterface, HasFolderInterface
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLOperation, ParsePropInAttrDict, base, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.pattern_rewriter import RewritePattern
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, verify_rows, verify_weight
+from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, verify_result, verify_rows, verify_weight
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
 
 
@@ -38,11 +41,6 @@ def _with_rows(type_: FactoredType, rows: int) -> FactoredType:
 def _heads_of(type_: FactoredType, groups: int, shared: int) -> FactoredType:
     batch, _, cols = type_.dimensions
     return with_batch(type_, batch * groups * shared).with_cols(cols // groups)
-
-
-def _verify_result(result: FactoredType, expected: FactoredType) -> None:
-    if result != expected:
-        raise VerifyException(f"result type {result} is not {expected}")
 
 
 def _verify_own_v(type_: FactoredType) -> None:
@@ -77,7 +75,7 @@ class BiasTrackOp(IRDLOperation):
         type_ = self.result.type
         if self.bias.type != TensorType(type_.element_type, [type_.dimensions[2]]):
             raise VerifyException(f"bias is {self.bias.type}, but {type_} has another number or type of channels")
-        _verify_result(type_, with_rank(type_, 1))
+        verify_result(type_, with_rank(type_, 1))
 
 
 @irdl_op_definition
@@ -109,7 +107,7 @@ class ExactTrackOp(IRDLOperation):
         type_ = self.result.type
         shape = (batch, rows, self.weight.type.get_shape()[1])
         block = min(type_.block.data, rows)
-        _verify_result(
+        verify_result(
             type_, FactoredType.get(*shape, self.input.type.capacity.data, self.input.type.element_type, block)
         )
 
@@ -137,11 +135,11 @@ class ConcatOp(IRDLOperation):
             _verify_own_v(type_)
         if with_rank(first, 1) != with_rank(second, 1):
             raise VerifyException(f"{first} and {second} differ in more than the rank")
-        _verify_result(self.result.type, with_rank(first, first.rank.data + second.rank.data))
+        verify_result(self.result.type, with_rank(first, first.rank.data + second.rank.data))
 
 
 @irdl_op_definition
-class SplitHeadsOp(IRDLOperation):
+class SplitHeadsOp(IRDLOperation, HasFolderInterface):
     """Cut the channels into groups, each a prompt of its own that `shared` heads have in turn.
 
     Head (b, g, q) of B prompts, G groups and Q heads a group is prompt (b G + g) Q + q; it has U and core of prompt b,
@@ -166,13 +164,17 @@ class SplitHeadsOp(IRDLOperation):
             properties={"groups": i64_attr(groups), "shared": i64_attr(shared)},
         )
 
+    def fold(self) -> Sequence[SSAValue | Attribute] | None:
+        """One head that nothing shares is all of the channels."""
+        return [self.input] if self.groups.value.data == self.shared.value.data == 1 else None
+
     def verify_(self) -> None:
         groups, shared = self.groups.value.data, self.shared.value.data
         _verify_own_v(self.input.type)
         _verify_heads(self.input.type.dimensions[2], groups, "channels")
         if shared < 1:
             raise VerifyException(f"a group is shared by {shared} heads, not by one or more")
-        _verify_result(self.result.type, _heads_of(self.input.type, groups, shared))
+        verify_result(self.result.type, _heads_of(self.input.type, groups, shared))
 
 
 @irdl_op_definition
@@ -203,11 +205,11 @@ class LeftMatmulOp(IRDLOperation):
             raise VerifyException(f"left is {self.left.type}, not {batch} matrices of {rows} columns")
         if self.input.type.block.data != rows:
             raise VerifyException(f"prompts of {rows} rows are in blocks of {self.input.type.block.data}")
-        _verify_result(self.result.type, _with_rows(self.input.type, shape[-2]))
+        verify_result(self.result.type, _with_rows(self.input.type, shape[-2]))
 
 
 @irdl_op_definition
-class HeadMatmulOp(IRDLOperation):
+class HeadMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Multiply each of `heads` heads by its own rows of a weight: prompt b H + h by W[h N : (h + 1) N, :].
 
     The product of the heads side by side with the weight is the sum of the results over the heads of a prompt.
@@ -233,17 +235,23 @@ class HeadMatmulOp(IRDLOperation):
             properties={"heads": i64_attr(heads)},
         )
 
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import MatmulOfOneHead
+
+        return (MatmulOfOneHead(),)
+
     def verify_(self) -> None:
         batch, _, cols = self.input.type.dimensions
         heads = self.heads.value.data
         _verify_own_v(self.input.type)
         _verify_heads(batch, heads, "prompts")
         verify_weight(self.weight.type, heads * cols, self.input.type.element_type)
-        _verify_result(self.result.type, self.input.type.with_cols(self.weight.type.get_shape()[1]))
+        verify_result(self.result.type, self.input.type.with_cols(self.weight.type.get_shape()[1]))
 
 
 @irdl_op_definition
-class ReconstructHeadsOp(IRDLOperation):
+class ReconstructHeadsOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """The dense sum over the heads of each prompt, sum_h U_h (core_h V_h): one product over heads and tracks.
 
     `input` has the `heads` of each of B prompts, prompt-major; the result is [B*S, N], of the factors' element type;
@@ -264,6 +272,12 @@ class ReconstructHeadsOp(IRDLOperation):
         batch, rows, cols = source.type.dimensions
         dense = TensorType(source.type.element_type, [batch // heads * rows, cols])
         super().__init__(operands=[source], result_types=[dense], properties={"heads": i64_attr(heads)})
+
+    @classmethod
+    def get_canonicalization_patterns(cls) -> tuple[RewritePattern, ...]:
+        from dialects.dcom_canonicalise import ReconstructOneHead
+
+        return (ReconstructOneHead(),)
 
     def verify_(self) -> None:
         type_, heads = self.input.type, self.heads.value.data

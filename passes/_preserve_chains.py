@@ -63,7 +63,6 @@ def _product(tree: Tree, factors: SSAValue[FactoredType], weights: Sequence[SSAV
         return weights[tree - 1] if tree else factors
     left, right = (_product(side, factors, weights) for side in tree)
     if isa(left.type, FactoredType):
-        weight_type = cast(TensorType[Element], right.type)
-        return MatmulOp(left, right, left.type.times(weight_type)).result
+        return MatmulOp(cast(SSAValue[FactoredType], left), right).result
     shape = (shape_of(left)[0], shape_of(right)[1])
     return LinalgMatmulOp([left, right], [filled(shape, element_of(left), 0)]).res[0]

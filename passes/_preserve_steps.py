@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import Float16Type, Float32Type, TensorType
+from xdsl.dialects.builtin import Float16Type, Float32Type
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
@@ -13,7 +13,6 @@ from xdsl.ir.affine import AffineDimExpr, AffineMap
 from dialects.dcom import (
     BiasTrackOp,
     ConcatOp,
-    Element,
     ExactTrackOp,
     FactoredType,
     HeadMatmulOp,
@@ -62,8 +61,7 @@ class State:
         if self.heads > 1:
             dense: SSAValue = ReconstructHeadsOp(self.factors, self.heads).result
         else:
-            batch, rows, cols = self.type.dimensions
-            dense = ReconstructOp(self.factors, TensorType(self.type.element_type, [batch * rows, cols])).result
+            dense = ReconstructOp(self.factors).result
         if self.initial is not None:
             dense = structured("sn,sn->sn", [dense, self.initial], self.type.element_type, add)
         return self.layout.arrange(convert(dense, self.element))
@@ -106,8 +104,7 @@ def _matmul(state: State, op: LinalgMatmulOp | WeightMatmulOp) -> Step | str | N
         return None
     initial = None if isinstance(op, WeightMatmulOp) or starts_from_zero(op) else op.outputs[0]
     if state.layout == Layout.natural(state.type):
-        weight_type = cast(TensorType[Element] | WeightType, weight.type)
-        factors = MatmulOp(state.factors, weight, state.type.times(weight_type))
+        factors = MatmulOp(state.factors, weight)
         factors.attributes.update(op.attributes)
         return _step(replace(state, initial=initial), op, factors.result)
     heads = _heads_side_by_side(state)

@@ -109,7 +109,7 @@ class DcomDecomposeActivationsPass(ModulePass):
                         else:
                             factors = _decompose(site, layer, name, (batch, tokens), options, config)
                             basis = basis or factors
-                        approximation = ReconstructOp(factors, site.input.type).result
+                        approximation = ReconstructOp(factors).result
                     factors.name_hint, approximation.name_hint = "factors", "approximation"
                     site.replace_input(approximation)
 

@@ -31,9 +31,10 @@ class DcomDecomposeWeightsPass(ModulePass):
 
     and after:
 
-        %weight = dcom.factored_weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core, %self_attn_q_proj_weight_v
-            {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv", method = "svd"} :
-            tensor<576x64xf32>, tensor<64x64xf32>, tensor<64x576xf32> -> !dcom.weight<576x576, rank 64x64, f32>
+        %weight = dcom.factored_weight %self_attn_q_proj_weight_u, %self_attn_q_proj_weight_core,
+            %self_attn_q_proj_weight_v {of = "model.layers.10.self_attn.q_proj.weight", layer = 10 : i64, site = "qkv",
+            method = "svd"} : tensor<576x64xf32>, tensor<64x64xf32>, tensor<64x576xf32>
+            -> !dcom.weight<576x576, rank 64x64, f32>
         %q = dcom.weight_matmul %x, %weight {dcom.role = "q_proj"} : …
         %q_outliers = dcom.outlier_matmul %outliers, %weight : …
 

@@ -190,7 +190,7 @@ def _split_channels(
         split = OutlierSplitOp(site.input, outliers, layer=layer, site=name, threshold=threshold, min_count=min_count)
     split.dense.name_hint, split.outliers.name_hint = "dense", "outliers"
     site.replace_input(split.dense)
-    _add_products(site, "outliers", lambda weight, type_: OutlierMatmulOp(split.outliers, weight, type_).result)
+    _add_products(site, "outliers", lambda weight: OutlierMatmulOp(split.outliers, weight).result)
     return Site(split.dense, site.matmuls)
 
 
@@ -200,17 +200,17 @@ def _split_tokens(site: Site, layer: int, name: str, tokens: TokensType, like: S
         split = TokenSplitOp(site.input, tokens, layer=layer, site=name, like=like)
     split.dense.name_hint, split.tokens.name_hint = "dense", "tokens"
     site.replace_input(split.dense)
-    _add_products(site, "tokens", lambda weight, type_: TokenMatmulOp(split.tokens, weight, type_).result)
+    _add_products(site, "tokens", lambda weight: TokenMatmulOp(split.tokens, weight).result)
     return split.tokens
 
 
-def _add_products(site: Site, what: str, multiply: Callable[[SSAValue, TensorType[Element]], SSAValue]) -> None:
+def _add_products(site: Site, what: str, multiply: Callable[[SSAValue], SSAValue]) -> None:
     """Add the product of what has been split off to that of each matmul of the site."""
     for matmul in site.matmuls:
         product = matmul.res[0]
         type_ = cast(TensorType[Element], product.type)
         with building(InsertPoint.after(matmul), matmul.location):
-            exact = multiply(matmul.inputs[1], type_)
+            exact = multiply(matmul.inputs[1])
             total = structured("sn,sn->sn", [product, exact], type_.element_type, add)
         total.name_hint = product.name_hint
         exact.name_hint = f"{product.name_hint}_{what}" if product.name_hint else None

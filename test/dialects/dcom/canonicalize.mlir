@@ -120,6 +120,32 @@ func.func @dead_tracks(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>) -> tensor<3
   func.return %dense : tensor<32x64xf32>
 }
 
+// One head is a prompt.
+// CHECK-LABEL: func.func @one_head
+// LOC-LABEL: func.func @one_head
+func.func @one_head(%f: !dcom.factored<2x16x64, rank 4, f32>, %w: tensor<64x24xf32>) -> tensor<32x24xf32> {
+  %g = dcom.split_heads %f {groups = 1 : i64, shared = 1 : i64} : !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<2x16x64, rank 4, f32>
+  // CHECK-NEXT: %[[H:.*]] = dcom.matmul %f, %w {dcom.role = "o_proj"} : !dcom.factored<2x16x64, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 4, f32>
+  // CHECK-NEXT: %[[Y:.*]] = dcom.reconstruct %[[H]] : !dcom.factored<2x16x24, rank 4, f32> -> tensor<32x24xf32>
+  // LOC-NEXT: dcom.matmul {{.*}} loc("o_proj"("model.py":13:1))
+  // LOC-NEXT: dcom.reconstruct {{.*}} loc("sum"("model.py":14:1))
+  %h = dcom.head_matmul %g, %w {dcom.role = "o_proj", heads = 1 : i64} : !dcom.factored<2x16x64, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, rank 4, f32> loc("o_proj"("model.py":13:1))
+  %y = dcom.reconstruct_heads %h {heads = 1 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> tensor<32x24xf32> loc("sum"("model.py":14:1))
+  // CHECK-NEXT: func.return %[[Y]]
+  func.return %y : tensor<32x24xf32>
+}
+
+// CHECK-LABEL: func.func @two_heads
+func.func @two_heads(%f: !dcom.factored<2x16x64, rank 4, f32>, %w: tensor<64x24xf32>) -> tensor<32x24xf32> {
+  // CHECK-NEXT: %[[G:.*]] = dcom.split_heads %f
+  // CHECK-NEXT: %[[H:.*]] = dcom.head_matmul %[[G]], %w
+  // CHECK-NEXT: dcom.reconstruct_heads %[[H]]
+  %g = dcom.split_heads %f {groups = 2 : i64, shared = 1 : i64} : !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<4x16x32, rank 4, f32>
+  %h = dcom.head_matmul %g, %w {heads = 2 : i64} : !dcom.factored<4x16x32, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<4x16x24, rank 4, f32>
+  %y = dcom.reconstruct_heads %h {heads = 2 : i64} : !dcom.factored<4x16x24, rank 4, f32> -> tensor<32x24xf32>
+  func.return %y : tensor<32x24xf32>
+}
+
 // CHECK-LABEL: func.func @same_tokens
 func.func @same_tokens(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>) -> (tensor<32x64xf32>, tensor<32x64xf32>, tensor<32x24xf32>) {
   // CHECK-NEXT: %[[DENSE:.*]], %[[TOKENS:.*]] = dcom.token_split %x {
