@@ -1,9 +1,18 @@
-"""Reference pages say what docstrings say, in Markdown that shows it."""
+"""Reference pages say what docstrings say, in Markdown that shows it, and are current."""
+
+import pytest
 
 from dcomc.docstrings import field_docs, first_sentence
+from dcomc.reference import FILES, ROOT
 from dcomc.reference.markdown import escape, prose, table
 from dialects.dcom import DecomposeOp, FactoredType
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_written_from_the_code_is_current(name: str) -> None:
+    """`make reference` writes it anew."""
+    assert (ROOT / name).read_text(encoding="utf-8") == FILES[name](), "run `make reference`"
 
 
 def test_fields_have_the_strings_below_them() -> None:

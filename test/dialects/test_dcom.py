@@ -23,7 +23,7 @@ def factored(cols: int, element: Element, *, block: int = 5, weight_rank: int = 
     return FactoredType.get(B, S, cols, 4, element, block, weight_rank)
 
 
-@pytest.mark.parametrize("operation", Dcom.operations, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", [*Dcom.operations], ids=lambda operation: operation.name)
 def test_no_operation_has_side_effects(operation: type[Operation]) -> None:
     assert operation.has_trait(Pure)
 
