@@ -1,9 +1,18 @@
 """Reading TOML files, so that every mistake in one is an error that names the file."""
 
 import tomllib
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from math import inf
 from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, did_you_mean
+
+T = TypeVar("T")
+
+_CONFIGS = Path(__file__).parent / "configs"
+_KINDS = {int: "a positive integer", float: "a positive number", str: "a string"}
 
 
 def read_toml(path: str | Path, hint: str) -> dict[str, object]:
@@ -22,3 +31,53 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
         raise DcomError(f"not TOML: {error}", place=str(path)) from error
     except RecursionError as error:
         raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
+
+
+def from_table(kind: type[T], values: Mapping[str, Any], place: str, example: str, prefix: str = "") -> T:
+    """A dataclass of positive integers, positive numbers, strings and dataclasses of these, from a table.
+
+    Args:
+        kind: every field is needed, and there are no others.
+        place: the file, for errors.
+        example: a file that shows all keys.
+
+    Raises:
+        DcomError: a key is unknown or missing, or a value has the wrong type or is not positive.
+    """
+    types = get_type_hints(kind)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise DcomError(f"unknown key '{prefix}{unknown[0]}'", hint=did_you_mean(unknown[0], types), place=place)
+    missing = sorted(set(types) - set(values))
+    if missing:
+        raise DcomError(f"missing key '{prefix}{missing[0]}'", hint=f"{example} shows all keys", place=place)
+    typed: dict[str, Any] = {}
+    for key, wanted in types.items():
+        value = values[key]
+        if is_dataclass(wanted):
+            if not isinstance(value, dict):
+                raise DcomError(f"'{prefix}{key}' must be a table", place=place)
+            table = cast(dict[str, Any], value)
+            typed[key] = from_table(cast(type[Any], wanted), table, place, example, f"{prefix}{key}.")
+            continue
+        typed[key] = float(value) if wanted is float and type(value) is int else value
+        if type(typed[key]) is not wanted or (wanted is not str and not 0 < typed[key] < inf):
+            raise DcomError(f"'{prefix}{key}' must be {_KINDS[wanted]}, not {value!r}", place=place)
+    return kind(**typed)
+
+
+def shipped_file(folder: str, name_or_file: str) -> tuple[str | Path, str]:
+    """The TOML file of a configuration by its name, or itself where a file is named; and a hint of what there is.
+
+    Args:
+        folder: of `dcomc/configs`, such as `machines`.
+
+    Raises:
+        DcomError: neither a known name nor like a file.
+    """
+    shipped = {file.stem: file for file in (_CONFIGS / folder).glob("*.toml")}
+    if name_or_file not in shipped and not Path(name_or_file).suffix and not Path(name_or_file).exists():
+        kind = folder.removesuffix("s")
+        raise DcomError(f"unknown {kind} '{name_or_file}'", hint=did_you_mean(name_or_file, shipped))
+    hint = f"give a TOML file or one of: {', '.join(sorted(shipped))}"
+    return shipped.get(name_or_file, name_or_file), hint

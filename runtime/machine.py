@@ -3,17 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import read_toml
-
-T = TypeVar("T")
-
-_SHIPPED = Path(str(resources.files("dcomc"))) / "configs" / "machines"
+from dcomc.diagnostics import DcomError
+from dcomc.toml_files import from_table, read_toml, shipped_file
 
 
 @dataclass(frozen=True)
@@ -118,34 +112,11 @@ def machine_from_values(values: Mapping[str, Any], place: str) -> Machine:
         DcomError: a key is unknown or missing, a value has the wrong type or is not positive, or the sizes of the
             multiplier array are no powers of two.
     """
-    machine = _build(Machine, values, place, "")
+    machine = from_table(Machine, values, place, "dcom-16x16.toml")
     for name, size in (("cluster.mac_rows", machine.cluster.mac_rows), ("cluster.mac_cols", machine.cluster.mac_cols)):
         if size & (size - 1):
             raise DcomError(f"{name} = {size} is no power of two", hint="the trees are binary", place=place)
     return machine
-
-
-def _build(kind: type[T], values: Mapping[str, Any], place: str, prefix: str) -> T:
-    types = get_type_hints(kind)
-    unknown = sorted(set(values) - set(types))
-    if unknown:
-        raise DcomError(f"unknown key '{prefix}{unknown[0]}'", hint=did_you_mean(unknown[0], types), place=place)
-    missing = sorted(set(types) - set(values))
-    if missing:
-        raise DcomError(f"missing key '{prefix}{missing[0]}'", hint="dcom-16x16.toml shows all keys", place=place)
-    typed: dict[str, Any] = {}
-    for key, wanted in types.items():
-        value = values[key]
-        if is_dataclass(wanted):
-            if not isinstance(value, dict):
-                raise DcomError(f"'{prefix}{key}' must be a table", place=place)
-            typed[key] = _build(cast(type[Any], wanted), cast(dict[str, Any], value), place, f"{prefix}{key}.")
-        elif type(value) is not wanted or (wanted is int and value < 1):
-            kind_name = "a positive integer" if wanted is int else "a string"
-            raise DcomError(f"'{prefix}{key}' must be {kind_name}, not {value!r}", place=place)
-        else:
-            typed[key] = value
-    return kind(**typed)
 
 
 def load_machine(name_or_file: str) -> Machine:
@@ -154,8 +125,5 @@ def load_machine(name_or_file: str) -> Machine:
     Raises:
         DcomError: neither a known name nor a readable, valid file.
     """
-    shipped = {file.stem: file for file in _SHIPPED.glob("*.toml")}
-    if name_or_file not in shipped and not Path(name_or_file).suffix and not Path(name_or_file).exists():
-        raise DcomError(f"unknown machine '{name_or_file}'", hint=did_you_mean(name_or_file, shipped))
-    hint = f"give a TOML file or one of: {', '.join(sorted(shipped))}"
-    return machine_from_values(read_toml(shipped.get(name_or_file, name_or_file), hint), name_or_file)
+    file, hint = shipped_file("machines", name_or_file)
+    return machine_from_values(read_toml(file, hint), name_or_file)

@@ -1,0 +1,129 @@
+"""A GPU as a host: one description, read from TOML, of what its kernels, launches and links take."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from dcomc.diagnostics import DcomError
+from dcomc.toml_files import from_table, read_toml, shipped_file
+
+
+@dataclass(frozen=True)
+class Range:
+    """What measurements of a value span."""
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """The value at a share of the way from low (0) to high (1)."""
+        return self.low + share * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class FlopsPerSecond:
+    """Peak rates by element type: binary16 on tensor cores, binary32."""
+
+    half: float
+    single: float
+
+
+@dataclass(frozen=True)
+class GemmUnit:
+    """How matrix products run: in output tiles, each on one multiprocessor, at a share of the peak."""
+
+    tile_rows: int
+    tile_cols: int
+    efficiency: Range
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The share of a peak that kernels of a kind reach."""
+
+    efficiency: Range
+
+
+@dataclass(frozen=True)
+class LaunchSeconds:
+    """Seconds for a kernel: as an operator of a framework, and as a node of a graph."""
+
+    eager_seconds: Range
+    graph_seconds: Range
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """A ring over the links: seconds of a small message, and bus bandwidth of large ones."""
+
+    latency_seconds: float
+    bytes_per_second: Range
+
+
+@dataclass(frozen=True)
+class DcomLink:
+    """Between the host's memory and the banks of a D-com."""
+
+    bytes_per_second: Range
+
+
+@dataclass(frozen=True)
+class LanczosOnGpu:
+    """Of a decomposition on the GPU: the SVD of its k x k core, and the size of an element."""
+
+    small_svd_seconds: Range
+    element_bytes: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU. Every field comes from its TOML file; there are no defaults."""
+
+    name: str
+    sms: int
+    memory_bytes: int
+    memory_bytes_per_second: float
+    link_bytes_per_second: float
+    flops_per_second: FlopsPerSecond
+    gemm: GemmUnit
+    attention: Efficiency
+    stream: Efficiency
+    launch: LaunchSeconds
+    all_reduce: AllReduce
+    dcom_link: DcomLink
+    lanczos: LanczosOnGpu
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of every value but the name, 16 hexadecimal digits."""
+        values = asdict(self)
+        del values["name"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_gpu(name_or_file: str) -> Gpu:
+    """A GPU by the name of a shipped configuration, or from a TOML file.
+
+    Raises:
+        DcomError: neither a known name nor a readable, valid file, or a range that is upside down.
+    """
+    file, hint = shipped_file("gpus", name_or_file)
+    gpu = from_table(Gpu, read_toml(file, hint), name_or_file, "a100-80gb.toml")
+    for name, range_ in _ranges(gpu):
+        if range_.low > range_.high:
+            raise DcomError(f"'{name}' goes down from {range_.low:g} to {range_.high:g}", place=name_or_file)
+    for name in ("gemm", "attention", "stream"):
+        if getattr(gpu, name).efficiency.high > 1:
+            raise DcomError(f"'{name}.efficiency' is a share of the peak, at most 1", place=name_or_file)
+    return gpu
+
+
+def _ranges(table: object, prefix: str = "") -> list[tuple[str, Range]]:
+    """The ranges of a description with their names."""
+    found: list[tuple[str, Range]] = []
+    for name, value in vars(table).items():
+        if isinstance(value, Range):
+            found.append((prefix + name, value))
+        elif hasattr(value, "__dataclass_fields__"):
+            found += _ranges(value, f"{prefix}{name}.")
+    return found
