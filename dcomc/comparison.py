@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
 
 from xdsl.dialects.builtin import DenseResourceAttr, IntegerAttr, ModuleOp, TensorType
 from xdsl.dialects.ml_program import GlobalOp
@@ -11,15 +12,21 @@ from xdsl.ir import Attribute
 from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError, counted
-from dcomc.evaluate import Array, Forward, Scores, Window
+from dcomc.encode import check_launches
+from dcomc.evaluate import Array, Evaluation, Forward, Scores, Window, dense_forward, torch_weights
+from dcomc.factors import check_factors
+from dcomc.ir import parse_module
+from dcomc.model import Model, Tokenizer, resolve_model
+from dcomc.program import Program
+from dcomc.progress import EvaluationProgress, speaker
+from dcomc.simulate import work_of
 from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp, WeightOp
 from runtime.accelerator import Accelerator
-from runtime.engines import Plan
+from runtime.engines import PATIENCE_SECONDS, Plan, plan
 from runtime.executor import LAYER, Executor
-from runtime.executor_arrays import Arrays
+from runtime.executor_arrays import Arrays, make_arrays
 from runtime.executor_dcom import Decompose, host_decompose, zero_decompose
 from runtime.lanczos import Factored
-from runtime.program import Program
 
 PROGRAM = "program"
 EXACT = {OutlierSplitOp: "the outlier channels", TokenSplitOp: "the exact tokens"}
@@ -30,6 +37,9 @@ CONTROLS = {
 }
 SHORT = 256
 """Tokens of a prompt below which the program and its controls hardly differ: a low rank is nearly the full one."""
+
+MakeWindows: TypeAlias = Callable[[Tokenizer, int, int], Sequence[Window]]
+"""What to run, of a tokenizer and a program's prompts B and tokens S."""
 
 
 @dataclass(frozen=True)
@@ -233,4 +243,71 @@ def headline(name: str, windows: Sequence[Window], described: Described, how: st
         text
         + f"layers {layers}, sites {sites}, rank {ranks} decomposed by {by}"
         + (f"; {described.weights}" if described.weights else "")
+    )
+
+
+def compare(
+    program: Program,
+    model: Model | str | Path,
+    make_windows: MakeWindows,
+    *,
+    decompose_with: Literal["sim", "float32"] = "sim",
+    controls: bool = True,
+    engine: Literal["auto", "reference", "fast"] = "auto",
+    threads: int | None = None,
+    memory_limit: int | None = None,
+    backend: Literal["numpy", "torch"] = "torch",
+    device: str = "cpu",
+    progress: bool = False,
+) -> Comparison:
+    """Run a program, its controls and the dense model on the same windows; options as for `dcomc.Program.run`.
+
+    Raises:
+        DcomError: what `make_windows` raises, a model that is not the one traced or has no weights, a program without
+            a model or whose launches are not its host's, or a device that is not there.
+    """
+    if not program.host.strip():
+        raise DcomError("the program holds no model, only kernels", hint="compile a traced model, or simulate it")
+    say = speaker(progress)
+    module = parse_module(program.host, ".dcom.host")
+    check_launches(program, module)
+    described = describe(module)
+    factors = check_factors(module, program.factors)
+    whole = resolve_model(model).with_weights()
+    arrays = make_arrays(backend, device)
+    say(f"loading {whole.name}")
+    windows = make_windows(whole.tokenizer(), described.batch, described.seq_len)
+    dense = whole.torch_model("f32")
+    weights = {**torch_weights(dense), **factors}
+    check_weights(module, weights)
+
+    chosen = None
+    if decompose_with == "sim":
+        work = work_of(program, len(windows))
+        chosen = plan(engine, work, program.machine, threads=threads, memory_limit=memory_limit)
+    recorder = Recorder(decompositions(program, chosen, arrays))
+    bar = EvaluationProgress(described.calls, quiet=not progress)
+    layers = described.layers if controls else ()
+    models = build_models(module, weights, arrays, recorder.decompose, layers, bar.layer)
+    if chosen is None:
+        models.pop("float32", None)  # the program itself
+    say(headline(whole.name, windows, described, decompose_with))
+    longest = max(max(window.valid) for window in windows)
+    if layers and longest < SHORT:
+        what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
+        say(f"{what}; give {SHORT} or more")
+    if chosen and chosen.seconds > PATIENCE_SECONDS:
+        say(f"simulation: {chosen}")
+    evaluation = Evaluation(dense_forward(dense, device, bar.layer), models)
+    bar.follow(evaluation, windows)
+    scores = evaluation.scores
+    return Comparison(
+        whole.name,
+        described,
+        len(windows),
+        evaluation.dense,
+        scores[PROGRAM],
+        {name: scores.get(name, scores[PROGRAM]) for name in CONTROLS if layers},
+        chosen.engine if chosen else None,
+        recorder.inputs,
     )

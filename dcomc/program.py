@@ -146,62 +146,21 @@ class Program(program.Program):
             DcomError: a text of less than 2 tokens, a model that is not the one traced or has no weights, a program
                 without a model or whose launches are not its host's, or a device that is not there.
         """
-        from dcomc import comparison
-        from dcomc.encode import check_launches
-        from dcomc.evaluate import Evaluation, dense_forward, split_windows, torch_weights
-        from dcomc.factors import check_factors
-        from dcomc.ir import parse_module
-        from dcomc.model import resolve_model
-        from dcomc.progress import EvaluationProgress, speaker
-        from dcomc.simulate import work_of
-        from runtime.engines import PATIENCE_SECONDS, plan
-        from runtime.executor_arrays import make_arrays
+        from dcomc.comparison import compare
+        from dcomc.evaluate import split_windows
 
         if max_tokens is not None and max_tokens < 2:
             raise DcomError(f"max-tokens {max_tokens} is too few", hint="it goes from 2 upwards")
-        if not self.host.strip():
-            raise DcomError("the program holds no model, only kernels", hint="compile a traced model, or simulate it")
-        say = speaker(progress)
-        module = parse_module(self.host, ".dcom.host")
-        check_launches(self, module)
-        described = comparison.describe(module)
-        factors = check_factors(module, self.factors)
-        whole = resolve_model(model).with_weights()
-        arrays = make_arrays(backend, device)
-        say(f"loading {whole.name}")
-        tokens = whole.tokenizer().encode(text)[:max_tokens]
-        windows = split_windows(tokens, described.batch, described.seq_len)
-        dense = whole.torch_model("f32")
-        weights = {**torch_weights(dense), **factors}
-        comparison.check_weights(module, weights)
-
-        chosen = None
-        if decompose_with == "sim":
-            work = work_of(self, len(windows))
-            chosen = plan(engine, work, self.machine, threads=threads, memory_limit=memory_limit)
-        recorder = comparison.Recorder(comparison.decompositions(self, chosen, arrays))
-        bar = EvaluationProgress(described.calls, quiet=not progress)
-        layers = described.layers if controls else ()
-        models = comparison.build_models(module, weights, arrays, recorder.decompose, layers, bar.layer)
-        if chosen is None:
-            models.pop("float32", None)  # the program itself
-        say(comparison.headline(whole.name, windows, described, decompose_with))
-        longest = max(max(window.valid) for window in windows)
-        if layers and longest < comparison.SHORT:
-            what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
-            say(f"{what}; give {comparison.SHORT} or more")
-        if chosen and chosen.seconds > PATIENCE_SECONDS:
-            say(f"simulation: {chosen}")
-        evaluation = Evaluation(dense_forward(dense, device, bar.layer), models)
-        bar.follow(evaluation, windows)
-        scores = evaluation.scores
-        return comparison.Comparison(
-            whole.name,
-            described,
-            len(windows),
-            evaluation.dense,
-            scores[comparison.PROGRAM],
-            {name: scores.get(name, scores[comparison.PROGRAM]) for name in comparison.CONTROLS if layers},
-            chosen.engine if chosen else None,
-            recorder.inputs,
+        return compare(
+            self,
+            model,
+            lambda tokenizer, batch, seq_len: split_windows(tokenizer.encode(text)[:max_tokens], batch, seq_len),
+            decompose_with=decompose_with,
+            controls=controls,
+            engine=engine,
+            threads=threads,
+            memory_limit=memory_limit,
+            backend=backend,
+            device=device,
+            progress=progress,
         )
