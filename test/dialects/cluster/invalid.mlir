@@ -134,6 +134,14 @@ cluster.kernel @k attributes {seed = 0 : i64} {
 // -----
 
 cluster.kernel @k attributes {seed = 0 : i64} {
+  %dots = cluster.alloc : !cluster.cells<3>
+  // expected-error @+1 {{a shift adds to a count, and there is none}}
+  cluster.all_reduce %dots shift 1 : i64 across "rows" : !cluster.cells<3>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
   %y = cluster.alloc : !cluster.vector<40, rows>
   // expected-error @+1 {{a vector along 'rows' has no partial sums across them}}
   cluster.all_reduce %y across "rows" : !cluster.vector<40, rows>
