@@ -8,7 +8,7 @@ from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 
-from dcomc.costs import SiteCost, Work, count_costs
+from dcomc.costs import Product, SiteCost, Work, count_costs
 from dcomc.diagnostics import write_text
 from dcomc.tables import print_table
 
@@ -57,23 +57,17 @@ def report_costs(module: ModuleOp, file: Path | None) -> None:
         caption=_total("decomposed sites", decomposed) + "\n" + _total("all projections of layers", costs) + "\n"
         "now: as compiled, with what stays exact and reconstruction; find: operations to find the factors",
     )  # fmt: skip
-    products = {
-        (product.role, product.depth, product.width, cost.factors.block.data, cost.factors.rank.data): None
-        for cost in decomposed
-        if cost.factors is not None
-        for product in cost.products
-    }
+    rows = {row: None for cost in costs for product in cost.products if (row := _product_row(cost, product))}
     print_table(
-        ("product", "D", "W", "rank", "Eq. 9", "Eq. 11", "Eq. 12"),
-        [
-            (role, f"{depth}", f"{width}", f"{rank}", f"{compute_reduction_both(rows, depth, width, *[rank] * 4):.1f}",
-             f"{largest_weight_rank(depth, width):.0f}", f"{weight_compression(depth, width, rank, rank):.1f}")
-            for role, depth, width, rows, rank in products
-        ],
+        ("product", "D", "W", "rank", "weight", "Eq. 9", "Eq. 11", "Eq. 12"),
+        list(rows),
         stderr=True,
-        caption="if the weights [D, W] were factored too, at the same rank: operations (Eq. 9), memory of weights "
-        "(Eq. 12), and the rank below which factors of a weight are smaller than it is (Eq. 11)",
-    )  # fmt: skip
+        caption=f"weights of layers: {quantity(sum(cost.dense_weights for cost in costs))}B to "
+        f"{quantity(sum(cost.weights for cost in costs))}B\n"
+        "weights [D, W] in factors of the ranks under weight, or of the activation's rank where they are dense (-): "
+        "operations (Eq. 9), memory of weights (Eq. 12), and the rank below which factors of a weight are smaller than "
+        "it is (Eq. 11)",
+    )
 
 
 def costs_to_json(costs: Sequence[SiteCost]) -> dict[str, Any]:
@@ -94,22 +88,54 @@ def _site_to_json(cost: SiteCost) -> dict[str, Any]:
         "compiled": _work_to_json(cost.work),
         "decomposition": _work_to_json(cost.decomposition),
         "memory": {"dense": cost.dense_memory, "compiled": cost.memory or cost.dense_memory},
-        "products": [
-            {"role": product.role, "rows": product.rows, "depth": product.depth, "width": product.width}
-            for product in cost.products
-        ],
+        "weights": {"dense": cost.dense_weights, "compiled": cost.weights},
+        "products": [_product_to_json(cost, product) for product in cost.products],
     }
     if cost.factors is not None:
         rank, rows = cost.factors.rank.data, cost.factors.block.data
         numbers |= {"rank": rank, "block": rows}
         numbers["eq8"] = compute_reduction(rows, rank)
         numbers["eq10"] = activation_compression(rows, cost.products[0].depth, rank, rank)
-        for product, entry in zip(cost.products, numbers["products"], strict=True):
-            shape = (product.depth, product.width)
-            entry["eq9"] = compute_reduction_both(rows, *shape, rank, rank, rank, rank)
-            entry["eq11"] = largest_weight_rank(*shape)
-            entry["eq12"] = weight_compression(*shape, rank, rank)
     return numbers
+
+
+def _product_to_json(cost: SiteCost, product: Product) -> dict[str, Any]:
+    shape = (product.depth, product.width)
+    numbers: dict[str, Any] = {"role": product.role, "rows": product.rows, "depth": shape[0], "width": shape[1]}
+    if product.weight is not None:
+        numbers["weight_ranks"] = list(product.weight.ranks)
+    ranks = _ranks(cost, product)
+    if ranks is not None:
+        numbers["eq11"] = largest_weight_rank(*shape)
+        numbers["eq12"] = weight_compression(*shape, *ranks)
+        if cost.factors is not None:
+            rank = cost.factors.rank.data
+            numbers["eq9"] = compute_reduction_both(cost.factors.block.data, *shape, rank, rank, *ranks)
+    return numbers
+
+
+def _ranks(cost: SiteCost, product: Product) -> tuple[int, int] | None:
+    """p1 and p2: of the weight's factors, or as if it had some of the activation's rank; None where nothing has."""
+    if product.weight is not None:
+        return product.weight.ranks
+    return None if cost.factors is None else (cost.factors.rank.data, cost.factors.rank.data)
+
+
+def _product_row(cost: SiteCost, product: Product) -> tuple[str, ...] | None:
+    """The cells of a product whose input or weight is in factors."""
+    numbers = _product_to_json(cost, product)
+    if "eq11" not in numbers:
+        return None
+    return (
+        product.role,
+        f"{product.depth}",
+        f"{product.width}",
+        "-" if cost.factors is None else f"{cost.factors.rank.data}",
+        "-" if product.weight is None else "x".join(map(str, product.weight.ranks)),
+        f"{numbers['eq9']:.1f}" if "eq9" in numbers else "-",
+        f"{numbers['eq11']:.0f}",
+        f"{numbers['eq12']:.1f}",
+    )
 
 
 def _work_to_json(work: Work) -> dict[str, int]:

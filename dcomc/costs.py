@@ -46,6 +46,8 @@ class Product:
     """W, the channels of the output."""
     bytes_each: int
     """Of an element."""
+    weight: WeightType | None = None
+    """Where the weight is in factors, what they are."""
 
     @property
     def dense(self) -> Work:
@@ -71,11 +73,24 @@ class SiteCost:
     """Of the input; None where the site is dense."""
     memory: int = 0
     """Bytes of the input in factors, with its exact channels and tokens."""
+    weight_factors: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
+    """Bytes of the factors of weights, of which one may serve several weights."""
 
     @property
     def dense(self) -> Work:
         """The work of the site without decomposition."""
         return sum((product.dense for product in self.products), Work())
+
+    @property
+    def dense_weights(self) -> int:
+        """Bytes of the site's weights without decomposition."""
+        return sum(product.depth * product.width * product.bytes_each for product in self.products)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the site's weights, dense ones and factors."""
+        dense = (p.depth * p.width * p.bytes_each for p in self.products if p.weight is None)
+        return sum(dense) + sum(self.weight_factors.values())
 
     @property
     def dense_memory(self) -> int:
@@ -136,10 +151,15 @@ def work_of(op: Operation) -> Work:
             return reconstruction(op.input.type)
         case dcom.OutlierMatmulOp():
             batch, rows, _ = op.input.type.dimensions
-            return Work(2 * batch * rows * op.input.type.capacity.data * _shape(op.weight)[1], moved)
+            capacity, weight = op.input.type.capacity.data, op.weight.type
+            product = 2 * batch * rows * capacity * weight.get_shape()[1]
+            return Work(product + (_rows_of(batch * capacity, weight) if isinstance(weight, WeightType) else 0), moved)
         case dcom.TokenMatmulOp():
             batch, _, depth = op.input.type.dimensions
-            return Work(2 * batch * op.input.type.capacity.data * depth * _shape(op.weight)[1], moved)
+            rows, weight = batch * op.input.type.capacity.data, op.weight.type
+            if isinstance(weight, WeightType):
+                return Work(_by_factors(rows, weight), moved)
+            return Work(2 * rows * depth * weight.get_shape()[1], moved)
         case dcom.OutlierSplitOp() | dcom.TokenSplitOp():
             rows, depth = _shape(op.input)
             return Work(2 * rows * depth, moved)
@@ -182,6 +202,12 @@ def _by_factors(rows: int, weight: WeightType, *, up_to_core: bool = False) -> i
     """Operations of a product with a weight in factors, factor by factor; without the last where `up_to_core`."""
     (depth, width), (left, right) = weight.get_shape(), weight.ranks
     return 2 * rows * (depth * left + left * right + (0 if up_to_core else right * width))
+
+
+def _rows_of(rows: int, weight: WeightType) -> int:
+    """Operations to make rows of a weight from its factors."""
+    left, right = weight.ranks
+    return 2 * rows * (left * right + right * weight.get_shape()[1])
 
 
 def reconstruction(type_: FactoredType) -> Work:
@@ -247,9 +273,16 @@ def _count(op: Operation, cost: SiteCost) -> None:
             batch, rows, depth = op.input.type.dimensions
             width = op.weight.type.get_shape()[1]
             each = bytes_of(op.input.type.element_type)
-            cost.products.append(Product(name, batch * rows, depth, width, each))
+            cost.products.append(Product(name, batch * rows, depth, width, each, _factored(op.weight)))
             cost.preserved += work
             cost.work += work
+        case dcom.WeightMatmulOp():
+            rows, depth = _shape(op.input)
+            each = bytes_of(_element(op.input))
+            cost.products.append(Product(name, rows, depth, _shape(op.result)[1], each, op.weight.type))
+            cost.work += work
+        case dcom.WeightOp():
+            cost.weight_factors |= {factor: bytes_of(factor.type) for factor in op.operands}
         case LinalgMatmulOp():
             rows, depth = _shape(op.inputs[0])
             width, each = _shape(op.inputs[1])[1], bytes_of(_element(op.inputs[0]))
@@ -265,7 +298,7 @@ def _site(op: Operation) -> str | None:
     if isinstance(role, StringAttr):
         return next((site for site, roles in SITES.items() if role.data in (*roles, FUSED.get(site))), None)
     match op:
-        case dcom.DecomposeOp() | dcom.ProjectOp() | dcom.OutlierSplitOp() | dcom.TokenSplitOp():
+        case dcom.DecomposeOp() | dcom.ProjectOp() | dcom.OutlierSplitOp() | dcom.TokenSplitOp() | dcom.WeightOp():
             return op.site.data
         case (
             dcom.ReconstructOp()
@@ -314,6 +347,10 @@ def bytes_of(type_: Attribute) -> int:
             return elements * bytes_of(type_.get_element_type())
         case _:
             return 0
+
+
+def _factored(weight: SSAValue) -> WeightType | None:
+    return weight.type if isinstance(weight.type, WeightType) else None
 
 
 def _shape(value: SSAValue) -> tuple[int, ...]:
