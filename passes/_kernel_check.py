@@ -6,7 +6,7 @@ from typing import NoReturn
 from xdsl.ir import Block, Operation, SSAValue
 
 from dcomc.diagnostics import DcomError
-from dcomc.ir import describe_location
+from dcomc.ir import place_of
 from dialects import cluster
 from dialects.cluster import shift_of
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
@@ -21,8 +21,7 @@ _COUNTED = cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp
 
 def refuse(op: Operation, what: str, hint: str | None = None) -> NoReturn:
     """Raise `DcomError` at the place that an operation comes from."""
-    place = describe_location(op.location)
-    raise DcomError(what, hint=hint, place=None if place == "?" else place)
+    raise DcomError(what, hint=hint, place=place_of(op.location))
 
 
 def check_slices(

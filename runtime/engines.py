@@ -160,7 +160,7 @@ class Plan:
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        about = f"about {duration(self.seconds)} and {self.bytes / 1e9:.1f} GB"
+        about = f"about {duration(self.seconds)} and {size(self.bytes)}"
         return f"engine: {self.engine} ({self.why}), {threads}, {about}"
 
 
@@ -195,9 +195,9 @@ def plan(
         count = min(wanted, (memory_limit - _BASE_BYTES - held_bytes) // max(each, 1))
         if count < 1:
             raise DcomError(
-                f"one run needs about {(_BASE_BYTES + held_bytes + each) / 1e9:.2f} GB, more than the limit of "
-                f"{memory_limit / 1e9:.2f} GB",
-                hint="raise --memory-limit" + ("" if chosen == "fast" else " or use --engine=fast"),
+                f"one thread needs about {size(_BASE_BYTES + held_bytes + each)} of memory, but the limit is "
+                f"{size(memory_limit)}",
+                hint="raise --memory-limit" + ("" if chosen == "fast" else " or use --engine=fast, which needs less"),
             )
     seconds = _RATES[chosen].start
     for item in work:
@@ -240,6 +240,15 @@ def in_order(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
                 running.append(pool.submit(work, index))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, to two digits: `64 kB`, `1.5 GB`."""
+    for exponent, unit in ((18, "EB"), (15, "PB"), (12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if count >= 10**exponent:
+            amount = count / 10**exponent
+            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+    return f"{count} B"
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 from dcomc.diagnostics import DcomError
 from dcomc.toml_files import from_table, read_toml, shipped_file
 
+_MOST, _LONGEST_SIDE = 1 << 40, 1 << 10
+"""The largest number in a description, and of rows or columns: the buffers of all clusters stay below 2^63 bytes."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -109,10 +112,15 @@ def machine_from_values(values: Mapping[str, Any], place: str) -> Machine:
     """Check and type the values of a machine description.
 
     Raises:
-        DcomError: a key is unknown or missing, a value has the wrong type or is not positive, or the sizes of the
-            multiplier array are no powers of two.
+        DcomError: a key is unknown or missing, a value has the wrong type, is not positive or beyond any machine, or
+            the sizes of the multiplier array are no powers of two.
     """
     machine = from_table(Machine, values, place, "dcom-16x16.toml")
+    tables: dict[str, dict[str, int]] = {name: table for name, table in asdict(machine).items() if name != "name"}
+    for key, value in ((f"{name}.{key}", value) for name, table in tables.items() for key, value in table.items()):
+        most = _LONGEST_SIDE if key.endswith(("rows", "cols")) else _MOST
+        if value > most:
+            raise DcomError(f"'{key}' is {value}, but goes to {most}", place=place)
     for name, size in (("cluster.mac_rows", machine.cluster.mac_rows), ("cluster.mac_cols", machine.cluster.mac_cols)):
         if size & (size - 1):
             raise DcomError(f"{name} = {size} is no power of two", hint="the trees are binary", place=place)

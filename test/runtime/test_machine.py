@@ -94,6 +94,15 @@ def test_value_that_is_no_positive_integer(table: str, key: str, value: object) 
     assert_refused(changed(table, key, value), f"'{table}.{key}' must be a positive integer, not {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "most"), [("grid", "cols", 1024), ("cluster", "mac_rows", 1024), ("bank", "capacity_bytes", 2**40)]
+)
+def test_value_beyond_any_machine(table: str, key: str, most: int) -> None:
+    machine_from_values(changed(table, key, most), "my.toml")
+    for value in (most + 1, 10**100):
+        assert_refused(changed(table, key, value), f"'{table}.{key}' is {value}, but goes to {most}")
+
+
 @pytest.mark.parametrize(("table", "key"), LEAVES)
 def test_missing_key(table: str, key: str) -> None:
     values = tomllib.loads(SHIPPED)
