@@ -54,7 +54,7 @@ def test_long_work_is_announced(
     monkeypatch.setattr("dcomc.progress._SECONDS_BETWEEN_LINES", 0.0)
     assert simulated(program, tmp_path, "--threads", "1")["engine"] == "fast"
     first, *others = capsys.readouterr().err.splitlines()
-    assert first.startswith("engine: fast (large work), 1 thread, about 1 s and 0.")
+    assert first.startswith("engine: fast (large work), 1 thread, about 1 s and 2")
     assert [line.split(", ")[0] for line in others] == [f"{done} of 8 prompts" for done in range(1, 8)]
 
 
@@ -87,4 +87,4 @@ def test_memory_limit(size: str, enough: bool, program: Path, capsys: pytest.Cap
     assert main(["sim", str(program), "--memory-limit", size]) == (0 if enough else 1)
     if not enough:
         error = capsys.readouterr().err
-        assert error.startswith("error: one run needs about 0.") and "raise --memory-limit" in error
+        assert error.startswith("error: one thread needs about ") and "raise --memory-limit" in error

@@ -175,7 +175,7 @@ def test_norm_beyond_binary32(value: float) -> None:
         run_kernel(compile_kernel(20, 30, 5), MACHINE, np.full((20, 30), value))
 
 
-@pytest.mark.parametrize("value", [1e-60, 1e-45])
+@pytest.mark.parametrize("value", [1e-60, 1e-46])
 def test_norm_below_binary32(value: float) -> None:
     """No breakdown, which would leave the factors of a zero matrix."""
     with pytest.raises(DcomError, match="the activation's norm is too small for binary32; scale it up"):
