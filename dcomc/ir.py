@@ -29,7 +29,7 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError, readable
-from dcomc.text_parser import TextParser
+from dcomc.text_parser import MLIR_NAMES, TextParser
 from dcomc.verification import MALFORMED, invalid_operation, verifier_message
 
 
@@ -179,15 +179,23 @@ def read_module(path: str, context: Context | None = None) -> ModuleOp:
 
 
 class _Printer(Printer):
-    """In the generic syntax, prints the properties of our operations as attributes: those of IRDL have no others."""
+    """Prints the generic syntax as other tools read it.
+
+    Properties of our operations are attributes, since operations defined by IRDL have no others.
+    """
 
     def print_op_with_default_format(self, op: Operation) -> None:
-        outer = self.print_properties_as_attributes
+        outer, properties = self.print_properties_as_attributes, op.properties
+        names = MLIR_NAMES.get(op.name, {})
         self.print_properties_as_attributes = (
-            op.dialect_name() in OWN_DIALECTS and not op.properties.keys() & op.attributes.keys()
+            op.dialect_name() in OWN_DIALECTS and not properties.keys() & op.attributes.keys()
         )
-        super().print_op_with_default_format(op)
-        self.print_properties_as_attributes = outer
+        try:
+            op.properties = {names.get(name, name): value for name, value in properties.items()}
+            super().print_op_with_default_format(op)
+        finally:
+            op.properties = properties
+            self.print_properties_as_attributes = outer
 
 
 def print_module(module: Operation, *, locations: bool = True, generic: bool = False) -> str:

@@ -17,6 +17,10 @@ from dcomc.verification import MALFORMED, verifier_message
 _UNREGISTERED = re.compile(r"(?:Operation (?P<op>\S+)|'(?P<type>\S+)') is not registered")
 
 
+MLIR_NAMES = {"ml_program.global_load_const": {"global_attr": "global"}}
+"""What MLIR calls properties for which xDSL has another name; only the generic syntax shows them."""
+
+
 class TextParser(Parser):
     """xDSL's parser, which also knows where in the text each operation stands.
 
@@ -65,6 +69,9 @@ class TextParser(Parser):
         except MALFORMED as error:
             self.raise_error(f"the operation is malformed: {verifier_message(error)}", start)
         self._starts[op] = start
+        for name, mlir_name in MLIR_NAMES.get(op.name, {}).items():
+            if mlir_name in op.properties:
+                op.properties[name] = op.properties.pop(mlir_name)
         if not self._located:
             op.location = self._location(start)
         for region in op.regions:  # some operations make a body that the text does not show
