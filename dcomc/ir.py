@@ -30,7 +30,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError, readable
 from dcomc.text_parser import MLIR_NAMES, TextParser
-from dcomc.verification import MALFORMED, invalid_operation, verifier_message
+from dcomc.verification import MALFORMED, early_use, invalid_operation, verifier_message
 
 
 class _ResourceNames(OpAsmDialectInterface):
@@ -141,15 +141,21 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
     Raises:
         DcomError: with the message of the first rule that does not hold, and where.
     """
+    op = error = None
     try:
         module.verify()
-    except (VerifyException, *MALFORMED) as error:
+        op = early_use(module)
+        message = f"{op.name} uses a value that is not made before it" if op else ""
+    except (VerifyException, *MALFORMED) as caught:
+        error = caught
         op, message = invalid_operation(module) or (None, verifier_message(error))
-        origin = None if op is None else place_of(op.location)
-        if op is None or place is None:
-            raise DcomError(message, place=origin or name) from error
-        hint = f"it comes from {origin}" if isinstance(op.location, NameLoc) else None
-        raise DcomError(message, hint=hint, place=place(op)) from error
+    if not message:
+        return
+    origin = None if op is None else place_of(op.location)
+    if op is None or place is None:
+        raise DcomError(message, place=origin or name) from error
+    hint = f"it comes from {origin}" if isinstance(op.location, NameLoc) else None
+    raise DcomError(message, hint=hint, place=place(op)) from error
 
 
 def read_text(path: str, hint: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Verifying a module again and again while passes change it."""
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 Print = tuple[object, ...]
@@ -42,6 +42,33 @@ def _fingerprint(root: Operation) -> Print:
             for block in region.blocks:
                 parts += (block, *(argument.type for argument in block.args))
     return tuple(parts)
+
+
+def early_use(op: Operation, visible: set[SSAValue] | None = None) -> Operation | None:
+    """The first operation inside `op` that uses a value before it is made, or where it cannot be seen.
+
+    xDSL's verifier does not look for that. In a region of several blocks, whose order is that of control, any block may
+    use what another makes.
+
+    Args:
+        visible: values made outside `op` that may be used inside.
+    """
+    visible = set() if visible is None else visible
+    for region in op.regions:
+        made: list[SSAValue] = [argument for block in region.blocks for argument in block.args]
+        if len(region.blocks) > 1:
+            made += [result for block in region.blocks for inner in block.ops for result in inner.results]
+        visible.update(made)
+        for inner in (inner for block in region.blocks for inner in block.ops):
+            if not visible.issuperset(inner.operands):
+                return inner
+            found = early_use(inner, visible) if inner.regions else None
+            if found is not None:
+                return found
+            visible.update(inner.results)
+            made += inner.results
+        visible.difference_update(made)
+    return None
 
 
 def invalid_operation(module: ModuleOp) -> tuple[Operation, str] | None:
