@@ -257,6 +257,7 @@ class ScaleOp(IRDLOperation, HasFolderInterface, HasCanonicalizationPatternsInte
     input = operand(FactoredType)
     scales = operand(DENSE)
     axis = prop_def(StringAttr)
+    """`rows` or `channels`."""
     result = result_def(FactoredType)
 
     irdl_options = (ParsePropInAttrDict(),)

@@ -150,7 +150,9 @@ class SplitHeadsOp(IRDLOperation, HasFolderInterface):
 
     input = operand(FactoredType)
     groups = prop_def(IntegerAttr[I64])
+    """G."""
     shared = prop_def(IntegerAttr[I64])
+    """Q, 1 where each head has channels of its own."""
     result = result_def(FactoredType)
 
     irdl_options = (ParsePropInAttrDict(),)

@@ -27,8 +27,7 @@ METHODS = {
 class WeightOp(IRDLOperation):
     """A weight as its factors: W ~ U core V.
 
-    `of` names the weight, and `method` says how its factors are found: one of `METHODS`. Weights that share the values
-    `u` and `v` are decomposed together.
+    The factors are found when the program is compiled, together for weights that share the values `u` and `v`.
 
     `u` [H, P], `core` [P, Q] and `v` [Q, N], f16 or f32.
     """
@@ -39,9 +38,11 @@ class WeightOp(IRDLOperation):
     core = operand(DENSE)
     v = operand(DENSE)
     of = prop_def(StringAttr)
+    """The weight's name in the model."""
     layer = prop_def(IntegerAttr[I64])
     site = prop_def(StringAttr)
     method = prop_def(StringAttr)
+    """How the factors are found: `svd`, `whitened` or `tucker2` (`METHODS`)."""
     weight = cast(SSAValue[WeightType], result_def(WeightType))
 
     irdl_options = (ParsePropInAttrDict(),)

@@ -41,19 +41,21 @@ class DcomDecomposeWeightsPass(ModulePass):
     The factors are globals without data, `model.layers.10.self_attn.q_proj.weight.u`, `.core` and `.v`; `dcomc compile`
     computes them and stores them beside the program. Run it after the passes that split and decompose activations, and
     before `dcom-preserve-decomposed`, which multiplies factors by factors into a new core (the paper's Eq. 5 and 7).
-
-    Options: `layers`, `sites` (all four unless given), `rank` of both sides of a core (10), and `method`: `svd`;
-    `whitened`, for which `statistics` names a file made by `dcomc statistics`; or `tucker2`, in which those weights of
-    a site that have the same shape share U and V, under the name of the first.
     """
 
     name = "dcom-decompose-weights"
 
     layers: tuple[int, ...]
+    """Layers whose weights are decomposed, counted from 0."""
     sites: tuple[str, ...] = tuple(SITES)
+    """Sites of each layer."""
     rank: int = 10
+    """P and Q, both sides of a core."""
     method: str = "svd"
+    """`svd`; `whitened`, the best for the activations of a text; or `tucker2`, in which those weights of a site that
+    have the same shape share U and V, under the name of the first."""
     statistics: str | None = None
+    """A file made by `dcomc statistics`, which `whitened` needs."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, rank, method or statistics that do not fit the module."""

@@ -1,4 +1,4 @@
-"""Generic IR of a decomposed model: iree-opt reads it by the IRDL definition of dcom, and dcomc what iree-opt prints."""
+"""Generic IR of a decomposed model: iree-opt reads it by the IRDL definition of dcom, and dcomc reads it back."""
 
 import subprocess
 from pathlib import Path

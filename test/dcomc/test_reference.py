@@ -6,6 +6,7 @@ from dcomc.docstrings import field_docs, first_sentence
 from dcomc.reference import FILES, ROOT
 from dcomc.reference.markdown import escape, prose, table
 from dialects.dcom import DecomposeOp, FactoredType
+from passes import PASSES, UPSTREAM, pass_options
 from passes.dcom_decompose_activations import DcomDecomposeActivationsPass
 
 
@@ -40,3 +41,8 @@ def test_tables_leave_empty_columns_out() -> None:
     assert table(["a", "b", "c"], [["1", "", "x|y"], ["2", "", ""]]) == (
         "| a | c |\n| --- | --- |\n| 1 | x\\|y |\n| 2 |  |"
     )
+
+
+@pytest.mark.parametrize("name", sorted(set(PASSES) - set(UPSTREAM)))
+def test_every_option_of_a_pass_has_a_meaning(name: str) -> None:
+    assert [option.name for option in pass_options(name) if not option.meaning] == []
