@@ -56,9 +56,10 @@ MISTAKES = {
     ),
     DECOMPOSE.replace("iterations = 4", "iterations = 9"): "4:5: error: iterations 9 is not between the rank 2 and ",
     "module {\n  func.func @f(%x: f32) {\n    $\n  }\n}\n": "3:5: error: Unexpected character: $",
-    "module {\n  func.func @f(%x: f32) {\n    %y = arith.negf %z : f32\n    %z = arith.negf %x : f32\n    func.return\n  }\n}\n": (
-        "3:5: error: arith.negf uses a value that is not made before it"
-    ),
+    (
+        "module {\n  func.func @f(%x: f32) {\n    %y = arith.negf %z : f32\n    %z = arith.negf %x : f32\n"
+        "    func.return\n  }\n}\n"
+    ): "3:5: error: arith.negf uses a value that is not made before it",
     "": "1:1: error: ",
 }
 
