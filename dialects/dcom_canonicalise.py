@@ -25,7 +25,7 @@ _Op = TypeVar("_Op", bound=Operation)
 
 
 class RowScalesFirst(RewritePattern):
-    """A scaling of rows stands before a matmul or a scaling of channels, which change V or the core alone."""
+    """A scaling of rows stands before matmuls and scalings of channels, which change V or the core alone."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: ScaleOp, rewriter: PatternRewriter) -> None:
@@ -33,10 +33,8 @@ class RowScalesFirst(RewritePattern):
         if op.axis.data != "rows" or not _keeps_u(above) or not above.result.has_one_use():
             return
         scaled = _like(op, ScaleOp(above.input, op.scales, "rows"))
-        if isinstance(above, MatmulOp):
-            below = _like(above, MatmulOp(scaled.result, above.weight))
-        else:
-            below = _like(above, ScaleOp(scaled.result, above.scales, "channels"))
+        below = _like(above, above.clone())
+        below.operands[0] = scaled.result
         rewriter.replace(op, [scaled, below])
         rewriter.erase(above)
 
@@ -124,9 +122,9 @@ def _selects_nothing(split: OutlierSplitOp) -> bool:
     return split.threshold is not None and math.isinf(split.threshold.value.data)
 
 
-def _keeps_u(op: object) -> TypeGuard[MatmulOp | ScaleOp]:
-    """Whether `op` changes V or the core of its input alone."""
-    return isinstance(op, MatmulOp) or (isinstance(op, ScaleOp) and op.axis.data == "channels")
+def _keeps_u(op: object) -> TypeGuard[MatmulOp | HeadMatmulOp | ScaleOp]:
+    """Whether `op` changes V or the core of its first operand alone."""
+    return isinstance(op, MatmulOp | HeadMatmulOp) or (isinstance(op, ScaleOp) and op.axis.data == "channels")
 
 
 def _like(old: Operation, new: _Op) -> _Op:

@@ -60,6 +60,15 @@ func.func @row_scales_first(%f: !dcom.factored<2x16x64, rank 4, f32>, %r: tensor
   func.return %q, %k : !dcom.factored<2x16x24, rank 4, f32>, !dcom.factored<2x16x24, rank 4, f32>
 }
 
+// CHECK-LABEL: func.func @row_scales_of_heads
+func.func @row_scales_of_heads(%f: !dcom.factored<4x16x32, rank 4, f32>, %r: tensor<64xf32>, %w: tensor<64x24xf32>) -> !dcom.factored<4x16x24, rank 4, f32> {
+  // CHECK-NEXT: %[[R:.*]] = dcom.scale %f by %r {axis = "rows"} : !dcom.factored<4x16x32, rank 4, f32>
+  // CHECK-NEXT: dcom.head_matmul %[[R]], %w {heads = 2 : i64} : !dcom.factored<4x16x32, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<4x16x24, rank 4, f32>
+  %h = dcom.head_matmul %f, %w {heads = 2 : i64} : !dcom.factored<4x16x32, rank 4, f32>, tensor<64x24xf32> -> !dcom.factored<4x16x24, rank 4, f32>
+  %s = dcom.scale %h by %r {axis = "rows"} : !dcom.factored<4x16x24, rank 4, f32>, tensor<64xf32> -> !dcom.factored<4x16x24, rank 4, f32>
+  func.return %s : !dcom.factored<4x16x24, rank 4, f32>
+}
+
 // A matmul that something else reads as well would be done twice.
 // CHECK-LABEL: func.func @row_scales_of_one_reader
 func.func @row_scales_of_one_reader(%f: !dcom.factored<2x16x64, rank 4, f32>, %r: tensor<32xf32>, %w: tensor<64x24xf32>) -> (!dcom.factored<2x16x24, rank 4, f32>, !dcom.factored<2x16x24, rank 4, f32>) {

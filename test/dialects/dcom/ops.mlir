@@ -1,4 +1,5 @@
 // RUN: %dcomc opt %s | filecheck %s
+// RUN: %dcomc opt %s --print-op-generic | %dcomc opt - | filecheck %s
 // RUN: %dcomc opt %s --print-debuginfo | %dcomc opt - --print-debuginfo | filecheck %s --check-prefix=LOC
 
 // CHECK-LABEL: func.func @outliers
