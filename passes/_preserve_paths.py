@@ -1,5 +1,6 @@
 """How far a reconstruction moves down, by a cost model: along each path of linear operations, to the cheapest place."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -87,8 +88,8 @@ class Descent:
         while pending:
             value, state = pending.pop()
             uses = list(value.uses)
-            readers = [use.operation for use in uses]
-            paths = [_follow(state, use) for use in uses if readers.count(use.operation) == 1]
+            reads = Counter(use.operation for use in uses)
+            paths = [_follow(state, use) for use in uses if reads[use.operation] == 1]
             stays = len(paths) < len(uses) or not all(path.taken for path in paths)
             places = self._choose(paths, state, stays)
             for path, (place, costs) in zip(paths, places, strict=True):

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from backends import run_all
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, f32
+from xdsl.rewriter import InsertPoint
 
 from dcomc.ir import make_context, parse_module, print_module
 from dcomc.model import resolve_model
 from dcomc.tracer.capture import capture
 from dcomc.tracer.program import build_module
+from dialects import dcom
 from passes import make_passes
+from passes._build import building, filled
 from runtime.executor import Executor
 from runtime.executor_torch import TorchArrays
 
@@ -39,6 +42,15 @@ class Counting(TorchArrays):
             return fused(q, k, v, scale, window)
 
         self.attention = attention
+
+
+def on_factors(**changes: Any) -> str:
+    """The traced model with q, k and v decomposed, and attention on the factors of v."""
+    module, context = parse_module(traced(**changes), "test"), make_context()
+    passes = "dcom-decompose-activations{layers=0 sites=qkv rank=3},dcom-preserve-decomposed{balance=0.0}"
+    for pass_ in make_passes(passes):
+        pass_.apply(context, module)
+    return print_module(module)
 
 
 def weights(module: ModuleOp) -> dict[str, Any]:
@@ -132,3 +144,24 @@ def test_all_back_ends_agree_on_a_layer() -> None:
     module = parse_module(traced(), "test")
     given = {name: value * np.float32(0.3) for name, value in weights(module).items()}
     run_all(module, given, np.random.default_rng(2).integers(0, 256, (2, TOKENS)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "window"),
+    [({}, None), ({"num_key_value_heads": 1}, None), ({"num_key_value_heads": 4}, None), (WINDOW, 5)],
+)
+def test_attention_on_factors_is_fused(changes: dict[str, Any], window: int | None) -> None:
+    text = on_factors(**changes)
+    assert "dcom.left_matmul" in text
+    assert calls(text) == [(0.25, window)]
+
+
+def test_heads_that_may_have_a_basis_each_are_not_fused_where_they_share_a_key() -> None:
+    """The fused kernel takes one U for all heads of a group, so that must be what stands there."""
+    module = parse_module(on_factors(), "test")
+    (product,) = (op for op in module.walk() if isinstance(op, dcom.LeftMatmulOp))
+    heads, rows, _ = product.input.type.dimensions
+    with building(InsertPoint.before(product), product.location):
+        scaled = dcom.ScaleOp(product.input, filled([heads * rows], f32, 1), "rows")
+    product.operands[1] = scaled.result
+    assert calls(print_module(module)) == []
