@@ -19,6 +19,7 @@ COMMANDS = {
     "statistics": "collect what the whitening of weights needs, over a text",
     "sim": "simulate a program's decompositions",
     "run": "run the whole model with decomposed layers, against the dense one",
+    "estimate": "estimate latency and memory on GPUs, with and without a D-com",
     "asm": "assemble text to a program",
     "disasm": "disassemble a program to text",
     "inspect": "show what a program holds",

@@ -50,6 +50,10 @@ class Kernel:
     """The site that it belongs to; none for normalisation, attention and the like."""
     needs: tuple[int, ...] = ()
     """Indices of the kernels whose results it reads."""
+    cached_bytes: int = 0
+    """Of keys and values, which generation keeps."""
+    accumulates: bool = False
+    """Whether it adds its output to what is there."""
     decomposition: Decomposition | None = None
     """Of a kernel of kind `decompose`, which the host or a D-com runs."""
 

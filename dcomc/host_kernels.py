@@ -24,7 +24,7 @@ from dialects import dcom
 from dialects.dcom import FactoredType, OutliersType, TokensType, WeightType
 from dialects.dcom_tracks import ConcatOp, SplitHeadsOp
 from passes._sites import FUSED, NOT_TRACED, SITES, Layers
-from runtime.executor_arrays import Value
+from runtime.executor_arrays import NumpyArrays, Value
 from runtime.executor_attention import find_attention
 
 _ROW_SITES = ("o", "down")
@@ -168,7 +168,7 @@ class _Body:
             self._known[argument] = _Known(needs, argument, weight=weight)
         self._size = min((_element_size(a.type) for a in function.body.block.args if _is_float(a.type)), default=4)
         operations = list(function.body.block.ops)
-        attentions = find_attention(operations, _no_attention)
+        attentions = find_attention(operations, _no_attention, NumpyArrays())
         inner = frozenset(op for fusion in attentions.values() for op in fusion.absorbed)
         for op in operations:
             if op in attentions:
@@ -203,12 +203,20 @@ class _Body:
                 self._projection(op, op.result.type.blocks[0] * op.result.type.core_shape[1])
             case dcom.DecomposeOp():
                 self._decompose(op)
-            case dcom.OutlierMatmulOp() | dcom.TokenMatmulOp():
+            case dcom.OutlierMatmulOp() | dcom.TokenMatmulOp() | dcom.ExactTrackOp():
                 self._exact_track(op)
             case linalg.GenericOp():
                 self._generic(op)
             case dcom.OutlierSplitOp() | dcom.TokenSplitOp():
                 self._add(op, self._kernel(op, "split", "stream"), site=op.site.data)
+            case dcom.ReconstructHeadsOp():  # of heads that the GPUs share, whose parts are summed
+                kernel = self._kernel(op, "reconstruct_heads", "gemm")
+                self._add(op, kernel)
+                if kernel.shard == "both":
+                    total = replace(kernel, name=f"{kernel.name} all-reduce", kind="all_reduce", shard="none")
+                    self._collective(op.results, total)
+            case tensor.InsertSliceOp() | ConcatOp():
+                self._known[op.results[0]] = replace(self._join(op.operands), root=op.results[0])
             case _ if isinstance(op, _VIEWS):
                 self._known |= dict.fromkeys(op.results, self._join(op.operands))
             case _ if op.name.startswith("dcom."):
@@ -265,22 +273,27 @@ class _Body:
         result = op.results[0]
         self._known[result] = _Known(frozenset({index}), result, first.shard == "column", site=self._site_of(op, first))
 
-    def _exact_track(self, op: dcom.OutlierMatmulOp | dcom.TokenMatmulOp) -> None:
-        """Exact channels or tokens times their rows of W, added to what the low-rank track gives."""
-        kernel = self._kernel(op, f"{op.name.removeprefix('dcom.')}", "gemm")
-        type_ = op.input.type
-        width = kernel.width
-        if isinstance(op, dcom.OutlierMatmulOp):  # which reads only some rows of W, others for each prompt
-            gathered = type_.dimensions[0] * type_.capacity.data * width * self._size
-            kernel = replace(kernel, weight_bytes=min(gathered, kernel.weight_bytes))
-        kernel = replace(kernel, input_bytes=kernel.input_bytes + kernel.output_bytes)
+    def _exact_track(self, op: dcom.OutlierMatmulOp | dcom.TokenMatmulOp | dcom.ExactTrackOp) -> None:
+        """Exact channels or tokens times their rows of W: a track beside the low-rank one, or added to what that gives.
+
+        Where the channels lie on different GPUs, each of them first gets all, and their rows of W.
+        """
+        joins = isinstance(op, dcom.ExactTrackOp)
+        kernel, type_ = self._kernel(op, op.name.removeprefix("dcom."), "stream" if joins else "gemm"), op.input.type
+        if isinstance(type_, OutliersType):  # which reads only some rows of W, others for each prompt
+            rows = type_.dimensions[0] * type_.capacity.data
+            width = _shape(op.weight.type)[1]
+            kernel = replace(kernel, weight_bytes=min(rows * width * self._size, kernel.weight_bytes))
+        if not joins:
+            kernel = replace(kernel, input_bytes=kernel.input_bytes + kernel.output_bytes, accumulates=True)
         if kernel.site not in _ROW_SITES:
-            self._add(op, replace(kernel, shard="column"), sharded=True, track=True)
+            self._add(op, replace(kernel, shard="column"), sharded=True, track=not joins)
             return
         moved = self._bytes(type_) + kernel.weight_bytes
         gather = Kernel(f"{kernel.name} all-gather", "all_gather", output_bytes=moved, site=kernel.site)
         self._collective([op.input], gather)
-        self._add(op, replace(kernel, shard="none", needs=self._join(op.operands).sorted_needs), track=True)
+        needs = self._join(op.operands).sorted_needs
+        self._add(op, replace(kernel, shard="none", needs=needs), sharded=False, track=not joins)
 
     def _decompose(self, op: dcom.DecomposeOp) -> None:
         matrices, rows, cols = op.factors.type.blocks
@@ -296,21 +309,24 @@ class _Body:
         self._add(op, kernel)
 
     def _attention(self, op: Operation, operands: Sequence[SSAValue]) -> None:
-        """softmax(q k^T) v for the tokens before each: one kernel; or two products and a softmax through memory."""
+        """softmax(q k^T) v for the tokens before each: one kernel; or two products and a softmax through memory.
+
+        Where v is in factors, the second product takes its U.
+        """
         *batch, tokens, width = _shape(operands[0].type)
+        mixed = op.input.type.rank.data if isinstance(op, dcom.LeftMatmulOp) else width
         scores = prod(batch) * tokens * tokens
-        read = [self._reads([value], weights=False) for value in operands]
-        out, of_scores = self._bytes(op.results[0].type), scores * self._size
-        joined, flops = self._join(operands), 2 * scores * width
+        q, k, v = (self._reads([value], weights=False) for value in operands)
+        out, of_scores, rows = self._bytes(op.results[0].type), scores * self._size, prod(batch) * tokens
+        joined = self._join(operands)
         if self._walker.fused:
             # Of both products, half: what the causal mask leaves.
-            chain = [Kernel("attention", "attention", flops, sum(read), 0, out)]
+            chain = [Kernel("attention", "attention", scores * (width + mixed), q + k + v, 0, out, cached_bytes=k + v)]
         else:
-            rows = prod(batch) * tokens
             chain = [
-                Kernel("q k^T", "gemm", flops, read[0] + read[1], 0, of_scores, rows, tokens),
+                Kernel("q k^T", "gemm", 2 * scores * width, q + k, 0, of_scores, rows, tokens, cached_bytes=k + v),
                 Kernel("softmax", "stream", 0, of_scores, 0, of_scores),
-                Kernel("softmax v", "gemm", flops, of_scores + read[2], 0, out, rows, width),
+                Kernel("softmax v", "gemm", 2 * scores * mixed, of_scores + v, 0, out, rows, mixed),
             ]
         for kernel in chain:
             self._add(op, replace(kernel, shard="both", needs=joined.sorted_needs), sharded=joined.sharded)

@@ -30,3 +30,11 @@ def print_table(
     console.print(table)
     if caption is not None:
         console.print(caption, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """A time with a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns" if seconds else "-"

@@ -62,6 +62,7 @@ def _print(simulation: "Simulation") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dcomc.tables import duration
     from runtime.instructions import Unit
 
     machine, results = simulation.machine, simulation.launches
@@ -92,7 +93,7 @@ def _print(simulation: "Simulation") -> None:
             if result.steps
             else str(result.iterations),
             f"{result.cycles:,}",
-            _time(result.cycles / machine.clock.hz),
+            duration(result.cycles / machine.clock.hz),
             f"{result.share(Unit.ARRAY):.1%}",
             f"{result.share(Unit.BANK):.1%}",
             "" if result.relative_error is None else f"{result.relative_error:.4f}",
@@ -100,14 +101,6 @@ def _print(simulation: "Simulation") -> None:
             *([Text(f"[{sources.index(result.source) + 1}]")] if len(sources) > 1 else []),
         )
     console.print(table)
-    print(f"total: {len(results)} decompositions, {simulation.cycles:,} cycles, {_time(simulation.seconds)}")
+    print(f"total: {len(results)} decompositions, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
     if results[0].relative_error is not None:
         print("error: ||X - U core V|| / ||X||; optimal: the least at that rank (truncated SVD)")
-
-
-def _time(seconds: float) -> str:
-    """A time with a unit that suits it."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"

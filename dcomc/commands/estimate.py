@@ -1,0 +1,221 @@
+"""Estimate the latency and memory of a program on GPUs: dense, decomposed on a GPU, and with a D-com beside them."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcomc.diagnostics import DcomError, check_output, write_text
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from dcomc.estimate import Run
+    from dcomc.host_memory import Memory
+    from dcomc.program import Program
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `dcomc estimate`."""
+    parser.add_argument("program", metavar="PROG", help="a program, made by `dcomc compile`")
+    parser.add_argument(
+        "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="a100-80gb (default), h100, or a description"
+    )
+    parser.add_argument(
+        "--tp", type=int, choices=(1, 2, 4, 8), default=1, help="GPUs that share the model (default: 1)"
+    )
+    parser.add_argument("--batch", type=int, metavar="B", help="prompts (default: the program's)")
+    parser.add_argument(
+        "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
+    )
+    parser.add_argument("--graph", action="store_true", help="launch kernels as nodes of a graph, not one by one")
+    parser.add_argument("--attention", choices=("fused", "unfused"), default="fused", help="(default: %(default)s)")
+    parser.add_argument(
+        "--batched-lanczos", action="store_true", help="on the GPU, decompose all prompts in each kernel, not in turn"
+    )
+    parser.add_argument("--stats", type=Path, metavar="FILE.json", help="write all numbers as JSON")
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE.json",
+        help="write the schedules as a trace for Perfetto or chrome://tracing",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Estimate and print."""
+    import dcomc
+    from dcomc.estimate import Options, dcom_seconds, estimate
+    from dcomc.host_kernels import decomposed_layers, module_steps, weight_bytes
+    from dcomc.host_memory import memory
+    from dcomc.ir import parse_module
+    from dcomc.timeline import print_timeline, trace_events
+    from passes._sites import module_size
+    from runtime.gpu import load_gpu
+
+    check_output(args.stats)
+    check_output(args.timeline)
+    gpu = load_gpu(args.gpu)
+    program = dcomc.load(args.program)
+    if not program.host.strip():
+        raise DcomError("the program holds no model, only kernels", hint="compile a traced model")
+    module = parse_module(program.host, args.program)
+    if args.seq_len not in (None, module_size(module, "seq_len")):
+        program = _at_length(program, module, args.seq_len)
+        module = parse_module(program.host, args.program)
+    traced = module_size(module, "batch")
+    options = Options(
+        gpu,
+        args.tp,
+        traced if args.batch is None else args.batch,
+        args.graph,
+        args.attention == "fused",
+        args.batched_lanczos,
+    )
+    if options.batch < 1:
+        raise DcomError(f"a batch of {options.batch} is too small", hint="give 1 or more")
+    runs = estimate(module, traced, dcom_seconds(program), options)
+    share, weights = options.batch / traced, weight_bytes(module)
+    memories = {
+        name: memory(module_steps(module, dense=name == "dense"), weights, share, args.tp) for name in ("dense", "dcom")
+    }
+    layers = decomposed_layers(module)
+    print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
+    print(f"D-com: {program.machine.name} ({program.machine.hash})")
+    print(f"model: {options.batch} prompts of {module_size(module, 'seq_len')} tokens; decomposed: {_list(layers)}")
+    _print_runs(runs)
+    _print_layers(runs, layers)
+    _print_memory(memories, gpu.memory_bytes, layers)
+    if layers:
+        print_timeline(runs[-1], layers[0])
+    if args.timeline is not None:
+        write_text(args.timeline, json.dumps({"traceEvents": [e for run in runs for e in trace_events(run)]}) + "\n")
+    if args.stats is not None:
+        write_text(args.stats, json.dumps(_to_json(runs, memories, options, program), indent=1) + "\n")
+    return 0
+
+
+def _at_length(program: "Program", module: "ModuleOp", seq_len: int) -> "Program":
+    """The same model compiled the same way for another length of prompts, where it is a preset."""
+    import dcomc
+    from dcomc.host_kernels import element_bytes
+
+    model, options = program.options.get("model", {}), program.options
+    try:
+        if options.get("config") is not None:
+            raise DcomError("the options of its layers and sites are in a file that it does not hold")
+        dtype = "f16" if element_bytes(module) == 2 else "f32"
+        traced = dcomc.trace(model.get("model", ""), seq_len, model.get("batch", 1), dtype)
+        chosen = {name: options[name] for name in _COMPILE_OPTIONS if name in options}
+        return dcomc.compile(traced, options["layers"], machine=program.machine.name, **chosen)
+    except DcomError as error:
+        hint = f"trace and compile the model with --seq-len {seq_len}"
+        what = f"the program is for {model.get('seq_len')} tokens a prompt, and cannot be made anew: {error.what}"
+        raise DcomError(what, hint=hint) from error
+
+
+def _print_runs(runs: "tuple[Run, ...]") -> None:
+    from dcomc.tables import duration, print_table
+
+    dense = runs[0].seconds
+    print_table(
+        ("variant", "time", "fastest", "slowest", "over dense", "parts", "GPU busy", "links", "D-com"),
+        [
+            (
+                _VARIANTS[run.variant],
+                duration(run.seconds),
+                duration(run.fastest),
+                duration(run.slowest),
+                f"{run.seconds / dense:.3f}",
+                str(run.parts),
+                f"{run.busy('GPU') / run.seconds:.0%}",
+                f"{(run.busy('GPU link') + run.busy('D-com link')) / run.seconds:.0%}",
+                f"{run.busy('D-com') / run.seconds:.0%}",
+            )
+            for run in runs
+        ],
+        caption="time: with the middle of every range of the GPU; fastest and slowest: with its ends; parts: of the "
+        "batch, that go through the model one behind the other",
+    )
+
+
+def _print_layers(runs: "tuple[Run, ...]", layers: tuple[int, ...]) -> None:
+    from dcomc.tables import duration, print_table
+    from dialects.dcom import SITES
+
+    dense, gpu, dcom = runs
+    rows: list[tuple[str, ...]] = []
+    for layer in layers:
+        for site in (None, *SITES):
+            works = [run.work(layer, site) for run in runs]
+            rows.append(
+                (
+                    "" if site else str(layer),
+                    site or "all",
+                    *(duration(sum(work.values())) for work in works[:2]),
+                    duration(works[2].get("GPU", 0.0) + works[2].get("GPU link", 0.0)),
+                    duration(works[2].get("D-com", 0.0)),
+                    duration(works[2].get("D-com link", 0.0)),
+                )
+            )
+        rows.append(("", "span", *(duration(run.span(layer)) for run in (dense, gpu, dcom)), "", ""))
+    print_table(
+        ("layer", "site", "dense", "on a GPU", "with D-com: GPU", "D-com", "its link"),
+        rows,
+        left=2,
+        caption="work of each layer and site, whatever overlaps; span: from the layer's first start to its last end",
+    )
+
+
+def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[int, ...]) -> None:
+    from dcomc.tables import print_table
+
+    def size(amount: float) -> str:
+        return f"{amount / 2**30:.2f} GiB"
+
+    rows: list[tuple[str, ...]] = []
+    for name, found in memories.items():
+        of_layers = dict(found.layers)
+        one = of_layers[layers[0]] if layers else max(of_layers.values())
+        row = (found.weights, found.kv_cache, one, found.outside, found.total)
+        rows.append((name, *map(size, row), f"{found.total / capacity:.0%}"))
+    which = f"layer {layers[0]}" if layers else "a layer"
+    print_table(
+        ("memory of a GPU", "weights", "KV cache", f"activations: {which}", "logits and the like", "total", "of it"),
+        rows,
+        caption="the whole batch together; activations at their most; total: with the most of all",
+    )
+
+
+def _to_json(
+    runs: "tuple[Run, ...]", memories: "dict[str, Memory]", options: Any, program: "Program"
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "gpu": {"name": options.gpu.name, "hash": options.gpu.hash, "tensor_parallel": options.tensor_parallel},
+        "machine": {"name": program.machine.name, "hash": program.machine.hash},
+        "batch": options.batch,
+        "options": dict(program.options),
+        "variants": {
+            run.variant: {
+                "seconds": run.seconds,
+                "fastest": run.fastest,
+                "slowest": run.slowest,
+                "parts": run.parts,
+                "busy": {resource: run.busy(resource) for resource in run.resources},
+            }
+            for run in runs
+        },
+        "memory": {name: asdict(found) for name, found in memories.items()},
+    }
+
+
+def _list(layers: tuple[int, ...]) -> str:
+    return "layers " + ", ".join(map(str, layers)) if layers else "nothing"
+
+
+_COMPILE_OPTIONS = (
+    "sites", "rank", "iterations", "block", "reorthogonalisation", "seed", "outliers", "energy", "exact_rows", "reuse"
+)  # fmt: skip
+_VARIANTS = {"dense": "dense", "gpu": "decomposed on a GPU", "dcom": "decomposed with D-com"}

@@ -1,0 +1,148 @@
+"""`dcomc estimate`: the list schedule, what overlaps, memory, and the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_layer import llama_layer
+
+import dcomc
+from dcomc.cli import main
+from dcomc.estimate import Options, Run, estimate
+from dcomc.host_kernels import module_steps, weight_bytes
+from dcomc.host_memory import memory
+from dcomc.list_schedule import Task, schedule
+from runtime.gpu import load_gpu
+
+A100 = load_gpu("a100-80gb")
+
+
+@st.composite
+def task_lists(draw: st.DrawFn) -> list[Task]:
+    count = draw(st.integers(1, 12))
+    return [
+        Task(
+            draw(st.sampled_from("abc")),
+            draw(st.integers(0, 5)),
+            tuple(draw(st.lists(st.integers(0, number - 1), max_size=3))) if number else (),
+        )
+        for number in range(count)
+    ]
+
+
+@given(task_lists())
+def test_a_schedule_keeps_needs_and_resources_and_is_within_its_bounds(tasks: list[Task]) -> None:
+    made = schedule(tasks)
+    for number, task in enumerate(tasks):
+        assert made.ends[number] == made.starts[number] + task.seconds
+        assert all(made.ends[need] <= made.starts[number] for need in task.needs)
+        for other in range(number):
+            if tasks[other].resource == task.resource:
+                assert made.ends[other] <= made.starts[number] or made.ends[number] <= made.starts[other]
+    busy = [sum(task.seconds for task in tasks if task.resource == name) for name in "abc"]
+    assert max(busy) <= made.seconds <= sum(busy)
+
+
+def test_the_longest_way_goes_first() -> None:
+    tasks = [Task("a", 1), Task("a", 1), Task("b", 5, (1,))]
+    assert schedule(tasks).seconds == 6
+    assert schedule([]).seconds == 0
+
+
+@pytest.fixture(scope="module")
+def program() -> dcomc.Program:
+    return dcomc.compile(llama_layer(512, layers=2), [1], rank=10)
+
+
+def runs(program: dcomc.Program, factor: float, batch: int = 8) -> dict[str, Run]:
+    """The variants where a D-com takes `factor` of what the dense layer does."""
+    from dcomc.ir import parse_module
+
+    module = parse_module(program.host, "host")
+    seconds = {(1, site): factor * 1e-3 for site in ("qkv", "o", "gate_up", "down")}
+    return {run.variant: run for run in estimate(module, 1, seconds, Options(A100, 4, batch, graph=True))}
+
+
+def test_a_slow_decomposer_is_what_the_model_waits_for_and_a_fast_one_hides(program: dcomc.Program) -> None:
+    slow, fast = runs(program, 100.0), runs(program, 0.001)
+    assert slow["dcom"].busy("D-com") == pytest.approx(8 * 4 * 0.1)
+    assert slow["dcom"].seconds > slow["dcom"].busy("D-com")
+    assert slow["dcom"].busy("D-com") / slow["dcom"].seconds > 0.95
+    assert fast["dcom"].seconds < fast["dense"].seconds < fast["gpu"].seconds
+    for run in (*slow.values(), *fast.values()):
+        assert run.fastest < run.seconds < run.slowest
+        assert 8 % run.parts == 0
+
+
+def test_parts_overlap_only_on_different_resources(program: dcomc.Program) -> None:
+    run = runs(program, 1.0)["dcom"]
+    assert run.parts > 1
+    work = sum(run.busy(resource) for resource in run.resources)
+    assert max(run.busy(resource) for resource in run.resources) < run.seconds < work
+    decomposing = [event for event in run.events if event.resource == "D-com"]
+    beside = [(e, d) for d in decomposing for e in run.events if e.resource == "GPU" and d.start < e.start < d.end]
+    assert {event.part for event, _ in beside} == set(range(run.parts))
+    own = {event.name for event, other in beside if event.part == other.part and event.layer == 1}
+    assert own <= {"outlier_matmul", "exact_track"}, "only the exact track does not wait for the factors"
+
+
+def test_memory_is_what_the_shapes_say() -> None:
+    module = llama_layer(512)
+    found = memory(module_steps(module), weight_bytes(module), 4, 1)
+    layer = 4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096
+    assert found.weights == 2 * (layer + 2 * 32000 * 4096 + 4096)
+    assert found.kv_cache == 4 * 512 * 2 * 4096 * 2
+    tokens = 4 * 512 * 2
+    # The most: gate and up side by side with their product, and the residual.
+    assert dict(found.layers)[0] == tokens * (3 * 11008 + 4096)
+    assert found.outside >= tokens * 32000
+    four = memory(module_steps(module), weight_bytes(module), 4, 4)
+    assert four.kv_cache * 4 == found.kv_cache
+    assert four.total < found.total
+
+
+def test_the_command_prints_all_and_writes_statistics_and_a_trace(
+    program: dcomc.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, stats, trace = tmp_path / "p.bin", tmp_path / "stats.json", tmp_path / "trace.json"
+    program.save(file)
+    arguments = ["estimate", str(file), "--tp", "4", "--batch", "4", "--stats", str(stats), "--timeline", str(trace)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "4 x a100-80gb" in out and "decomposed with D-com" in out and "timeline of layer 1" in out
+    document = json.loads(stats.read_text())
+    assert document["gpu"] == {"name": "a100-80gb", "hash": A100.hash, "tensor_parallel": 4}
+    seconds = {name: run["seconds"] for name, run in document["variants"].items()}
+    assert seconds["gpu"] > seconds["dense"]
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {event["pid"] for event in events} == {"dense", "gpu", "dcom"}
+    ends = [event["ts"] + event["dur"] for event in events if event["ph"] == "X" and event["pid"] == "dcom"]
+    assert max(ends) == pytest.approx(1e6 * seconds["dcom"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "0"], "a batch of 0 is too small"),
+        (["--gpu", "v100"], "unknown gpu 'v100'"),
+        (["--tp", "3"], "invalid choice"),
+        (["--seq-len", "64"], "the program is for 512 tokens a prompt, and cannot be made anew"),
+    ],
+)
+def test_mistakes_are_one_line(
+    program: dcomc.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    program.save(tmp_path / "p.bin")
+    assert main(["estimate", str(tmp_path / "p.bin"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_program_whose_layers_are_all_decomposed_has_nothing_to_compare_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dcomc.compile(llama_layer(512), [0], rank=4).save(tmp_path / "p.bin")
+    assert main(["estimate", str(tmp_path / "p.bin")]) == 1
+    assert "every layer is decomposed" in capsys.readouterr().err
