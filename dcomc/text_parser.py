@@ -14,6 +14,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.verification import MALFORMED, verifier_message
 
+_LOCATION_ALIAS = re.compile(r"^#loc\d* = loc\(", re.MULTILINE)
 _UNREGISTERED = re.compile(r"(?:Operation (?P<op>\S+)|'(?P<type>\S+)') is not registered")
 
 
@@ -35,10 +36,12 @@ class TextParser(Parser):
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self._starts: dict[Operation, int] = {}
         self._located = False
+        self._aliases: dict[int, int] = {}
 
     def parse(self) -> ModuleOp:
         """Parse the module, without verifying it; raises `DcomError` at the first place where something is wrong."""
         try:
+            self._read_location_aliases()
             return self.parse_module()
         except ParseError as error:
             if not re.sub("//.*", "", self._text).strip():
@@ -52,6 +55,21 @@ class TextParser(Parser):
             raise DcomError(f"the text is malformed: {verifier_message(error)}", place=self._place(self.pos)) from error
         except RecursionError:
             raise DcomError("the text is nested too deeply", place=self._place(self.pos)) from None
+
+    def _read_location_aliases(self) -> None:
+        """Read what MLIR's tools define at the end of a text, and xDSL's parser needs before it is used."""
+        for match in _LOCATION_ALIAS.finditer(self._text):
+            self._resume_from(match.start())
+            super()._parse_alias_def()
+            self._aliases[match.start()] = self._current_token.span.start
+        self._resume_from(0)
+
+    def _parse_alias_def(self) -> None:
+        end = self._aliases.get(self._current_token.span.start)
+        if end is None:
+            super()._parse_alias_def()
+        else:
+            self._resume_from(end)
 
     def place(self, op: Operation) -> str:
         """`file:line:column` of an operation, or of the one around it that the text shows."""

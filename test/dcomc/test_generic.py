@@ -33,12 +33,18 @@ def test_a_decomposed_model_goes_through_iree_opt_and_back(tiny_ir: Path, option
     text = print_module(module, generic=True)
     assert content(parse_module(text, "generic")) == content(module)
     read = subprocess.run(
-        [tool("iree-opt"), f"--irdl-file={DEFINITION}", *options, "-"], input=text, capture_output=True, text=True
+        [tool("iree-opt"), f"--irdl-file={DEFINITION}", "--mlir-print-debuginfo", *options, "-"],
+        input=text,
+        capture_output=True,
+        text=True,
     )
     assert read.returncode == 0, read.stderr
+    assert "\n#loc" in read.stdout[read.stdout.index("module") :], "locations are defined behind their uses"
     again = parse_module(read.stdout, "iree-opt")
     # iree-opt adds what goes without saying, such as the operand segments of an operation.
     for before, after in zip(content(module), content(again), strict=True):
         assert before[:2] == after[:2]
         if before[0].startswith("dcom."):
             assert before[2] == after[2]
+    for before, after in zip(module.walk(), again.walk(), strict=True):
+        assert str(before.location) == str(after.location), before.name

@@ -28,6 +28,10 @@ DECOMPOSE = """builtin.module {
 """
 
 MISTAKES = {
+    'module {} loc(#loc1)\n#loc1 = loc("a":1:x)\n': "2:19: error: Expected integer literal",
+    'module {} loc(#loc1)\n#loc1 = loc("a":1:2)\n#loc1 = loc("a":1:3)\n': (
+        "3:7: error: re-declaration of alias '#loc1'"
+    ),
     "module {\n  func.func @f() {\n    dcom.decompos %x\n    func.return\n  }\n}\n": (
         "3:5: error: Operation dcom.decompos is not registered; did you mean 'dcom.decompose'?"
     ),
@@ -164,3 +168,12 @@ def test_deep_nesting_is_one_error(capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(["opt", str(file)]) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith(f"{file}:") and "nested too deeply" in streams.err
+
+
+def test_locations_that_are_defined_behind_their_uses() -> None:
+    text = (
+        'module {\n  func.func private @f() loc(#loc2)\n} loc(#loc)\n#loc = loc("m.py":1:2)\n#loc2 = loc("f"(#loc))\n'
+    )
+    module = parse_module(text, "text")
+    assert [describe_location(op.location) for op in module.walk()] == ["m.py:1", "f (m.py:1)"]
+    assert "#loc" not in print_module(module)
