@@ -252,6 +252,8 @@ def _outliers(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
+        if not text:
+            raise DcomError("--outliers is empty", hint="give a percentage, or a thresholds TOML file") from None
         return text
 
 

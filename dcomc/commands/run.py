@@ -98,6 +98,8 @@ def read_text(file: str | None, prompt: str | None = None) -> str:
     """The text of a file, or else of a prompt; raises `DcomError` where there is none."""
     if file is None:
         text, what = prompt or "", "the prompt"
+        if text != text.encode(errors="replace").decode():
+            raise DcomError("the prompt is not UTF-8 text", hint="give it in a file")
     else:
         try:
             text, what = Path(file).read_text(encoding="utf-8"), file

@@ -227,6 +227,7 @@ MISTAKES = [
     (["--decompose-layers", "9" * 5000], "error: --decompose-layers: '999"),
     (["--decompose-layers", "1", "--outliers", "101"], "error: outliers 101 is not between 0 and 100; it is the"),
     (["--decompose-layers", "1", "--outliers", "-1"], "error: outliers -1 is not between 0 and 100"),
+    (["--decompose-layers", "1", "--outliers", ""], "error: --outliers is empty; give a percentage, or a thresholds"),
     (["--decompose-layers", "1", "--outliers", "nan"], "error: outliers nan is not between 0 and 100"),
     (["--decompose-layers", "", "--outliers", "nan"], "error: outliers nan is not between 0 and 100"),
     (["--decompose-layers", "", "--exact-rows", "inf"], "error: exact_rows inf is not between 0 and 100"),

@@ -239,6 +239,7 @@ def test_mistakes_in_the_text(
     assert "No such file or directory" in failure(capsys, *known, "--text", tmp_path / "none.txt")
     assert "the text has 1 token, and nothing is predicted" in failure(capsys, *known, "--prompt", "w1")
     assert "the prompt is empty" in failure(capsys, *known, "--prompt", "")
+    assert "the prompt is not UTF-8 text; give it in a file" in failure(capsys, *known, "--prompt", "w1 \udcff")
     assert "max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
     assert "one of the arguments --text --prompt is required" in failure(capsys, *known)
 
