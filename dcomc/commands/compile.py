@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _emit(program: "Program", args: argparse.Namespace) -> None:
     """Write a program as text or as a binary."""
+    from dcomc.program import factors_file
+
     if args.emit == "asm":
         from dcomc.disassembler import disassemble
 
@@ -170,6 +173,11 @@ def _emit(program: "Program", args: argparse.Namespace) -> None:
         f"of {counted(instructions, 'instruction')}, for {program.machine.name} ({program.machine.hash})",
         file=sys.stderr,
     )
+    if isinstance(program.factors, Mapping) and program.factors:
+        weights = sum(name.endswith(".core") for name in program.factors)
+        size = sum(factor.nbytes for factor in program.factors.values()) / 1e6
+        file = factors_file(Path(args.output))
+        print(f"{counted(weights, 'weight')} in factors, {size:.3g} MB, in {file}", file=sys.stderr)
 
 
 def _write(text: str, output: str | None) -> None:
