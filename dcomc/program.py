@@ -78,7 +78,7 @@ class Program(program.Program):
             DcomError: inputs that fit no launch or are not finite, a negative seed, or too small a limit of memory.
         """
         from dcomc.activations import given_activations
-        from dcomc.progress import PromptProgress, speaker
+        from dcomc.progress import WorkProgress, speaker
         from dcomc.simulate import Simulation, beside_of, choose_inputs, simulate_launches, work_of
         from runtime.engines import PATIENCE_SECONDS, plan
 
@@ -108,7 +108,7 @@ class Program(program.Program):
                 say(f"{name}: not used by the program: {', '.join(unused)}")
         choose = choose_inputs(self, given, name, seed)
         prompts = sum(launch.prompts for launch in self.launches)
-        with PromptProgress(prompts, quiet=not progress) as bar:
+        with WorkProgress(prompts, "simulating", "prompts", quiet=not progress) as bar:
             results = simulate_launches(
                 self, choose, engine=chosen.engine, threads=chosen.threads, errors=errors, progress=bar.advance
             )

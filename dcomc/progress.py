@@ -91,12 +91,12 @@ class EvaluationProgress:
         self._console.print(f"the first window took {took:.0f} s; {more} more: about {more * took:.0f} s")
 
 
-class PromptProgress:
-    """How far a simulation is: on a terminal a bar, elsewhere a line on stderr now and then; nothing where `quiet`."""
+class WorkProgress:
+    """How far equal parts of work are: on a terminal a bar, elsewhere a line now and then; nothing where `quiet`."""
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
+    def __init__(self, total: int, doing: str, parts: str, *, quiet: bool = False) -> None:
         self._bar = Progress(
-            TextColumn("simulating"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -105,9 +105,9 @@ class PromptProgress:
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task("prompts", total=total)
+        self._task = self._bar.add_task(parts, total=total)
         self._lines = not quiet and not console.is_terminal
-        self._total = total
+        self._total, self._parts = total, parts
         self._done = 0
         self._started = self._spoke = time.monotonic()
 
@@ -121,11 +121,11 @@ class PromptProgress:
         self._bar.stop()
 
     def advance(self) -> None:
-        """One more prompt is done."""
+        """One more part is done."""
         self._done += 1
         self._bar.advance(self._task)
         now = time.monotonic()
         if self._lines and self._done < self._total and now - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._spoke = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            print(f"{self._done} of {self._total} prompts, about {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"{self._done} of {self._total} {self._parts}, about {left:.0f} s left", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp, StringAttr, TensorType
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
@@ -35,6 +35,9 @@ class Thresholds:
     capacity_percent: float
     min_tokens_percent: float
     by_layer: dict[int, dict[str, float]]
+    model: str | None = None
+    """That it was calibrated on, if it says so."""
+    path: str = ""
 
     @staticmethod
     def read(path: str) -> "Thresholds":
@@ -44,7 +47,7 @@ class Thresholds:
             DcomError: the file is missing, is no TOML, or holds another key or a value out of range.
         """
         table = read_toml(path, "give a thresholds TOML file")
-        known = ("capacity_percent", "min_tokens_percent", "thresholds")
+        known = ("capacity_percent", "min_tokens_percent", "thresholds", "model", "calibration", "statistics")
         for key in table:
             if key not in known:
                 raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=path)
@@ -53,7 +56,19 @@ class Thresholds:
             _number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
             _number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
             {layer_number(name, "thresholds", path): _sites(name, value, path) for name, value in layers.items()},
+            str(table["model"]) if "model" in table else None,
+            path,
         )
+
+    def check(self, module: ModuleOp) -> None:
+        """Raises `DcomError` where the table was calibrated on a model of another name than the module's."""
+        traced = module.attributes.get("dcom.model")
+        if self.model is not None and isinstance(traced, StringAttr) and traced.data != self.model:
+            raise DcomError(
+                f"the table is of {self.model}, not of {traced.data}",
+                hint="calibrate this model; if it is the same one, change the table's `model`",
+                place=self.path,
+            )
 
     def of(self, layer: int, site: str) -> float:
         """The threshold of a site; raises `DcomError` where the table has none."""
@@ -141,6 +156,8 @@ class DcomInsertOutlierSplitPass(ModulePass):
         if self.outliers is None and self.exact_rows is None and self.config is None:
             raise DcomError("give outliers, exact_rows or config", hint="for example outliers=3")
         table = Thresholds.read(self.outliers) if isinstance(self.outliers, str) else None
+        if table is not None:
+            table.check(op)
         share = table.capacity_percent if table else float(self.outliers or 0)
         check_range("outliers", share)
         check_range("exact_rows", self.exact_rows)

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MADE = {"demo", "build", "Output", "__pycache__"}
 HEAVY = {"torch", "transformers", "accelerate", "gguf"}
-# These two run a model; everything else works without torch.
-MODEL_COMMANDS = {"trace", "run"}
+# These run a model; everything else works without torch.
+MODEL_COMMANDS = {"trace", "run", "calibrate"}
 
 
 def source_files() -> Iterator[Path]:
