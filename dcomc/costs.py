@@ -148,7 +148,7 @@ def work_of(op: Operation) -> Work:
         case dcom.WeightMatmulOp():
             return Work(_by_factors(_shape(op.input)[0], op.weight.type), moved)
         case dcom.ReconstructOp():
-            return reconstruction(op.input.type)
+            return reconstruction(op.input.type, left_first=op.left_first is not None)
         case dcom.OutlierMatmulOp():
             batch, rows, _ = op.input.type.dimensions
             capacity, weight = op.input.type.capacity.data, op.weight.type
@@ -179,7 +179,7 @@ def work_of(op: Operation) -> Work:
             tracks = count * rank * (depth + width) * each
             return Work(2 * count * rank * depth * width, bytes_of(op.weight.type) + tracks)
         case dcom.ReconstructHeadsOp():
-            return Work(reconstruction(op.input.type).flops, moved)
+            return Work(reconstruction(op.input.type, left_first=False).flops, moved)
         case dcom.ExactTrackOp():
             of_tokens = isinstance(op.input.type, TokensType)
             batch, _, depth = op.input.type.dimensions
@@ -210,13 +210,14 @@ def _rows_of(rows: int, weight: WeightType) -> int:
     return 2 * rows * (left * right + right * weight.get_shape()[1])
 
 
-def reconstruction(type_: FactoredType) -> Work:
-    """The work of `dcom.reconstruct`, U (core V)."""
+def reconstruction(type_: FactoredType, *, left_first: bool) -> Work:
+    """The work of `dcom.reconstruct`: U (core V), or (U core) V."""
     matrices, rows, width = type_.blocks
     left, right = type_.core_shape
     batch, length, _ = type_.dimensions
     dense = batch * length * width * bytes_of(type_.element_type)
-    return Work(2 * matrices * left * width * (right + rows), bytes_of(type_) + dense)
+    products = rows * right * (left + width) if left_first else left * width * (right + rows)
+    return Work(2 * matrices * products, bytes_of(type_) + dense)
 
 
 def _points(op: GenericOp) -> int:

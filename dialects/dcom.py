@@ -16,7 +16,17 @@ has the dialect for mlir-opt and iree-opt.
 from collections.abc import Sequence
 from typing import cast
 
-from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, StringAttr, SymbolRefAttr, TensorType, f32
+from xdsl.dialects.builtin import (
+    I64,
+    Float32Type,
+    FloatAttr,
+    IntegerAttr,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+    f32,
+)
 from xdsl.interfaces import HasCanonicalizationPatternsInterface, HasFolderInterface
 from xdsl.ir import Attribute, Dialect, Operation, SSAValue
 from xdsl.irdl import (
@@ -292,21 +302,29 @@ class ScaleOp(IRDLOperation, HasFolderInterface, HasCanonicalizationPatternsInte
 
 @irdl_op_definition
 class ReconstructOp(IRDLOperation):
-    """The dense tensor of a factored one, U (core V), multiplied in that order (Eq. 4).
+    """The dense tensor of a factored one, U (core V), multiplied in that order (Eq. 4), or (U core) V.
 
-    The result is [B*S, N], of the factors' element type; products are summed in float32.
+    The latter is less work where a block has fewer rows than channels. The result is [B*S, N], of the factors' element
+    type; products are summed in float32.
     """
 
     name = "dcom.reconstruct"
 
     input = operand(FactoredType)
+    left_first = opt_prop_def(UnitAttr)
+    """Multiply (U core) V."""
     result = result_def(DENSE)
 
+    irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(Pure())
     assembly_format = "$input attr-dict `:` type($input) `->` type($result)"
 
-    def __init__(self, source: SSAValue[FactoredType]) -> None:
-        super().__init__(operands=[source], result_types=[source.type.dense])
+    def __init__(self, source: SSAValue[FactoredType], *, left_first: bool = False) -> None:
+        super().__init__(
+            operands=[source],
+            result_types=[source.type.dense],
+            properties={"left_first": UnitAttr() if left_first else None},
+        )
 
     def verify_(self) -> None:
         verify_rows(self.result.type, self.input.type)

@@ -61,7 +61,7 @@ class _Path:
 
 def reconstruction_works(state: State) -> Iterable[Work]:
     """The work of making a tensor dense in its layout."""
-    work = reconstruction(state.type)
+    work = reconstruction(state.type, left_first=state.left_first)
     batch, rows, cols = state.type.dimensions
     dense = batch // state.heads * rows * cols * bytes_of(state.type.element_type)
     yield work if state.heads == 1 else Work(work.flops, bytes_of(state.type) + dense)

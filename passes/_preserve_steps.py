@@ -10,6 +10,7 @@ from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
+from dcomc.costs import reconstruction
 from dialects.dcom import (
     BiasTrackOp,
     ConcatOp,
@@ -56,12 +57,18 @@ class State:
     def type(self) -> FactoredType:
         return self.factors.type
 
+    @property
+    def left_first(self) -> bool:
+        """Whether (U core) V is fewer operations than U (core V); both move as many bytes."""
+        flops = [reconstruction(self.type, left_first=left_first).flops for left_first in (False, True)]
+        return self.heads == 1 and flops[1] < flops[0]
+
     def reconstruct(self) -> SSAValue:
         """Build the dense tensor."""
         if self.heads > 1:
             dense: SSAValue = ReconstructHeadsOp(self.factors, self.heads).result
         else:
-            dense = ReconstructOp(self.factors).result
+            dense = ReconstructOp(self.factors, left_first=self.left_first).result
         if self.initial is not None:
             dense = structured("sn,sn->sn", [dense, self.initial], self.type.element_type, add)
         return self.layout.arrange(convert(dense, self.element))

@@ -157,9 +157,12 @@ class _Legaliser:
             case ScaleOp():
                 self.factored[op.result] = _scale(op, self.factored[op.input])
             case ReconstructOp():
-                factors = self.factored[op.input]
-                v = contract(f"mrq,{factors.blocks}qn->mrn", factors.core, factors.v)
-                dense = contract("msr,mrn->msn", factors.u, v)
+                u, core, v = self.factored[op.input]
+                of_v = f"{self.factored[op.input].blocks}qn"
+                if op.left_first:
+                    dense = contract(f"msq,{of_v}->msn", contract("msr,mrq->msq", u, core), v)
+                else:
+                    dense = contract("msr,mrn->msn", u, contract(f"mrq,{of_v}->mrn", core, v))
                 self._replace(op.result, _join_blocks(convert(dense, op.input.type.element_type), op.input.type))
             case BiasTrackOp():
                 self.factored[op.result] = _Factors(*bias_track(op, _split_blocks))

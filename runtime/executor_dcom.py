@@ -246,7 +246,8 @@ def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
 
     def kernel(f: Factored) -> tuple[Array]:
-        dense = Factored(wide(f.u), f.core, wide(f.v)).reconstruct()
+        u, v = wide(f.u), wide(f.v)
+        dense: Array = (u @ f.core) @ v if op.left_first else u @ (f.core @ v)
         return (_out_of_blocks(dense, op.input.type).astype(dtype, copy=False),)
 
     return kernel

@@ -87,11 +87,43 @@ def _legalised(body: str) -> ModuleOp:
     return module
 
 
-def test_factored_products_cost_what_their_definition_multiplies() -> None:
-    module = parse_module(BODY.format(body=PRESERVED), "program")
+@pytest.mark.parametrize("order", ["", " {left_first}"])
+def test_factored_products_cost_what_their_definition_multiplies(order: str) -> None:
+    body = PRESERVED.replace("dcom.reconstruct %g", f"dcom.reconstruct %g{order}")
+    module = parse_module(BODY.format(body=body), "program")
     works = [work_of(op) for op in module.walk() if isinstance(op, dcom.MatmulOp | dcom.ReconstructOp)]
-    defined = sum(count for extents, count in _contractions(_legalised(PRESERVED)) if W in extents)
+    of_core = 2 * S * R * R if order else 0  # U core, whose extents are no width
+    defined = sum(count for extents, count in _contractions(_legalised(body)) if W in extents)
+    assert sum(work.flops for work in works) == 2 * (defined + of_core)
+
+
+def test_products_of_heads_cost_what_their_definition_multiplies() -> None:
+    heads, shared, after, out = 5, 2, 9, 11
+    all_heads, head = 2 * heads * shared, W // heads
+    text = f"""
+func.func @main(%x: tensor<48x40xf32>, %p: tensor<2x{heads}x{shared}x{after}x{S}xf32>, %w: tensor<{2 * W}x{out}xf32>)
+    -> tensor<{2 * after}x{out}xf32> {{
+  %f = dcom.decompose %x {{{OPTIONS}}} : tensor<48x40xf32> -> !dcom.factored<2x{S}x{W}, rank {R}, f32>
+  %h = dcom.split_heads %f {{groups = {heads} : i64, shared = {shared} : i64}}
+      : !dcom.factored<2x{S}x{W}, rank {R}, f32> -> !dcom.factored<{all_heads}x{S}x{head}, rank {R}, f32>
+  %l = dcom.left_matmul %p, %h : tensor<2x{heads}x{shared}x{after}x{S}xf32>,
+      !dcom.factored<{all_heads}x{S}x{head}, rank {R}, f32> -> !dcom.factored<{all_heads}x{after}x{head}, rank {R}, f32>
+  %m = dcom.head_matmul %l, %w {{heads = {heads * shared} : i64}}
+      : !dcom.factored<{all_heads}x{after}x{head}, rank {R}, f32>, tensor<{2 * W}x{out}xf32>
+      -> !dcom.factored<{all_heads}x{after}x{out}, rank {R}, f32>
+  %y = dcom.reconstruct_heads %m {{heads = {heads * shared} : i64}}
+      : !dcom.factored<{all_heads}x{after}x{out}, rank {R}, f32> -> tensor<{2 * after}x{out}xf32>
+  func.return %y : tensor<{2 * after}x{out}xf32>
+}}"""
+    context = make_context()
+    module = parse_module(text, "heads", context)
+    kinds = dcom.LeftMatmulOp | dcom.HeadMatmulOp | dcom.ReconstructHeadsOp
+    works = [work_of(op) for op in module.walk() if isinstance(op, kinds)]
+    run_passes(context, module, make_passes("dcom-legalize"))
+    defined = sum(count for extents, count in _contractions(module) if extents & {after, out})
     assert sum(work.flops for work in works) == 2 * defined
+    left = works[0]
+    assert left.bytes == 4 * all_heads * (after * S + (after + S) * R)
 
 
 def test_exact_tokens_cost_their_rows() -> None:

@@ -5,7 +5,7 @@
 // CHECK-LABEL: func.func @shared
 // CHECK-NEXT:    %[[F:.*]] = dcom.decompose
 // CHECK-NEXT:    %[[Q:.*]] = dcom.matmul %[[F]], %wq {dcom.role = "q_proj"} : !dcom.factored<2x8x12, rank 4, f32>, tensor<12x12xf32> -> !dcom.factored<2x8x12, rank 4, f32>
-// CHECK-NEXT:    %[[DQ:.*]] = dcom.reconstruct %[[Q]] {dcom.chosen = "46.1 kflop, 58.4 kflop dense", dcom.stopped = "it leaves the function ({{.*}})"} : !dcom.factored<2x8x12, rank 4, f32> -> tensor<16x12xf32>
+// CHECK-NEXT:    %[[DQ:.*]] = dcom.reconstruct %[[Q]] {dcom.chosen = "46.1 kflop, 58.4 kflop dense", dcom.stopped = "it leaves the function ({{.*}})", left_first} : !dcom.factored<2x8x12, rank 4, f32> -> tensor<16x12xf32>
 // CHECK-NEXT:    %[[K:.*]] = dcom.matmul %[[F]], %wk {dcom.role = "k_proj"} : !dcom.factored<2x8x12, rank 4, f32>, tensor<12x6xf32> -> !dcom.factored<2x8x6, rank 4, f32>
 // CHECK-NEXT:    %[[DK:.*]] = dcom.reconstruct %[[K]]
 // CHECK-NEXT:    func.return %[[DQ]], %[[DK]]
@@ -98,7 +98,7 @@ func.func @right(%f: !dcom.factored<1x12x12, rank 4, f32>, %w: tensor<12x12xf32>
 // CHECK-NEXT:    %[[R:.*]] = dcom.scale %f by %rows {axis = "rows"} : !dcom.factored<2x8x12, block 4, rank 3, f32>, tensor<16xf32> -> !dcom.factored<2x8x12, block 4, rank 3, f32>
 // CHECK-NEXT:    %[[C:.*]] = dcom.scale %[[R]] by %channels {axis = "channels"} : {{.*}}, tensor<12xf32>
 // CHECK:         %[[P:.*]] = dcom.matmul %[[C]], %w
-// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[P]] {dcom.chosen = "{{.*}}", dcom.stopped = "an elementwise product with another tensor (there:7)"}
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[P]] {dcom.chosen = "{{.*}}", dcom.stopped = "an elementwise product with another tensor (there:7)", left_first}
 // CHECK:         linalg.generic {{.*}} ins(%[[D]], %gate :
 #both = affine_map<(d0, d1) -> (d0, d1)>
 #row = affine_map<(d0, d1) -> (d0)>
@@ -132,7 +132,7 @@ func.func @scales(%f: !dcom.factored<2x8x12, block 4, rank 3, f32>, %rows: tenso
 // CHECK-LABEL: func.func @stops
 // CHECK: %[[T:.*]] = dcom.exact_track %outliers, %w : !dcom.outliers<2x8x4, capacity 2, f32>, tensor<4x12xf32> -> !dcom.factored<2x8x12, rank 2, f32>
 // CHECK: %[[C:.*]] = dcom.concat %f, %[[T]]
-// CHECK: dcom.reconstruct %[[C]] {dcom.chosen = "{{.*}}", dcom.stopped = "math.exp is not linear (there:8); a reduction over its elements (there:9); dense is cheaper from here, {{.*}} (there:10)"}
+// CHECK: dcom.reconstruct %[[C]] {dcom.chosen = "{{.*}}", dcom.stopped = "math.exp is not linear (there:8); a reduction over its elements (there:9); dense is cheaper from here, {{.*}} (there:10)", left_first}
 func.func @stops(%f: !dcom.factored<2x8x12, rank 3, f32>, %outliers: !dcom.outliers<2x8x4, capacity 2, f32>, %w: tensor<4x12xf32>, %bias: tensor<12xf32>) -> (tensor<2x8x12xf32>, tensor<16xf32>, tensor<16x12xf32>) {
   %x = dcom.reconstruct %f : !dcom.factored<2x8x12, rank 3, f32> -> tensor<16x12xf32>
   %exact = dcom.outlier_matmul %outliers, %w : !dcom.outliers<2x8x4, capacity 2, f32>, tensor<4x12xf32> -> tensor<16x12xf32>

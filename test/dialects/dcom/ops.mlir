@@ -95,6 +95,8 @@ func.func @tracks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %o: !dcom.o
   %b = dcom.bias_track %bias : tensor<24xf32> -> !dcom.factored<2x16x24, block 8, rank 1, f32>
   // CHECK: %[[O:.*]] = dcom.exact_track %o, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 3, f32>
   %p = dcom.exact_track %o, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 3, f32>
+  // CHECK: dcom.reconstruct %f {left_first} : !dcom.factored<2x16x24, block 8, rank 4, f32> -> tensor<32x24xf32>
+  %y = dcom.reconstruct %f {left_first} : !dcom.factored<2x16x24, block 8, rank 4, f32> -> tensor<32x24xf32>
   // CHECK: dcom.exact_track %t, %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 2, f32>
   %q = dcom.exact_track %t, %w : !dcom.tokens<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> !dcom.factored<2x16x24, block 8, rank 2, f32>
   // CHECK: dcom.concat %f, %[[O]] : !dcom.factored<2x16x24, block 8, rank 4, f32>, !dcom.factored<2x16x24, block 8, rank 3, f32> -> !dcom.factored<2x16x24, block 8, rank 7, f32>
