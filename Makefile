@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-nightly test-quick lint lit lock reference clean
+.PHONY: help venv demo test test-nightly test-quick lint lit lock reference docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,10 @@ lint: $(INSTALLED) ## check format, style and types
 
 lit: $(INSTALLED) ## run the FileCheck tests of dialects, passes and tools
 	lit -v test
+
+docs: $(INSTALLED) ## run the demo and the tutorial, and write what they print into README.md and docs/tutorial.md
+	python docs/update_readme.py
+	python docs/update_tutorial.py
 
 reference: $(INSTALLED) ## write docs/dialects, docs/passes.md, docs/isa.md and dialects/*.irdl anew from the code
 	python -m dcomc.reference

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcomc.commands._engine import add_engine_arguments
-from dcomc.diagnostics import check_output, write_text
+from dcomc.diagnostics import check_output, counted, write_text
 
 if TYPE_CHECKING:
     from dcomc.simulate import Simulation
@@ -101,6 +101,7 @@ def _print(simulation: "Simulation") -> None:
             *([Text(f"[{sources.index(result.source) + 1}]")] if len(sources) > 1 else []),
         )
     console.print(table)
-    print(f"total: {len(results)} decompositions, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
+    total = counted(len(results), "decomposition")
+    print(f"total: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
     if results[0].relative_error is not None:
         print("error: ||X - U core V|| / ||X||; optimal: the least at that rank (truncated SVD)")
