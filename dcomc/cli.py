@@ -20,6 +20,7 @@ COMMANDS = {
     "sim": "simulate a program's decompositions",
     "run": "run the whole model with decomposed layers, against the dense one",
     "estimate": "estimate latency and memory on GPUs, with and without a D-com",
+    "eval": "judge a program or a model on texts and questions",
     "calibrate": "measure a model on text: outlier thresholds, and what each site costs",
     "asm": "assemble text to a program",
     "disasm": "disassemble a program to text",

