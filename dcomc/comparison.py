@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from xdsl.dialects.builtin import DenseResourceAttr, IntegerAttr, ModuleOp, TensorType
 from xdsl.dialects.ml_program import GlobalOp
@@ -27,6 +27,9 @@ from runtime.executor import LAYER, Executor
 from runtime.executor_arrays import Arrays, make_arrays
 from runtime.executor_dcom import Decompose, host_decompose, zero_decompose
 from runtime.lanczos import Factored
+
+if TYPE_CHECKING:
+    import torch
 
 PROGRAM = "program"
 EXACT = {OutlierSplitOp: "the outlier channels", TokenSplitOp: "the exact tokens"}
@@ -248,7 +251,7 @@ def headline(name: str, windows: Sequence[Window], described: Described, how: st
 
 def compare(
     program: Program,
-    model: Model | str | Path,
+    model: "Model | str | Path | torch.nn.Module",
     make_windows: MakeWindows,
     *,
     decompose_with: Literal["sim", "float32"] = "sim",

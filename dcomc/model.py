@@ -143,14 +143,59 @@ class Model:
         return _tokenizer(model.path, model.kind == "gguf")
 
 
-def resolve_model(spec: "Model | str | Path") -> Model:
-    """What a MODEL argument names: an existing folder or GGUF file, or else a preset; a model stays as it is.
+@dataclass(frozen=True)
+class LoadedModel(Model):
+    """A transformers causal language model that is in memory, with the tokenizer of the folder it was loaded from.
+
+    Attributes:
+        module: the model; it stays as it is.
+    """
+
+    module: "torch.nn.Module"
+
+    @staticmethod
+    def of(module: "torch.nn.Module") -> "LoadedModel":
+        """Name a module by the folder or the repository that it was loaded from, or else by its class.
+
+        Raises:
+            DcomError: it is no model of transformers.
+        """
+        config: Any = getattr(module, "config", None)
+        if not hasattr(config, "to_json_string"):
+            what = f"{type(module).__name__} is no model of transformers"
+            raise DcomError(what, hint="give a PreTrainedModel, a folder, a GGUF file or a preset")
+        origin = Path(getattr(config, "name_or_path", "") or type(module).__name__)
+        return LoadedModel(readable(origin.name), "folder", origin, module)
+
+    def config(self) -> dict[str, Any]:
+        config: Any = self.module.config
+        return cast(dict[str, Any], json.loads(config.to_json_string(use_diff=False)))
+
+    def torch_model(self, dtype: str = "f32") -> "torch.nn.Module":
+        import torch
+
+        element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
+        first = next(self.module.parameters())
+        if (first.dtype, first.device.type, self.module.training) == (element, "cpu", False):
+            return self.module
+        return copy.deepcopy(self.module).to("cpu", element).eval()
+
+    def tokenizer(self) -> Tokenizer:
+        if not self.path.is_dir():
+            raise DcomError(f"{self.name} comes from no folder with a tokenizer", hint="load it from a model folder")
+        return super().tokenizer()
+
+
+def resolve_model(spec: "Model | str | Path | torch.nn.Module") -> Model:
+    """What a MODEL argument names: an existing folder or GGUF file, or else a preset; or a model in memory.
 
     Raises:
         DcomError: nothing of that name, a folder without config.json, or a file that is not GGUF.
     """
     if isinstance(spec, Model):
         return spec
+    if not isinstance(spec, str | Path):
+        return LoadedModel.of(spec)
     path = Path(spec)
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -11,6 +11,8 @@ from dcomc.diagnostics import DcomError, atomic_write
 from runtime import program
 
 if TYPE_CHECKING:
+    import torch
+
     from dcomc.comparison import Comparison
     from dcomc.model import Model
     from dcomc.simulate import Simulation
@@ -116,7 +118,7 @@ class Program(program.Program):
 
     def run(
         self,
-        model: "Model | str | Path",
+        model: "Model | str | Path | torch.nn.Module",
         text: str,
         *,
         max_tokens: int | None = None,
@@ -132,7 +134,8 @@ class Program(program.Program):
         """Run the whole model on a text with its layers decomposed, and the dense one on the same tokens.
 
         Args:
-            model: the model that was traced: Hugging Face folder, GGUF file, or preset whose weights are installed.
+            model: the model that was traced: Hugging Face folder, GGUF file, preset whose weights are installed, or a
+                model of transformers in memory, which came from a folder with a tokenizer.
             text: cut into windows of the program's tokens.
             max_tokens: only so many from its start, at least 2.
             decompose_with: simulated instructions, or float32 Lanczos on the host, which is faster.

@@ -1,6 +1,7 @@
 """From a model to Level 0 IR."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
@@ -9,11 +10,14 @@ from dcomc.ir import verify_module
 from dcomc.model import Model, resolve_model
 from dcomc.progress import steps
 
+if TYPE_CHECKING:
+    import torch
+
 DEFAULT_SEQ_LEN = 512
 
 
 def trace(
-    model: Model | str | Path,
+    model: "Model | str | Path | torch.nn.Module",
     seq_len: int | None = None,
     batch: int = 1,
     dtype: str = "f32",
@@ -23,7 +27,8 @@ def trace(
     """Lift a model into a Level 0 module: upstream MLIR, weights by name, one function for the decoder layers.
 
     Args:
-        model: Hugging Face folder, GGUF file, or preset (`tiny`, `smollm2-135m`, `llama2-7b`); no weights are read.
+        model: Hugging Face folder, GGUF file, or preset (`tiny`, `smollm2-135m`, `llama2-7b`), of which no weights are
+            read; or a model of transformers in memory.
         seq_len: tokens a prompt; 512 unless given, or the model's most if that is less.
         batch: prompts; the token ids are [batch, seq_len].
         dtype: element type, `bf16`, `f16` or `f32`.
