@@ -195,6 +195,8 @@ class _Body:
         match op:
             case ml_program.GlobalLoadConstantOp():
                 self._known[op.results[0]] = _Known(root=op.results[0], weight=True)
+            case dcom.WeightOp():  # its factors, side by side
+                self._known[op.weight] = _Known(self._join(op.operands).needs, op.weight, weight=True)
             case func.CallOp():
                 self._call(op)
             case linalg.MatmulOp():
@@ -459,7 +461,7 @@ def _element_size(type_: Attribute) -> int:
 def _shape(type_: Attribute) -> tuple[int, ...]:
     if isinstance(type_, FactoredType | OutliersType | TokensType):
         return type_.dimensions
-    return type_.get_shape() if isa(type_, TensorType[Attribute]) else ()
+    return type_.get_shape() if isa(type_, TensorType[Attribute]) or isinstance(type_, WeightType) else ()
 
 
 def _rows(type_: Attribute) -> int:

@@ -300,3 +300,9 @@ def test_the_python_interface_does_the_same(compile: Compile, model: Path, trace
     assert dcomc.load(tmp_path / "api.bin").run(model, TEXT, controls=False).ratio == result.ratio
     with pytest.raises(DcomError, match="no model given"):
         dcomc.compile(traced, weights=weights)
+
+
+def test_a_program_with_weights_in_factors_is_estimated(compile: Compile, capsys: pytest.CaptureFixture[str]) -> None:
+    program = compile("--decompose-layers=1", "--rank=3", "--weight-rank=6", "--weight-layers=1,2")
+    assert main(["estimate", str(program), "--gpu", "a100-80gb"]) == 0
+    assert "memory of a GPU" in capsys.readouterr().out
