@@ -173,7 +173,6 @@ def test_dump_ir_dir(tiny_ir: Path, tmp_path: Path) -> None:
         "02-dcom-insert-outlier-split.mlir",
         "03-dcom-decompose-activations.mlir",
         "04-dcom-preserve-decomposed.mlir",
-        "06-cse.mlir",
         "07-lower-dcom-to-cluster.mlir",
         "08-cluster-map.mlir",
         "09-cluster-schedule.mlir",
