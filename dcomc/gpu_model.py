@@ -5,6 +5,7 @@ from math import ceil
 from typing import Literal
 
 from dcomc.costs import Work
+from passes._roofline import Roofline
 from runtime.gpu import Gpu
 
 Kind = Literal["gemm", "attention", "stream", "all_reduce", "all_gather", "decompose"]
@@ -117,7 +118,7 @@ class Host:
                 flops = self._peak * self.gpu.attention.efficiency.at(self.optimism)
             case "stream":
                 flops = float("inf")
-        return self.launched(max(work.flops / flops, work.bytes / self.bytes_per_second))
+        return self.launched(Roofline(flops, self.bytes_per_second, "s").time([work]))
 
     @property
     def _peak(self) -> float:

@@ -1,0 +1,28 @@
+"""The paper's claims against what this project computes: figures, tables and equations, each with a verdict."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dcomc.reproduce.claims import Result
+    from dcomc.reproduce.workbench import Workbench
+
+WHAT: Mapping[str, str] = {
+    "equations": "Eq. 8 to 12 against counts from the IR",
+    "figure2": "SVD algorithms against time and rank, on this CPU",
+    "figure3": "what Lanczos bidiagonalisation takes on a GPU, by operation",
+    "figure4": "latency of a layer against the length of prompts: dense, decomposed on a GPU, with D-com",
+    "figure11": "latency of a layer and of the model",
+    "figure12": "decomposition against the expansion factor",
+    "figure13": "area and power",
+    "table2": "decomposed activations: decomposition times and runtime by layers and rank",
+    "table3": "decomposed activations and weights",
+}
+"""What can be reproduced, each by a function `reproduce` of a module of this package."""
+
+
+def reproduction(name: str) -> "Callable[[Workbench], Result]":
+    """The function that reproduces a figure, a table, or the equations."""
+    function: Callable[[Workbench], Result] = import_module(f"dcomc.reproduce.{name}").reproduce
+    return function

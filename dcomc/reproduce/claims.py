@@ -1,0 +1,109 @@
+"""Claims of the paper, and verdicts on them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from dcomc.toml_files import read_toml
+
+Verdict = Literal["reproduced", "not reproduced", "not comparable"]
+
+_PAPER = Path(__file__).parents[1] / "configs" / "paper"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of the paper, and ours."""
+
+    what: str
+    paper: float | None
+    """None where the paper says so in words alone."""
+    ours: float | None
+    """None where there is nothing to compare with."""
+    tolerance: float = 0.0
+    """The largest difference from the paper's number, as a share of it, that still counts as the same."""
+    low: float | None = None
+    high: float | None = None
+    """Ours, across the plausible range of what had to be assumed."""
+    holds: bool | None = None
+    """Of a claim in words: whether it holds here."""
+    why: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over the paper's."""
+        return self.ours / self.paper if self.ours is not None and self.paper else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the tolerance, or by whether the words hold."""
+        if self.holds is not None:
+            return "reproduced" if self.holds else "not reproduced"
+        if self.paper is None or self.ours is None:
+            return "not comparable"
+        within = abs(self.ours - self.paper) <= self.tolerance * abs(self.paper)
+        return "reproduced" if within else "not reproduced"
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is."""
+        parts = [self.why] if self.why else []
+        if self.verdict == "not reproduced" and None not in (self.paper, self.low, self.high):
+            assert self.paper is not None and self.low is not None and self.high is not None
+            inside = self.low <= self.paper <= self.high
+            parts.append(f"the paper's value lies {'in' if inside else 'outside of'} the range of ours")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, the ratio, the verdict and its reason."""
+        return asdict(self) | {"ratio": self.ratio, "verdict": self.verdict, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot, with the band of its range where it has one."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves over numbers, or bars over names."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+    bars: Sequence[str] = ()
+    """Names of the groups of bars, for which x counts; lines where there are none."""
+    logarithmic: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a figure, a table, or the equations."""
+
+    name: str
+    claims: Sequence[Claim]
+    setting: str = ""
+    """What was run, and what was assumed, in a sentence or two."""
+    plots: Sequence[Plot] = ()
+    configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def paper_claims() -> Mapping[str, Any]:
+    """The numbers of the paper's text, by section."""
+    return read_toml(_PAPER / "claims.toml", "install dcomc again")
+
+
+def paper_table(name: str) -> list[dict[str, str]]:
+    """The rows of `table2` or `table3`."""
+    text = (_PAPER / f"{name}.csv").read_text(encoding="utf-8")
+    return cast("list[dict[str, str]]", list(csv.DictReader(io.StringIO(text))))

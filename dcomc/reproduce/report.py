@@ -1,0 +1,165 @@
+"""docs/reproduction.md: all claims with verdicts, plots as SVG and PNG, and everything as JSON with its hash."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcomc import __version__
+from dcomc.diagnostics import DcomError, atomic_write, write_text
+from dcomc.reproduce import WHAT
+from dcomc.reproduce.claims import Claim, Curve, Plot, Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FOLDER = "reproduction"
+_VERDICTS = ("reproduced", "not reproduced", "not comparable")
+
+
+def write_report(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Write `reproduction.md` into a folder, and beside it `reproduction/` with plots and numbers; returns the files.
+
+    A result that is not among these keeps what an earlier report said of it, by its numbers.
+
+    Raises:
+        DcomError: matplotlib is not installed, or a file cannot be written.
+    """
+    target = folder / _FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for result in results:
+        names = [f"{result.name}-{number}" for number in range(1, len(result.plots) + 1)]
+        for name, plot in zip(names, result.plots, strict=True):
+            written += _draw(plot, target / name)
+        file = target / f"{result.name}.json"
+        write_text(file, json.dumps(_document(result, names), sort_keys=True) + "\n")
+        written.append(file)
+    documents = [
+        json.loads(file.read_text(encoding="utf-8")) for name in WHAT if (file := target / f"{name}.json").exists()
+    ]
+    page = folder / "reproduction.md"
+    write_text(page, "\n".join(_page(documents)) + "\n")
+    return [page, *written]
+
+
+def _document(result: Result, plots: Sequence[str]) -> dict[str, Any]:
+    """All of a result, with the hash of what it depends on."""
+    depends = {"configuration": result.configuration, "setting": result.setting, "version": __version__}
+    return {
+        "name": result.name,
+        "setting": result.setting,
+        "configuration": result.configuration,
+        "hash": hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16],
+        "claims": [claim.to_json() for claim in result.claims],
+        "plots": [
+            {"file": name, "title": plot.title, "curves": [_curve(curve) for curve in plot.curves]}
+            for name, plot in zip(plots, result.plots, strict=True)
+        ],
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    """A curve as JSON takes it."""
+    return {"name": curve.name, **{axis: list(getattr(curve, axis)) for axis in ("x", "y", "low", "high")}}
+
+
+def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """The lines of the page."""
+    counts = Counter(claim["verdict"] for document in documents for claim in document["claims"])
+    yield "# The paper, reproduced"
+    yield ""
+    yield (
+        "Made by `dcomc reproduce all`. For each claim: the paper's value, ours, their ratio, and ours across the "
+        "range of what had to be assumed. Nothing is fitted to a claim; constants come from `dcomc/configs`."
+    )
+    yield ""
+    yield "; ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS) + "."
+    missing = [name for name in WHAT if name not in {document["name"] for document in documents}]
+    if missing:
+        yield from ("", f"Not run for this report: {', '.join(missing)}.")
+    for document in documents:
+        yield from ("", f"## {document['name']}: {WHAT[document['name']]}", "", document["setting"], "")
+        yield from (
+            "| claim | paper | ours | range | ratio | verdict | why |",
+            "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+        )
+        for claim in document["claims"]:
+            yield "| " + " | ".join(cells(claim)) + " |"
+        for plot in document["plots"]:
+            yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
+        yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+
+
+def cells(claim: dict[str, Any]) -> tuple[str, ...]:
+    """A claim, as `Claim.to_json` gives it, for a row of a table."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+    span = "" if claim["low"] is None else f"{number(claim['low'])} to {number(claim['high'])}"
+    verdict = claim["verdict"]
+    if claim["holds"] is None and claim["ours"] is not None:
+        tolerance = claim["tolerance"]
+        verdict += f" (±{tolerance:.0%})" if tolerance >= 0.01 else " (exactly)"
+    return (
+        claim["what"],
+        number(claim["paper"]),
+        number(claim["ours"]),
+        span,
+        number(claim["ratio"]),
+        verdict,
+        claim["reason"],
+    )
+
+
+def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
+    """Rows for the terminal, without the reasons."""
+    return [cells(claim.to_json())[:-1] for claim in claims]
+
+
+def _draw(plot: Plot, stem: Path) -> list[Path]:
+    """Draw a plot as SVG and PNG."""
+    figure = _figure(plot)
+    files: list[Path] = []
+    for suffix in ("svg", "png"):
+        buffer = BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
+        data = buffer.getvalue()
+        file = stem.with_suffix(f".{suffix}")
+        with atomic_write(file) as out:
+            out.write(b" ".join(data.splitlines()) if suffix == "svg" else data)
+        files.append(file)
+    return files
+
+
+def _figure(plot: Plot) -> "Figure":
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DcomError("plots need matplotlib, which is not installed", hint="`pip install dcomc[figures]`") from error
+    mpl.rcParams["svg.hashsalt"] = "dcomc"
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for number, curve in enumerate(plot.curves):
+        if plot.bars:
+            width = 0.8 / len(plot.curves)
+            axes.bar([x + number * width for x in curve.x], curve.y, width, label=curve.name)
+        else:
+            axes.plot(curve.x, curve.y, marker="o", label=curve.name)
+            if curve.low:
+                axes.fill_between(curve.x, curve.low, curve.high, alpha=0.2)
+    if plot.bars:
+        centre = 0.4 * (1 - 1 / len(plot.curves))
+        axes.set_xticks([number + centre for number in range(len(plot.bars))], plot.bars, rotation=20, ha="right")
+    elif plot.logarithmic:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+    if any(curve.name for curve in plot.curves):
+        axes.legend()
+    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+    return figure
