@@ -26,10 +26,10 @@ from dcomc.progress import WorkProgress, speaker
 from dcomc.tracer import trace
 from dialects.dcom import SITES
 from passes._sites import Layers
-from runtime.executor_arrays import Arrays, make_arrays
+from runtime.executor_arrays import NUMPY, Arrays, make_arrays
 
 FORMAT = 1
-RANKS = (1, 2, 4, 5, 8, 10, 15, 16, 20, 32)
+RANKS = (1, 2, 4, 5, 8, 10, 15, 16, 20)
 """Those of them up to the measured rank, and that one, have their energies in the table."""
 
 
@@ -129,10 +129,11 @@ def calibrate(
     arrays = make_arrays("torch", device)
 
     probed = ProbedExecutor(module, weights, arrays)
+    by = NUMPY if device == "cpu" else arrays  # a prompt at a time, torch's threads cost more than they bring
     with WorkProgress(count, "measuring", "prompts", quiet=not progress) as bar:
         for number, window in enumerate(windows):
             if number >= state.windows:
-                _measure(probed, window, state, chosen, arrays)
+                _measure(probed, window, state, chosen, by)
                 state.save(path)
             bar.advance()
     table = _table(whole.name, module, state, chosen, 0)
