@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dcomc.reproduce.workbench import Workbench
 
 WHAT: Mapping[str, str] = {
-    "equations": "Eq. 8 to 12 against counts from the IR",
+    "equations": "Eq. 8 and 10 against counts from the IR; 9, 11 and 12 against sizes of products and factors",
     "figure2": "SVD algorithms against time and rank, on this CPU",
     "figure3": "what Lanczos bidiagonalisation takes on a GPU, by operation",
     "figure4": "latency of a layer against the length of prompts: dense, decomposed on a GPU, with D-com",

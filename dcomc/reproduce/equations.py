@@ -1,4 +1,4 @@
-"""Eq. 8 to 12 against counts taken from the IR of a compiled layer."""
+"""Eq. 8 and 10 against counts from the IR of a compiled layer; 9, 11 and 12 against sizes of products and factors."""
 
 import dcomc
 from dcomc.cost_report import (
