@@ -11,7 +11,7 @@ from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import CallOp, FuncOp
 
 from dcomc.diagnostics import DcomError, readable
-from dcomc.ir import describe_location, print_module
+from dcomc.ir import describe_location, place_of, print_module
 from dcomc.pipeline import Decomposition
 from dcomc.program import Program
 from dialects import isa
@@ -85,6 +85,7 @@ def _launch(op: DecomposeOp) -> Launch:
         raise DcomError(
             f"the decomposition of layer {op.layer.value.data}, site {op.site.data}, has no kernel",
             hint="run lower-dcom-to-cluster",
+            place=place_of(op.location),
         )
     prompts, _, _ = op.factors.type.blocks
     return Launch(
