@@ -103,9 +103,13 @@ def _activation_passes(options: Decomposition) -> list[ModulePass]:
     return passes
 
 
-def cluster_pipeline(machine: str) -> list[ModulePass]:
-    """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file."""
-    return [LowerDcomToClusterPass(), ClusterMapPass(machine), ClusterSchedulePass(machine)]
+def cluster_pipeline(machine: str, mapping: str = "grid", in_flight: int | None = None) -> list[ModulePass]:
+    """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file.
+
+    Args:
+        mapping, in_flight: of `cluster-map`.
+    """
+    return [LowerDcomToClusterPass(), ClusterMapPass(machine, mapping, in_flight), ClusterSchedulePass(machine)]
 
 
 def isa_pipeline(machine: str) -> list[ModulePass]:

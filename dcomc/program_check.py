@@ -8,12 +8,15 @@ import numpy as np
 
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
+from runtime.groups import Groups
 from runtime.machine import Machine
 from runtime.operands import LABEL, TARGET, OperandError
 from runtime.program import Kernel, KernelLayout, Launch, Program
 
 LIMIT = 1 << 63
 """Numbers in a program are below this."""
+MOST_IN_FLIGHT = 64
+"""Matrices of a group at a time: more would not fit into any buffer."""
 MOST_PROMPTS = 1 << 24
 """Of a launch: more take days on any machine, and no memory holds what each of them gave."""
 
@@ -89,22 +92,38 @@ def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:
         yield f"layout: {layout.iterations} iterations of a {layout.rows} x {layout.cols} matrix"
     if layout.slice_rows % machine.cluster.mac_rows or layout.slice_cols % machine.cluster.mac_cols:
         yield f"layout: slices of {layout.slice_rows} x {layout.slice_cols} are not whole tiles"
+    grid, groups = machine.grid, Groups.of(layout, machine.grid)
+    if layout.folded > 1 or not 1 <= layout.in_flight <= MOST_IN_FLIGHT:
+        yield f"layout: folded = {layout.folded}, in_flight = {layout.in_flight}"
+        return
+    if grid.rows % groups.rows or grid.cols % groups.cols:
+        yield f"layout: groups of {groups.rows} x {groups.cols} do not fill {grid.rows} x {grid.cols} clusters"
+        return
     rows, cols = ceil(layout.rows / layout.slice_rows), ceil(layout.cols / layout.slice_cols)
-    if rows > machine.grid.rows or cols > machine.grid.cols:
-        yield f"layout: {rows} x {cols} slices on {machine.grid.rows} x {machine.grid.cols} clusters"
+    if rows > groups.cut[0] or cols > groups.cut[1]:
+        yield f"layout: {rows} x {cols} slices on {groups.cut[0]} x {groups.cut[1]} clusters"
+        return
     if layout.bank_bytes > machine.bank.capacity_bytes:
         yield f"layout: {layout.bank_bytes} bytes in a bank of {machine.bank.capacity_bytes}"
     sizes = {
         "a": 2 * layout.slice_rows * layout.slice_cols,
-        "start": 2 * rows * layout.slice_rows,
+        "start": 2 * groups.rows_used(layout) * layout.slice_rows,
         "u": 2 * (layout.iterations + 1) * layout.slice_rows,
         "v": 2 * layout.iterations * layout.slice_cols,
         "alpha": 8 * layout.iterations,
     }
+    first_rows = (groups.down - 1) * groups.rows
+    blocks_of = {
+        "a": groups.rows_used(layout),
+        "start": 1,
+        "u": first_rows + groups.rows_held(layout),
+        "v": first_rows + max(row for row, _ in groups.columns_held(layout)) + 1,
+        "alpha": first_rows + 1,
+    }
     extents: list[tuple[int, int, str]] = []
     for name, size in sizes.items():
         begin, stride = getattr(layout, f"{name}_offset"), getattr(layout, f"{name}_stride", size)
-        blocks = rows if name in ("a", "u") else 1
+        blocks = blocks_of[name]
         if blocks > 1 and stride < size:
             yield f"layout: {name}_stride = {stride} is shorter than the {size} bytes that it steps over"
         extents.append((begin, begin + (blocks - 1) * stride + size, name))

@@ -1,7 +1,7 @@
 """Simulating all decompositions of a program: what each takes, and how good its factors are."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from dcomc.activations import made_from_seed
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
-from runtime.accelerator import Accelerator, PromptResult, time_kernel
+from runtime.accelerator import Accelerator, PromptResult, time_launch
+from runtime.banks import together_in
 from runtime.engines import Beside, Plan, Work
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
-from runtime.program import Launch, Program
+from runtime.program import Kernel, Launch, Program
 from runtime.timing import Timing
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ class LaunchResult:
     source: str
     """Where the activations came from."""
     timings: tuple[Timing, ...]
-    """Of each prompt, one after another."""
+    """Of each run of the kernel, one after another."""
     relative_error: float | None
     """||X - U core V|| / ||X|| over the batch; None without data."""
     optimal_error: float | None
@@ -166,8 +167,8 @@ def work_of(program: Program, times: int = 1) -> list[Work]:
     """What a program's launches ask of an engine, when the program runs `times` times."""
     kernels = {kernel.name: kernel for kernel in program.kernels}
     return [
-        Work(kernels[launch.kernel], time_kernel(kernels[launch.kernel], program.machine), launch.prompts, times)
-        for launch in program.launches
+        Work(kernel, sum(run.instructions for run in time_launch(kernel, program.machine, prompts)), prompts, times)
+        for kernel, prompts in ((kernels[launch.kernel], launch.prompts) for launch in program.launches)
     ]
 
 
@@ -232,7 +233,7 @@ def simulate_launches(
         layout = kernel.layout
         given = partial(LaunchResult, launch, layout.rows, layout.cols, layout.iterations)
         if inputs is None:
-            timings = (time_kernel(kernel, program.machine),) * launch.prompts
+            timings = time_launch(kernel, program.machine, launch.prompts)
             yield given((), "none: timing only", timings, None, None)
             continue
         activations = inputs(launch, layout.rows, layout.cols)
@@ -248,10 +249,17 @@ def simulate_launches(
         yield given(
             tuple(prompt.steps for prompt in prompts),
             activations.source,
-            tuple(prompt.timing for prompt in prompts),
+            _timings(kernel, program.machine, prompts),
             (difference / exact if exact else 0.0) if errors else None,
             (optimal / exact if exact else 0.0) if errors else None,
         )
+
+
+def _timings(kernel: Kernel, machine: Machine, prompts: Sequence[_PromptError]) -> tuple[Timing, ...]:
+    """Of the runs of a launch: each as it went, but where rounds overlap, of all in one, as the accelerator does it."""
+    if kernel.layout.in_flight > 1:
+        return time_launch(kernel, machine, len(prompts))
+    return tuple(prompt.timing for prompt in prompts[:: together_in(kernel.layout, machine)])
 
 
 def _measure(rank: int | None, x: Array, result: PromptResult) -> _PromptError:

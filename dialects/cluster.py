@@ -54,7 +54,7 @@ class KernelOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     seed = prop_def(IntegerAttr)
     mapping = opt_prop_def(DictionaryAttr)
-    """slice_rows, slice_cols: rows and columns of the matrix in each cluster."""
+    """Which group of clusters holds a matrix, and what of it each cluster: see `cluster-map`."""
     banks = opt_prop_def(DictionaryAttr)
     """The fields of `runtime.program.KernelLayout` that are bank addresses."""
     body = region_def("single_block")
@@ -252,14 +252,17 @@ class DotsOp(_BasisOp):
     out = _operand(CellsType)
     count = _operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
+    pieces = opt_prop_def(IntegerAttr)
 
     assembly_format = (
-        "$basis `,` $x `into` $out `first` $count (`shift` $shift^)? attr-dict "
+        "$basis `,` $x `into` $out `first` $count (`shift` $shift^)? (`pieces` $pieces^)? attr-dict "
         "`:` type($basis) `,` type($x) `,` type($out)"
     )
 
-    def __init__(self, basis: SSAValue, x: SSAValue, out: SSAValue, count: SSAValue, shift: int = 0) -> None:
-        super().__init__(operands=[basis, x, out, count], properties={"shift": _shift(shift)})
+    def __init__(
+        self, basis: SSAValue, x: SSAValue, out: SSAValue, count: SSAValue, shift: int = 0, pieces: int = 0
+    ) -> None:
+        super().__init__(operands=[basis, x, out, count], properties=_counts(shift, pieces))
 
     def verify_(self) -> None:
         self._verify_fit(self.basis.type, self.x.type)
@@ -276,14 +279,17 @@ class SubtractOp(_BasisOp):
     x = _operand(VectorType)
     count = _operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
+    pieces = opt_prop_def(IntegerAttr)
 
     assembly_format = (
-        "$basis `,` $cells `from` $x `first` $count (`shift` $shift^)? attr-dict "
+        "$basis `,` $cells `from` $x `first` $count (`shift` $shift^)? (`pieces` $pieces^)? attr-dict "
         "`:` type($basis) `,` type($cells) `,` type($x)"
     )
 
-    def __init__(self, basis: SSAValue, cells: SSAValue, x: SSAValue, count: SSAValue, shift: int = 0) -> None:
-        super().__init__(operands=[basis, cells, x, count], properties={"shift": _shift(shift)})
+    def __init__(
+        self, basis: SSAValue, cells: SSAValue, x: SSAValue, count: SSAValue, shift: int = 0, pieces: int = 0
+    ) -> None:
+        super().__init__(operands=[basis, cells, x, count], properties=_counts(shift, pieces))
 
     def verify_(self) -> None:
         self._verify_fit(self.basis.type, self.x.type)
@@ -297,11 +303,12 @@ class Norm2Op(IRDLOperation):
 
     x = _operand(VectorType)
     out = _operand(CellsType)
+    pieces = opt_prop_def(IntegerAttr)
 
-    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+    assembly_format = "$x `into` $out (`pieces` $pieces^)? attr-dict `:` type($x) `,` type($out)"
 
-    def __init__(self, x: SSAValue, out: SSAValue) -> None:
-        super().__init__(operands=[x, out])
+    def __init__(self, x: SSAValue, out: SSAValue, pieces: int = 0) -> None:
+        super().__init__(operands=[x, out], properties={"pieces": _shift(pieces)})
 
 
 @irdl_op_definition
@@ -315,13 +322,17 @@ class ScaleOp(_BasisOp):
     basis = _operand(BasisType)
     index = _operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
+    pieces = opt_prop_def(IntegerAttr)
 
     assembly_format = (
-        "$x `by` $by `into` $basis `[` $index (`shift` $shift^)? `]` attr-dict `:` type($x) `,` type($basis)"
+        "$x `by` $by `into` $basis `[` $index (`shift` $shift^)? `]` (`pieces` $pieces^)? attr-dict "
+        "`:` type($x) `,` type($basis)"
     )
 
-    def __init__(self, x: SSAValue, by: SSAValue, basis: SSAValue, index: SSAValue, shift: int = 0) -> None:
-        super().__init__(operands=[x, by, basis, index], properties={"shift": _shift(shift)})
+    def __init__(
+        self, x: SSAValue, by: SSAValue, basis: SSAValue, index: SSAValue, shift: int = 0, pieces: int = 0
+    ) -> None:
+        super().__init__(operands=[x, by, basis, index], properties=_counts(shift, pieces))
 
     def verify_(self) -> None:
         self._verify_fit(self.basis.type, self.x.type)
@@ -419,22 +430,21 @@ class RsqrtOp(IRDLOperation):
 
 
 @irdl_op_definition
-class BreakUnlessGreaterOp(IRDLOperation):
-    """Leave the loop unless lhs > rhs: the breakdown of the iteration. A NaN leaves it too."""
+class WhereGreaterOp(IRDLOperation):
+    """value where lhs > rhs, else 0: after a breakdown, and beside a NaN, the scale that makes later vectors zero."""
 
-    name = "cluster.break_unless_greater"
+    name = "cluster.where_greater"
 
     lhs = _operand(Float32Type)
     rhs = _operand(Float32Type)
+    value = _operand(Float32Type)
+    result = result_def(f32)
 
-    assembly_format = "$lhs `,` $rhs attr-dict"
+    traits = traits_def(Pure())
+    assembly_format = "$lhs `,` $rhs `,` $value attr-dict"
 
-    def __init__(self, lhs: SSAValue, rhs: SSAValue) -> None:
-        super().__init__(operands=[lhs, rhs])
-
-    def verify_(self) -> None:
-        if not isinstance(self.parent_op(), ForOp):
-            raise VerifyException("there is no loop to leave")
+    def __init__(self, lhs: SSAValue, rhs: SSAValue, value: SSAValue) -> None:
+        super().__init__(operands=[lhs, rhs, value], result_types=[f32])
 
 
 @irdl_op_definition
@@ -463,8 +473,13 @@ def _shift(shift: int) -> IntegerAttr | None:
     return IntegerAttr(shift, 64) if shift else None
 
 
+def _counts(shift: int, pieces: int) -> dict[str, Attribute | None]:
+    """Properties that stand only where they are not 0."""
+    return {"shift": _shift(shift), "pieces": _shift(pieces)}
+
+
 def shift_of(attribute: IntegerAttr | None) -> int:
-    """The value of an optional shift."""
+    """The value of an optional shift, or of an optional number of pieces."""
     return attribute.value.data if attribute is not None else 0
 
 
@@ -473,7 +488,6 @@ Cluster = Dialect(
     [
         AllocOp,
         AllReduceOp,
-        BreakUnlessGreaterOp,
         ConstantOp,
         DotsOp,
         ForOp,
@@ -491,6 +505,7 @@ Cluster = Dialect(
         ScaleOp,
         StoreOp,
         SubtractOp,
+        WhereGreaterOp,
         ZeroOp,
     ],
     [BasisType, CellsType, MatrixType, VectorType],

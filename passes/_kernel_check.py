@@ -28,10 +28,14 @@ def check_slices(
     kernel: cluster.KernelOp, matrix: cluster.MatrixOp, slices: Mapping[str, int], machine: Machine
 ) -> None:
     """Raise `DcomError` unless the slices are whole tiles that together hold the matrix, and vectors lie along it."""
-    sides = (
-        (ROWS, machine.grid.rows, machine.cluster.mac_rows),
-        (COLS, machine.grid.cols, machine.cluster.mac_cols),
+    rows, cols = (
+        slices[f"span_{axis}"] or side for axis, side in ((ROWS, machine.grid.rows), (COLS, machine.grid.cols))
     )
+    if machine.grid.rows % rows or machine.grid.cols % cols or slices["folded"] > 1 or not slices["in_flight"]:
+        what = f"groups of {rows} x {cols} clusters, folded = {slices['folded']}, in_flight = {slices['in_flight']}"
+        refuse(kernel, f"kernel @{kernel.sym_name.data}: {what}", "let cluster-map write it")
+    down, across = (1, rows * cols) if slices["folded"] else (rows, cols)
+    sides = ((ROWS, down, machine.cluster.mac_rows), (COLS, across, machine.cluster.mac_cols))
     for axis, clusters, tile in sides:
         size, length = slices[f"slice_{axis}"], matrix.matrix.type.length(axis)
         if size < 1 or size % tile or size * clusters < length or size > LONGEST:

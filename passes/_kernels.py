@@ -17,7 +17,7 @@ _Op = TypeVar("_Op", bound=Operation)
 LONGEST = (1 << (COUNT.bits - 1)) - 1
 """Elements of a vector in a cluster: an instruction counts to that."""
 
-MAPPING = ("slice_cols", "slice_rows")
+MAPPING = ("folded", "in_flight", "slice_cols", "slice_rows", "span_cols", "span_rows")
 BANKS = (
     "a_offset",
     "a_stride",

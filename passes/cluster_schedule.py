@@ -27,7 +27,8 @@ class ClusterSchedulePass(ModulePass):
 
     Vectors, bases and scalars come first in the buffer. If a cluster's block of the matrix fits into what remains, it
     stays there for the whole kernel. Otherwise each pass streams it in an even number of equal chunks of tile rows,
-    one loading while the other is used, and the slice is padded to whole chunks.
+    one loading while the other is used, and the slice is padded to whole chunks. Where several matrices are in flight,
+    each has a part of the buffer like the first's, and its block stays.
 
     Before:
 
@@ -64,7 +65,11 @@ def _schedule(kernel: KernelOp, machine: Machine) -> None:
         slices["slice_rows"] // machine.cluster.mac_rows,
         slices["slice_cols"] // machine.cluster.mac_cols,
     )
-    chunks, rows_in_chunk = _chunks(kernel, allocs, slices, tile_rows, tile_cols, machine)
+    if slices["in_flight"] > 1:
+        _check_in_flight(kernel, slices, machine)
+        chunks, rows_in_chunk = 1, tile_rows
+    else:
+        chunks, rows_in_chunk = _chunks(kernel, allocs, slices, tile_rows, tile_cols, machine)
     slices["slice_rows"] = chunks * rows_in_chunk * machine.cluster.mac_rows
 
     used = 0
@@ -75,6 +80,26 @@ def _schedule(kernel: KernelOp, machine: Machine) -> None:
     matrix.properties["offset"] = IntegerAttr(_align(used, machine.tile_bytes), i64)
     kernel.properties["mapping"] = dictionary(slices)
     kernel.properties["banks"] = dictionary(_banks(kernel, slices, machine))
+
+
+def slot_bytes(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> int:
+    """Bytes of buffer for one matrix in flight: its vectors, bases and scalars, and a cluster's block of it."""
+    allocs = [op for op in kernel.body.block.ops if isinstance(op, AllocOp)]
+    used = sum(_align(alloc_bytes(alloc.room.type, slices), 4) for alloc in allocs)
+    return _align(
+        _align(used, machine.tile_bytes) + 2 * slices["slice_rows"] * slices["slice_cols"], machine.tile_bytes
+    )
+
+
+def _check_in_flight(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> None:
+    each, count = slot_bytes(kernel, slices, machine), slices["in_flight"]
+    capacity = min(machine.cluster.buffer_bytes, _REACH)
+    if count * each > capacity:
+        raise DcomError(
+            f"kernel @{kernel.sym_name.data} needs {each} bytes of buffer for each of {count} matrices in flight, but "
+            f"{machine.name} has {capacity} in a cluster",
+            hint=f"at most {capacity // each} fit" if each <= capacity else "give it larger groups of clusters",
+        )
 
 
 def _chunks(
@@ -117,13 +142,15 @@ def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dic
     u_vectors = basis_along(kernel, ROWS).shape[0]
     v_vectors = basis_along(kernel, COLS).shape[0]
     block = 2 * slices["slice_rows"] * slices["slice_cols"]
+    several_down = 0 < slices["span_rows"] < machine.grid.rows
+    rows_of_v = machine.grid.rows if slices["folded"] or several_down else 1
     u_stride = _align(2 * u_vectors * slices["slice_rows"], line)
     sizes = {
         "a_offset": block * machine.grid.rows,
         "start_offset": 2 * slices["slice_rows"] * machine.grid.rows,
         "u_offset": u_stride * machine.grid.rows,
-        "v_offset": 2 * v_vectors * slices["slice_cols"],
-        "alpha_offset": 8 * v_vectors,
+        "v_offset": 2 * v_vectors * slices["slice_cols"] * rows_of_v,
+        "alpha_offset": 8 * v_vectors * (machine.grid.rows if several_down else 1),
     }
     layout: dict[str, int] = {"a_stride": block, "u_stride": u_stride}
     end = 0

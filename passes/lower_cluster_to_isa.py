@@ -1,33 +1,20 @@
 """lower-cluster-to-isa: the instructions of each scheduled kernel."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, LocationAttr, ModuleOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError
-from dialects import cluster, isa
-from dialects.cluster import shift_of
-from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from dialects import cluster
+from passes._instructions import Lowering
 from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
-from passes.cluster_schedule import alloc_bytes
-from runtime.machine import Machine, load_machine
-from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, OperandError
-from runtime.program import KernelLayout
-from runtime.sequencer import BASE_REGISTER
+from passes._rounds import RoundsLowering
+from runtime.machine import load_machine
 
-_BANK, _TURN, _NEXT, _CHUNK, _FIRST_POINTER = 2, 3, 4, 5, 6
-"""Integer registers: a bank address, the turn of the loop and the one after, bytes of a vector done by chunks, and
-pointers into bases."""
 _PLACED = cluster.MatrixOp | cluster.AllocOp
-_LINE = {ROWS: "col", COLS: "row"}
-"""The clusters across the grid's rows are those of a column, and the other way round."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +23,8 @@ class LowerClusterToIsaPass(ModulePass):
 
     A loop over turns becomes a hardware loop. An address that moves with the turn is a register, advanced at the end
     of the turn by the bytes of one vector. A product with a streamed matrix becomes a loop over pairs of chunks: while
-    one is multiplied, the bank fills the other, and at the end of a pass the next pass's first.
+    one is multiplied, the bank fills the other, and at the end of a pass the next pass's first. Where several matrices
+    are in flight, the instructions for each are written out and interleaved, and the loop is over rounds.
 
     Before:
 
@@ -70,7 +58,8 @@ class LowerClusterToIsaPass(ModulePass):
                 check_slices(kernel, matrix, slices, machine)
                 check_body(kernel, only(kernel, cluster.ForOp))
                 _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
-                lowered = _Lowering(kernel, slices, banks, machine).kernel()
+                lowering = RoundsLowering if slices["in_flight"] > 1 else Lowering
+                lowered = lowering(kernel, slices, banks, machine).kernel()
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
@@ -82,298 +71,3 @@ def _check_chunks(matrix: cluster.MatrixOp, tile_rows: int) -> None:
     chunks = matrix.chunks.value.data
     if chunks != 1 and (chunks < 2 or chunks % 2 or tile_rows % chunks):
         refuse(matrix, f"{chunks} chunks of {tile_rows} tile rows", "1, or an even number of equal ones")
-
-
-class _Lowering:
-    """The instructions of one kernel that has been checked, in order."""
-
-    def __init__(
-        self, kernel: cluster.KernelOp, slices: Mapping[str, int], banks: Mapping[str, int], machine: Machine
-    ) -> None:
-        self._kernel, self._slices, self._banks, self._machine = kernel, slices, banks, machine
-        self._operations: list[Operation] = []
-        self._location: LocationAttr = kernel.location
-        self._scalars: dict[SSAValue, int] = {}
-        self._pointers: dict[int, int] = {}  # bytes a turn -> register
-        self._matrix = only(kernel, cluster.MatrixOp)
-        self._labels = 0
-
-    def kernel(self) -> isa.KernelOp:
-        for op in self._kernel.body.block.ops:
-            self._lower(op)
-        self._emit("halt")
-        rows, cols = self._matrix.matrix.type.shape
-        iterations = only(self._kernel, cluster.ForOp).count.value.data
-        layout = KernelLayout(rows=rows, cols=cols, iterations=iterations, **self._slices, **self._banks)
-        lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, layout, self._kernel.seed.value.data)
-        lowered.location = self._kernel.location
-        return lowered
-
-    def _emit(self, mnemonic: str, **operands: int | str) -> None:
-        instruction = isa.instruction(mnemonic, location=self._location, **operands)
-        instruction.verify_()
-        self._operations.append(instruction)
-
-    def _label(self, name: str) -> None:
-        label = isa.LabelOp(name)
-        label.location = self._location
-        self._operations.append(label)
-
-    def _lower(self, op: Operation) -> None:
-        self._location = op.location
-        try:
-            self._lower_operation(op)
-        except (OperandError, VerifyException) as error:
-            refuse(op, str(error), "no instruction holds that number")
-
-    def _lower_operation(self, op: Operation) -> None:
-        match op:
-            case cluster.MatrixOp():
-                self._prefetch()
-            case cluster.AllocOp():
-                pass
-            case cluster.ZeroOp():
-                self._emit("fill", x=self._at(op.room), bytes=alloc_bytes(op.room.type, self._slices))
-            case cluster.LoadStartOp():
-                size = 2 * self._slices["slice_rows"]
-                self._bank_pointer(self._banks["start_offset"])
-                self._stream("ld", self._at(op.basis), size, token=2, stride=size)
-                self._emit("wait", token=2)
-            case cluster.ForOp():
-                self._lower_loop(op)
-            case cluster.MatvecOp():
-                x = self._vector(op.basis, shift_of(op.shift))
-                self._product("mv.row", self._at(op.out), x)
-            case cluster.MatvecTransposedOp():
-                x = self._vector(op.basis, shift_of(op.shift))
-                self._product("mv.col", self._at(op.out), x)
-            case cluster.AllReduceOp():
-                line, length = _LINE[op.across.data], self._length(op)
-                self._emit(f"reduce.{line}", x=self._at(op.data), length=length)
-                self._emit(f"bcast.{line}", x=self._at(op.data), length=length)
-            case cluster.DotsOp():
-                self._emit(
-                    "dots",
-                    d=self._at(op.out),
-                    basis=self._at(op.basis),
-                    x=self._at(op.x),
-                    count=self._count(op),
-                    length=self._slice(op.x.type),
-                )
-            case cluster.SubtractOp():
-                self._emit(
-                    "subtract",
-                    x=self._at(op.x),
-                    basis=self._at(op.basis),
-                    c=self._at(op.cells),
-                    count=self._count(op),
-                    length=self._slice(op.x.type),
-                )
-            case cluster.Norm2Op():
-                self._emit("norm2", d=self._at(op.out), x=self._at(op.x), length=self._slice(op.x.type))
-            case cluster.ScaleOp():
-                self._emit(
-                    "scale",
-                    d=self._vector(op.basis, shift_of(op.shift)),
-                    x=self._at(op.x),
-                    by=self._scalars[op.by],
-                    length=self._slice(op.x.type),
-                )
-            case cluster.OutputOp():
-                self._lower_output(op)
-            case _:
-                self._lower_scalar(op)
-
-    def _lower_scalar(self, op: Operation) -> None:
-        match op:
-            case cluster.ConstantOp():
-                self._emit("s.li", d=self._scalar(op.result), value=FLOAT.pack(op.value.value.data))
-            case cluster.LoadOp():
-                self._emit("s.ld", d=self._scalar(op.result), x=self._at(op.cells))
-            case cluster.StoreOp():
-                x = self._at(op.cells) if op.index is None else self._vector(op.cells)
-                self._emit("s.st", x=x, a=self._scalars[op.value])
-            case cluster.MulOp() | cluster.MaxOp():
-                a, b = self._scalars[op.lhs], self._scalars[op.rhs]
-                mnemonic = "s.mul" if isinstance(op, cluster.MulOp) else "s.max"
-                self._emit(mnemonic, d=self._scalar(op.result), a=a, b=b)
-            case cluster.RsqrtOp():
-                self._emit("s.rsqrt", d=self._scalar(op.result), a=self._scalars[op.value])
-            case cluster.BreakUnlessGreaterOp():
-                self._emit("exit.ngt", a=self._scalars[op.lhs], b=self._scalars[op.rhs], target="done")
-            case _:
-                refuse(op, f"{op.name} has no lowering to instructions")
-
-    def _lower_loop(self, loop: cluster.ForOp) -> None:
-        self._emit("li", d=_TURN, value=0)
-        self._emit("li", d=_NEXT, value=1)
-        start = len(self._operations)
-        body_location = self._location
-        for op in loop.body.block.ops:
-            self._lower(op)
-        body, self._operations = self._operations[start:], self._operations[:start]
-        self._location = body_location
-        for register in self._pointers.values():
-            self._emit("li", d=register, value=0)
-        self._emit("loop", count=loop.count.value.data, end="done")
-        self._operations += body
-        self._location = body_location
-        self._add(_TURN, _TURN, 1)
-        self._add(_NEXT, _NEXT, 1)
-        for step, register in self._pointers.items():
-            self._add(register, register, step)
-        self._label("done")
-
-    def _lower_output(self, op: cluster.OutputOp) -> None:
-        size = alloc_bytes(op.data.type, self._slices)
-        match op.data.type:
-            case BasisType():
-                whole = op.data.type.axis.data == COLS
-                self._bank_pointer(self._banks[f"{op.output.data}_offset"])
-                stride = 0 if whole else self._banks["u_stride"]
-                self._stream(
-                    "st", self._at(op.data), size, token=3, stride=stride, rows=int(whole), cols=int(not whole)
-                )
-            case _:
-                at = self._banks["alpha_offset"] + (size if op.output.data == "beta" else 0)
-                self._bank_pointer(at)
-                self._stream("st", self._at(op.data), size, token=3, stride=0, rows=1, cols=1)
-
-    # The matrix: resident, or in chunks of tile rows that alternate between two halves of its room.
-
-    @property
-    def _chunks(self) -> int:
-        return _number(self._matrix.chunks)
-
-    @property
-    def _chunk_rows(self) -> int:
-        return self._slices["slice_rows"] // self._machine.cluster.mac_rows // self._chunks
-
-    @property
-    def _chunk_bytes(self) -> int:
-        return self._chunk_rows * self._tile_cols * self._machine.tile_bytes
-
-    @property
-    def _tile_cols(self) -> int:
-        return self._slices["slice_cols"] // self._machine.cluster.mac_cols
-
-    def _half(self, half: int) -> int:
-        return BUFFER.pack(0, _number(self._matrix.offset) + half * self._chunk_bytes)
-
-    def _load_chunk(self, half: int) -> None:
-        self._emit(
-            "ld",
-            buffer=self._half(half),
-            bank=_BANK,
-            bytes=self._chunk_bytes,
-            stride=self._banks["a_stride"],
-            rows=0,
-            cols=0,
-            token=half,
-        )
-
-    def _prefetch(self) -> None:
-        self._bank_pointer(self._banks["a_offset"])
-        self._load_chunk(0)
-
-    def _product(self, mnemonic: str, y: int, x: int) -> None:
-        if self._chunks == 1:
-            self._emit("wait", token=0)
-            self._multiply(mnemonic, y, x, 0, accumulate=False)
-            return
-        # y = A x: each chunk gives its rows of y. y = A^T x: each adds its rows' share to all of y, from zero on.
-        by_rows = mnemonic == "mv.row"
-        step = self._chunk_rows * self._machine.cluster.mac_rows * (4 if by_rows else 2)
-        if by_rows:
-            self._emit("li", d=_CHUNK, value=0)
-            y = BUFFER.pack(_CHUNK, y >> 5)
-        else:
-            self._emit("fill", x=y, bytes=4 * self._slices["slice_cols"])
-            self._add(_CHUNK, x & 31, 0)
-            x = BUFFER.pack(_CHUNK, x >> 5)
-        self._bank_pointer(self._banks["a_offset"] + self._chunk_bytes)
-
-        def pair(advance: Callable[[], None]) -> None:
-            self._load_chunk(1)
-            self._emit("wait", token=0)
-            self._multiply(mnemonic, y, x, 0, accumulate=not by_rows)
-            self._add(_CHUNK, _CHUNK, step)
-            advance()
-            self._load_chunk(0)
-            self._emit("wait", token=1)
-            self._multiply(mnemonic, y, x, 1, accumulate=not by_rows)
-            self._add(_CHUNK, _CHUNK, step)
-
-        turns = self._chunks // 2 - 1
-        if turns:
-            self._labels += 1
-            label = f"pass{self._labels}"
-            self._emit("loop", count=turns, end=label)
-            pair(lambda: self._add(_BANK, _BANK, self._chunk_bytes))
-            self._add(_BANK, _BANK, self._chunk_bytes)
-            self._label(label)
-        pair(lambda: self._bank_pointer(self._banks["a_offset"]))
-
-    def _multiply(self, mnemonic: str, y: int, x: int, half: int, *, accumulate: bool) -> None:
-        self._emit(
-            mnemonic,
-            y=y,
-            a=self._half(half),
-            x=x,
-            rows=self._chunk_rows,
-            cols=self._tile_cols,
-            accumulate=int(accumulate),
-        )
-
-    # Addresses, registers and sizes.
-
-    def _bank_pointer(self, offset: int) -> None:
-        self._add(_BANK, BASE_REGISTER, offset)
-
-    def _add(self, d: int, a: int, value: int) -> None:
-        self._emit("addi", d=d, a=a, value=IMMEDIATE.pack(value))
-
-    def _stream(
-        self, mnemonic: str, buffer: int, size: int, *, token: int, stride: int, rows: int = 0, cols: int = 0
-    ) -> None:
-        self._emit(mnemonic, buffer=buffer, bank=_BANK, bytes=size, stride=stride, rows=rows, cols=cols, token=token)
-
-    def _offset(self, room: SSAValue) -> int:
-        assert isinstance(room.owner, cluster.AllocOp)
-        return _number(room.owner.offset)
-
-    def _at(self, room: SSAValue) -> int:
-        return BUFFER.pack(0, self._offset(room))
-
-    def _vector_bytes(self, room: SSAValue) -> int:
-        """Bytes from one vector of a basis, or one scalar of cells, to the next."""
-        if isinstance(room.type, BasisType):
-            return 2 * self._slices[f"slice_{room.type.axis.data}"]
-        return 4
-
-    def _vector(self, room: SSAValue, shift: int = 0) -> int:
-        """The address of the turn's vector of a basis, or its scalar of cells, or of one `shift` further."""
-        step = self._vector_bytes(room)
-        register = self._pointers.setdefault(step, _FIRST_POINTER + len(self._pointers))
-        return BUFFER.pack(register, self._offset(room) + shift * step)
-
-    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
-        """The number of vectors or cells, that of the turn plus `shift`, as a count operand."""
-        return COUNT.pack_register(_NEXT if shift_of(op.shift) else _TURN)
-
-    def _slice(self, vector: VectorType) -> int:
-        return self._slices[f"slice_{vector.axis.data}"]
-
-    def _length(self, op: cluster.AllReduceOp) -> int:
-        if op.count is not None:
-            return self._count(op)
-        data = op.data.type
-        return data.count if isinstance(data, CellsType) else self._slice(cast(VectorType, data))
-
-    def _scalar(self, value: SSAValue) -> int:
-        return self._scalars.setdefault(value, len(self._scalars))
-
-
-def _number(attribute: IntegerAttr | None) -> int:
-    assert attribute is not None
-    return attribute.value.data

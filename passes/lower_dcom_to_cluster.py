@@ -24,6 +24,11 @@ from dialects.dcom import DecomposeOp
 from passes._build import building
 from runtime.lanczos import BREAKDOWN_TOLERANCE
 
+_DOTS_PIECES, _PIECES = 1, 2
+"""Pieces of 11 bits of binary32 factors. The vector of a dot product is rounded to binary16's significand, as the basis
+is, which leaves of an n-th part of a unit vector an error of 2^-12 / sqrt(n); what is subtracted, and the new vector,
+come from 22 bits."""
+
 
 @dataclass(frozen=True)
 class _Shape:
@@ -62,7 +67,9 @@ class LowerDcomToClusterPass(ModulePass):
           …
         }
 
-    Vector 0 of U is the start. Vectors of U and V that are not there yet are never read: `first %j` bounds each use.
+    Vector 0 of U is the start. After a breakdown all vectors and entries are zero: time does not depend on data, and
+    several matrices can go through the same instructions. Vectors of U and V that are not there yet are never read:
+    `first %j` bounds each use.
     """
 
     name = "lower-dcom-to-cluster"
@@ -101,8 +108,7 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
         z = _alloc("z", VectorType.of(shape.cols, COLS))
         dots, alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("dots", "alpha", "beta"))
         norm, largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
-        for room in (u, v, alpha, beta, largest):
-            cluster.ZeroOp(room)
+        cluster.ZeroOp(largest)
         matrix.name_hint = "a"
         tolerance = cluster.ConstantOp(BREAKDOWN_TOLERANCE**2).result
         cluster.LoadStartOp(u)
@@ -131,21 +137,21 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
             cluster.AllReduceOp(vector, across)
         for turn in range(shape.reorthogonalisation):
             with step(f"reorthogonalise {letter}, pass {turn + 1}", loop):
-                cluster.DotsOp(basis, vector, dots, j, known)
+                cluster.DotsOp(basis, vector, dots, j, known, _DOTS_PIECES)
                 cluster.AllReduceOp(dots, axis, j, known)
-                cluster.SubtractOp(basis, dots, vector, j, known)
+                cluster.SubtractOp(basis, dots, vector, j, known, _PIECES)
         with step(f"{scalar} = ||{letter}||", loop):
-            cluster.Norm2Op(vector, norm)
+            cluster.Norm2Op(vector, norm, _DOTS_PIECES)
             cluster.AllReduceOp(norm, axis)
             square = cluster.LoadOp(norm).result
             bound = cluster.MaxOp(cluster.LoadOp(largest).result, square).result
             cluster.StoreOp(bound, largest)
         with step(f"breakdown of {scalar}", loop):
-            cluster.BreakUnlessGreaterOp(square, cluster.MulOp(bound, tolerance).result)
+            least = cluster.MulOp(bound, tolerance).result
+            inverse = cluster.WhereGreaterOp(square, least, cluster.RsqrtOp(square).result).result
         with step(f"normalise {letter}", loop):
-            inverse = cluster.RsqrtOp(square).result
             cluster.StoreOp(cluster.MulOp(square, inverse).result, norms, j)
-            cluster.ScaleOp(vector, inverse, basis, j, known)
+            cluster.ScaleOp(vector, inverse, basis, j, known, _PIECES)
 
     half_step(lambda: cluster.MatvecTransposedOp(matrix, u, j, z), ("z = A^T u", "z", "alpha"), z, COLS, v, 0, alpha)
     half_step(lambda: cluster.MatvecOp(matrix, v, j, y), ("y = A v", "y", "beta"), y, ROWS, u, 1, beta)

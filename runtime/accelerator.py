@@ -1,8 +1,9 @@
 """Decompositions on the simulated machine: data into the banks, a kernel for each prompt, factors back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import ceil
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
 from runtime.access import check_access
-from runtime.banks import unpack
+from runtime.banks import rounds, together_in, unpack
 from runtime.encoding import Word
 from runtime.engines import in_order, load
 from runtime.lanczos import Bidiagonal, Factored, truncate
@@ -26,28 +27,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What one run of a kernel gave."""
+    """What a kernel gave of one prompt, or of one block."""
 
     factors: Bidiagonal
     """u and v float16, alpha and beta float32 with the input's scale; fewer steps than iterations after a breakdown."""
     timing: Timing
+    """Of the run that it was part of."""
 
 
 def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "reference") -> PromptResult:
-    """Decompose one prompt by a kernel.
+    """`run_together` for one prompt."""
+    return run_together(kernel, machine, [a], engine)[0]
+
+
+def run_together(
+    kernel: Kernel, machine: Machine, matrices: Sequence[Array], engine: str = "reference"
+) -> list[PromptResult]:
+    """Decompose prompts by one run of a kernel.
 
     Args:
-        a: [S, H], finite.
+        matrices: [S, H] each, finite; where the kernel has one matrix in flight, at most as many as it has groups.
         engine: `reference` or `fast`; both give the same.
 
     Raises:
-        DcomError: `a` is not finite, has a norm too large or too small for binary32, or has not the kernel's shape.
+        DcomError: one is not finite, has a norm too large or too small for binary32, or has not the kernel's shape.
         MachineFault: the kernel does what the machine cannot do.
     """
     layout = kernel.layout
-    if a.shape != (layout.rows, layout.cols):
-        raise DcomError(f"kernel {kernel.name} takes {layout.rows} x {layout.cols}, not {a.shape[0]} x {a.shape[1]}")
-    loaded = load(engine, kernel, machine, a)
+    for a in matrices:
+        if a.shape != (layout.rows, layout.cols):
+            raise DcomError(
+                f"kernel {kernel.name} takes {layout.rows} x {layout.cols}, not {a.shape[0]} x {a.shape[1]}"
+            )
+    turns = rounds(len(matrices), layout, machine)
+    loaded = load(engine, kernel, machine, matrices)
     decisions: list[bool] = []
 
     def leaves(issue: Issue) -> bool:
@@ -55,45 +68,62 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
         return decisions[-1]
 
     try:
-        for issue in _stream(kernel.words, machine, layout.bank_bytes).issues(leaves):
+        bank_bytes = turns * layout.in_flight * layout.bank_bytes
+        for issue in _stream(kernel.words, machine, bank_bytes, turns).issues(leaves):
             loaded.engine.carry_out(issue)
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
     while decisions and not decisions[-1]:
         decisions.pop()
-    timing = _time(kernel.name, kernel.words, machine, tuple(decisions))
-    factors = unpack(loaded.read, layout)
+    timing = _time(kernel.name, kernel.words, machine, tuple(decisions), turns)
+    factors = [unpack(loaded.read, layout, machine, index) for index in range(len(matrices))]
     loaded.release()
+    return [
+        PromptResult(_scaled(one, exponent), timing) for one, exponent in zip(factors, loaded.exponents, strict=True)
+    ]
+
+
+def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
+    """Factors of a matrix that was scaled by 2^-exponent, with its own scale."""
     with np.errstate(over="ignore"):
-        alpha, beta = (np.ldexp(values, loaded.exponent) for values in (factors.alpha, factors.beta))
+        alpha, beta = (np.ldexp(values, exponent) for values in (factors.alpha, factors.beta))
     if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
         raise DcomError("the activation's norm is beyond binary32", hint="scale it down")
     if (alpha[factors.alpha != 0] == 0).any() or (beta[factors.beta != 0] == 0).any():  # no breakdown
         raise DcomError("the activation's norm is too small for binary32", hint="scale it up")
-    return PromptResult(Bidiagonal(factors.u, alpha, beta, factors.v), timing)
+    return Bidiagonal(factors.u, alpha, beta, factors.v)
 
 
 @lru_cache(maxsize=16)
-def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int) -> Stream:
+def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int) -> Stream:
     """The stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
-    return Stream(words, partial(check_access, machine=machine, bank_bytes=bank_bytes))
+    return Stream(words, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns)
 
 
 @lru_cache(maxsize=1024)
-def _time(kernel: str, words: tuple[Word, ...], machine: Machine, decisions: tuple[bool, ...]) -> Timing:
+def _time(
+    kernel: str, words: tuple[Word, ...], machine: Machine, decisions: tuple[bool, ...], turns: int = 1
+) -> Timing:
     """Cycles of a stream, which depend on data by its exits alone: those given, after which it leaves no loop."""
     clock, left = TimingReader(machine), iter(decisions)
     try:
-        for issue in sequence(words, 0, lambda _: next(left, False)):
+        for issue in sequence(words, 0, lambda _: next(left, False), turns):
             clock.read(issue)
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel}") from fault
     return clock.result()
 
 
-def time_kernel(kernel: Kernel, machine: Machine) -> Timing:
-    """Cycles of one prompt where no breakdown ends the iteration early; no data is needed."""
-    return _time(kernel.name, kernel.words, machine, ())
+def time_kernel(kernel: Kernel, machine: Machine, matrices: int = 1) -> Timing:
+    """Cycles of a run for so many matrices where no exit is taken; no data is needed."""
+    return _time(kernel.name, kernel.words, machine, (), rounds(matrices, kernel.layout, machine))
+
+
+def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing, ...]:
+    """Cycles of the runs, one after another, that a launch of so many prompts takes."""
+    if kernel.layout.in_flight > 1:
+        return (time_kernel(kernel, machine, prompts),)
+    return (time_kernel(kernel, machine),) * rounds(prompts, kernel.layout, machine)
 
 
 class Accelerator:
@@ -132,14 +162,18 @@ class Accelerator:
         Raises:
             DcomError: an activation has the wrong shape, or a value that is not finite; says which launch.
         """
-        kernel = self._program.kernel(launch.kernel)
+        kernel, machine = self._program.kernel(launch.kernel), self._program.machine
+        together = together_in(kernel.layout, machine)
 
-        def run(index: int) -> T:
-            a = prompt(index)
-            return then(a, run_kernel(kernel, self._program.machine, a, self._engine))
+        def run(index: int) -> list[T]:
+            numbers = range(index * together, min((index + 1) * together, launch.prompts))
+            matrices = [prompt(number) for number in numbers]
+            results = run_together(kernel, machine, matrices, self._engine)
+            return [then(a, result) for a, result in zip(matrices, results, strict=True)]
 
         try:
-            yield from in_order(run, launch.prompts, self._threads)
+            for results in in_order(run, ceil(launch.prompts / together), self._threads):
+                yield from results
         except DcomError as error:
             raise DcomError(f"{launch.key}: {error.what}", hint=error.hint, place=error.place) from error
 

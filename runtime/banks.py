@@ -1,6 +1,6 @@
 """A launch's data in the banks: activations scaled, rounded and cut into tiles, and factors read back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, frexp
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
+from runtime.groups import Groups
 from runtime.lanczos import Bidiagonal, start_vector
 from runtime.machine import Machine
 from runtime.program import KernelLayout
@@ -17,6 +18,8 @@ ReadBank = Callable[[int, int, int], NDArray[np.uint8]]
 """Bytes of a bank: its number, the first byte's address, their number."""
 
 _AGAIN = "compile the program again"
+_BYTES_OF_A_RUN = 32 << 20
+"""Of all banks; more is slower, for no cache holds it."""
 _HALF_EXPONENT = 15
 """Activations are scaled so that the largest magnitude is in [2^14, 2^15): binary16 reaches 65504."""
 
@@ -46,71 +49,97 @@ def to_half_scaled(x: Array) -> tuple[NDArray[np.float16], int]:
     return np.ldexp(x, -exponent).astype(np.float16), exponent
 
 
-def pack(a: NDArray[np.float16], layout: KernelLayout, seed: int, machine: Machine) -> NDArray[np.uint8]:
-    """The banks before a launch, [grid columns, bank_bytes]: the activation in tiles and the start vector.
+def pack(
+    matrices: Sequence[NDArray[np.float16]], layout: KernelLayout, seed: int, machine: Machine
+) -> NDArray[np.uint8]:
+    """The banks before a run, [grid columns, bytes]: the activations in tiles and the start vector.
 
     Args:
-        a: [S, H].
+        matrices: [S, H] each; matrix t * groups + g is that of group g in turn t.
     """
-    grid, cluster = machine.grid, machine.cluster
-    banks = np.zeros((grid.cols, layout.bank_bytes), np.uint8)
-    padded = np.zeros((grid.rows * layout.slice_rows, grid.cols * layout.slice_cols), np.float16)
-    padded[: layout.rows, : layout.cols] = a
-    tiles = padded.reshape(
-        grid.rows,
-        layout.slice_rows // cluster.mac_rows,
-        cluster.mac_rows,
-        grid.cols,
-        layout.slice_cols // cluster.mac_cols,
-        cluster.mac_cols,
-    ).transpose(3, 0, 1, 4, 2, 5)
-    blocks = np.ascontiguousarray(tiles).reshape(grid.cols, grid.rows, -1).view(np.uint8)
-    for row in range(filled_rows(layout)):
-        start = layout.a_offset + row * layout.a_stride
-        banks[:, start : start + blocks.shape[2]] = blocks[:, row]
-    start = padded_start(layout, seed)
-    banks[:, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
-    return banks
+    cluster, groups = machine.cluster, Groups.of(layout, machine.grid)
+    turns = layout.in_flight * rounds(len(matrices), layout, machine)
+    banks = np.zeros((machine.grid.cols, turns, layout.bank_bytes), np.uint8)
+    down, across = groups.cut
+    for index, a in enumerate(matrices):
+        padded = np.zeros((down * layout.slice_rows, across * layout.slice_cols), np.float16)
+        padded[: layout.rows, : layout.cols] = a
+        tiles = padded.reshape(
+            down,
+            layout.slice_rows // cluster.mac_rows,
+            cluster.mac_rows,
+            across,
+            layout.slice_cols // cluster.mac_cols,
+            cluster.mac_cols,
+        ).transpose(0, 3, 1, 4, 2, 5)
+        blocks = np.ascontiguousarray(tiles).reshape(groups.rows, groups.cols, -1).view(np.uint8)
+        turn, group = divmod(index, groups.count)
+        top, left = groups.corner(group)
+        for row in range(groups.rows):
+            start = layout.a_offset + (top + row) * layout.a_stride
+            banks[left : left + groups.cols, turn, start : start + blocks.shape[2]] = blocks[row]
+    start = start_of_rows(layout, seed, machine)
+    banks[:, 0, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
+    return banks.reshape(machine.grid.cols, -1)
 
 
-def filled_rows(layout: KernelLayout) -> int:
-    """Rows of clusters that hold any row of the activation."""
-    return ceil(layout.rows / layout.slice_rows)
+def rounds(matrices: int, layout: KernelLayout, machine: Machine) -> int:
+    """Rounds in which the kernel takes so many matrices, each group `in_flight` of them a round."""
+    return ceil(matrices / (Groups.of(layout, machine.grid).count * layout.in_flight))
 
 
-def padded_start(layout: KernelLayout, seed: int) -> NDArray[np.float16]:
-    """The start vector over all rows in these clusters, zero for those of padding."""
-    start = np.zeros(filled_rows(layout) * layout.slice_rows, np.float16)
+def together_in(layout: KernelLayout, machine: Machine) -> int:
+    """Matrices that one run of the simulation takes: those of a round, and more rounds where they are small."""
+    a_round = Groups.of(layout, machine.grid).count * layout.in_flight
+    if layout.in_flight == 1:
+        return a_round
+    return a_round * max(1, _BYTES_OF_A_RUN // (layout.in_flight * layout.bank_bytes * machine.grid.cols))
+
+
+def start_of_rows(layout: KernelLayout, seed: int, machine: Machine) -> NDArray[np.float16]:
+    """What each row of the grid holds of the start vector, one after another; zero for rows of padding."""
+    groups = Groups.of(layout, machine.grid)
+    start = np.zeros(groups.cut[0] * layout.slice_rows, np.float16)
     start[: layout.rows] = start_vector(layout.rows, seed, np.dtype(np.float32))
-    return start
+    return np.tile(start, machine.grid.rows // groups.cut[0])[: groups.rows_used(layout) * layout.slice_rows]
 
 
-def unpack(read: ReadBank, layout: KernelLayout) -> Bidiagonal:
-    """The factors that a kernel left in the banks.
+def unpack(read: ReadBank, layout: KernelLayout, machine: Machine, index: int = 0) -> Bidiagonal:
+    """The factors that a kernel left in the banks of one of its matrices, by its number in the run.
 
     Raises:
         DcomError: they are none: a kernel that was not compiled from a decomposition.
     """
-    k = layout.iterations
+    k, groups = layout.iterations, Groups.of(layout, machine.grid)
+    turn, group = divmod(index, groups.count)
+    top, left = groups.corner(group)
+    base = turn * layout.bank_bytes
 
     def values(bank: int, offset: int, count: int, kind: type[np.generic]) -> Array:
-        return read(bank, offset, count * np.dtype(kind).itemsize).copy().view(kind)
+        return read(left + bank, base + offset, count * np.dtype(kind).itemsize).copy().view(kind)
 
-    alpha = values(0, layout.alpha_offset, k, np.float32)
-    beta = values(0, layout.alpha_offset + alpha.nbytes, k, np.float32)
-    steps, grown = np.count_nonzero(alpha), np.count_nonzero(beta)
+    def place(offset: int, row: int, stride: int) -> int:
+        return offset + (top + row) * stride
+
+    scalars = values(0, place(layout.alpha_offset, 0, 8 * k), 2 * k, np.float32)
+    alpha, beta = scalars[:k], scalars[k:]
+    steps, grown = int(np.count_nonzero(alpha)), int(np.count_nonzero(beta))
     if not steps - 1 <= grown <= steps:
         raise DcomError(f"a kernel left {steps} alphas and {grown} betas, which are no bidiagonal", hint=_AGAIN)
     u = [
-        values(0, layout.u_offset + row * layout.u_stride, (k + 1) * layout.slice_rows, np.float16).reshape(k + 1, -1)
-        for row in range(filled_rows(layout))
+        values(0, place(layout.u_offset, row, layout.u_stride), (k + 1) * layout.slice_rows, np.float16).reshape(
+            k + 1, -1
+        )
+        for row in range(groups.rows_held(layout))
     ]
     v = [
-        values(bank, layout.v_offset, k * layout.slice_cols, np.float16).reshape(k, -1)
-        for bank in range(ceil(layout.cols / layout.slice_cols))
+        values(bank, place(layout.v_offset, row, 2 * k * layout.slice_cols), k * layout.slice_cols, np.float16).reshape(
+            k, -1
+        )
+        for row, bank in groups.columns_held(layout)
     ]
-    left = np.concatenate(u, axis=1)[: grown + 1, : layout.rows].T
-    right = np.concatenate(v, axis=1)[:steps, : layout.cols]
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+    basis_u = np.concatenate(u, axis=1)[: grown + 1, : layout.rows].T
+    basis_v = np.concatenate(v, axis=1)[:steps, : layout.cols]
+    if not (np.isfinite(basis_u).all() and np.isfinite(basis_v).all()):
         raise DcomError("a kernel left a basis with values that are not finite", hint=_AGAIN)
-    return Bidiagonal(left, alpha[:steps], beta[:grown], right)
+    return Bidiagonal(basis_u, alpha[:steps], beta[:grown], basis_v)

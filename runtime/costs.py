@@ -14,9 +14,8 @@ from math import ceil
 from runtime.machine import Machine
 from runtime.operands import Values
 
-PASSES_ONE_WIDE = ceil(24 / 11)
-PASSES_BOTH_WIDE = PASSES_ONE_WIDE**2
-"""Turns of the binary16 multipliers for a product with one, or two, binary32 factors: 24 bits in pieces of 11."""
+PIECE_BITS = 11
+"""Of a binary32 factor's 24 significant bits, those that a binary16 multiplier takes in a turn."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,28 @@ def tree_latency(m: Machine, leaves: int) -> int:
     return m.latency_cycles.multiply + levels(leaves) * m.latency_cycles.add + m.latency_cycles.add
 
 
+def turns(v: Values) -> int:
+    """Turns of the multipliers for a product with one binary32 factor, in the `pieces` that the instruction names."""
+    return int(v["pieces"]) or ceil(24 / PIECE_BITS)
+
+
 def dots_busy(v: Values, m: Machine) -> int:
-    cycles = step(m, PASSES_ONE_WIDE, (2 + 4) * lanes(m), 0)
-    return chunks(v, m) * max(int(v["count"]) * cycles, m.latency_cycles.add) if v["count"] else 0
+    count = int(v["count"])
+    cycles = step(m, count * turns(v), (2 * count + 4) * lanes(m), 0)
+    return chunks(v, m) * max(cycles, m.latency_cycles.add) if count else 0
 
 
 def norm_busy(v: Values, m: Machine) -> int:
-    return chunks(v, m) * max(step(m, PASSES_BOTH_WIDE, 4 * lanes(m), 0), m.latency_cycles.add)
+    return chunks(v, m) * max(step(m, turns(v) ** 2, 4 * lanes(m), 0), m.latency_cycles.add)
 
 
 def subtract_busy(v: Values, m: Machine) -> int:
-    cycles = step(m, PASSES_ONE_WIDE, (2 + 4) * lanes(m), 4 * lanes(m))
+    cycles = step(m, turns(v), (2 + 4) * lanes(m), 4 * lanes(m))
     return int(v["count"]) * max(chunks(v, m) * cycles, m.latency_cycles.add)
 
 
 def scale_busy(v: Values, m: Machine) -> int:
-    return chunks(v, m) * step(m, PASSES_BOTH_WIDE, 4 * lanes(m), 2 * lanes(m))
+    return chunks(v, m) * step(m, turns(v) ** 2, 4 * lanes(m), 2 * lanes(m))
 
 
 def beats(v: Values, m: Machine) -> int:
@@ -94,14 +99,25 @@ def reduce(side: Callable[[Machine], int]) -> Cost:
     """A tree over clusters in a line. The link beside the root carries the sums of every level, one after another."""
 
     def latency(v: Values, m: Machine) -> int:
-        crossed = sum(min(1 << level, side(m) - 1) * m.links.hop_cycles for level in range(levels(side(m))))
-        return crossed + levels(side(m)) * m.latency_cycles.add
+        count = span(v, side(m))
+        crossed = sum(min(1 << level, count - 1) * m.links.hop_cycles for level in range(levels(count)))
+        return crossed + levels(count) * m.latency_cycles.add
 
-    return Cost(lambda v, m: levels(side(m)) * beats(v, m), latency)
+    return Cost(lambda v, m: levels(span(v, side(m))) * beats(v, m), latency)
 
 
 def broadcast(side: Callable[[Machine], int]) -> Cost:
-    return Cost(beats, lambda v, m: (side(m) - 1) * m.links.hop_cycles)
+    """Along a line; to no other cluster it takes no time."""
+
+    def latency(v: Values, m: Machine) -> int:
+        return (span(v, side(m)) - 1) * m.links.hop_cycles
+
+    return Cost(lambda v, m: beats(v, m) if span(v, side(m)) > 1 else 0, latency)
+
+
+def span(v: Values, side: int) -> int:
+    """Clusters of a line that take part, of so many in it."""
+    return min(int(v["span"]) or side, side)
 
 
 def extent(v: Values, m: Machine) -> int:

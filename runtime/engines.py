@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
-from runtime.banks import ReadBank, pack, to_half_scaled
+from runtime.banks import ReadBank, pack, rounds, to_half_scaled, together_in
 from runtime.machine import Machine
 from runtime.program import Kernel
 from runtime.reference import ReferenceEngine
 from runtime.sequencer import Issue
-from runtime.timing import Timing
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 5.0
@@ -61,36 +60,36 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine with an activation in its banks."""
+    """An engine with activations in its banks."""
 
     engine: Engine
     read: ReadBank
     """Reads the banks after the run."""
-    exponent: int
-    """The activation was scaled by 2^-exponent."""
+    exponents: tuple[int, ...]
+    """Each activation was scaled by 2 to the minus its exponent."""
     release: Callable[[], None]
     """Lets the memory serve the next run; after this, neither engine nor banks may be used."""
 
 
-def load(engine: str, kernel: Kernel, machine: Machine, a: NDArray[Any]) -> Loaded:
-    """Put an activation, [S, H], into the banks of an engine, `reference` or `fast`.
+def load(engine: str, kernel: Kernel, machine: Machine, matrices: Sequence[NDArray[Any]]) -> Loaded:
+    """Put the activations of a run, [S, H] each, into the banks of an engine, `reference` or `fast`.
 
     Raises:
         DcomError: a NaN or an infinity, or the fast engine cannot be loaded.
     """
     if engine == "reference":
-        half, exponent = to_half_scaled(a)
-        banks = pack(half, kernel.layout, kernel.seed, machine)
+        halves, exponents = zip(*map(to_half_scaled, matrices), strict=True)
+        banks = pack(halves, kernel.layout, kernel.seed, machine)
         read = partial(_read, banks)
-        return Loaded(ReferenceEngine(machine, banks), read, exponent, lambda: None)
+        return Loaded(ReferenceEngine(machine, banks), read, exponents, lambda: None)
     check_fast()
     from runtime.fast import FastEngine
     from runtime.fast_banks import FREE, pack_scaled, reader
 
-    words, exponent = pack_scaled(a, kernel.layout, kernel.seed, machine)
+    words, exponents = pack_scaled(matrices, kernel.layout, kernel.seed, machine)
     buffers = FREE.zeros(machine.cluster.buffer_bytes // 2, machine.grid.rows * machine.grid.cols)
     fast = FastEngine(machine, words, buffers)
-    return Loaded(fast, reader(words), exponent, lambda: FREE.give(words, buffers))
+    return Loaded(fast, reader(words), exponents, lambda: FREE.give(words, buffers))
 
 
 def _read(banks: NDArray[np.uint8], bank: int, start: int, size: int) -> NDArray[np.uint8]:
@@ -110,8 +109,8 @@ class Work:
     """A kernel that is to run for some prompts."""
 
     kernel: Kernel
-    timing: Timing
-    """Of one prompt without a breakdown."""
+    instructions: int
+    """Of the runs for all prompts."""
     prompts: int
     """Together."""
     times: int = 1
@@ -119,8 +118,8 @@ class Work:
     def seconds(self, engine: str) -> float:
         """What one thread is expected to need, but for the start."""
         rates = _RATES[engine]
-        a_run = rates.instruction * self.timing.instructions + rates.element * 2 * self.iterations * self.elements
-        return self.times * self.prompts * a_run
+        elements = self.prompts * 2 * self.iterations * self.elements
+        return self.times * (rates.instruction * self.instructions + rates.element * elements)
 
     @property
     def iterations(self) -> int:
@@ -132,8 +131,11 @@ class Work:
         return self.kernel.layout.rows * self.kernel.layout.cols
 
     def bytes(self, engine: str, machine: Machine) -> int:
-        """What the run of one prompt is expected to take: activation, banks, buffers, and the arrays between."""
-        activation, banks = 4 * self.elements, machine.grid.cols * self.kernel.layout.bank_bytes
+        """What one run is expected to take: activation, banks, buffers, and the arrays between."""
+        layout = self.kernel.layout
+        together = min(together_in(layout, machine), self.prompts)
+        turns = rounds(together, layout, machine) * layout.in_flight
+        activation, banks = together * 4 * self.elements, turns * machine.grid.cols * layout.bank_bytes
         buffers = machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes
         return activation + banks + buffers if engine == "fast" else 3 * activation + 3 * banks + 6 * buffers
 

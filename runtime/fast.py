@@ -17,7 +17,7 @@ from runtime import fast_kernels as kernels
 from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Access, Unit
 from runtime.machine import Machine
-from runtime.operands import SCALAR_REGISTERS, Values
+from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
 from runtime.reference import with_one_nan
 from runtime.sequencer import Issue
 
@@ -229,46 +229,56 @@ def _matvec(
 def _dots(engine: FastEngine, v: Values) -> None:
     d, basis, x = (_word(v, name) for name in ("d", "basis", "x"))
     cols = engine.machine.grid.cols
-    engine.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), engine.lanes, cols)
+    drop = PIECES_DROP[int(v["pieces"])]
+    engine.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), drop, engine.lanes, cols)
 
 
 @_executes("norm2")
 def _norm2(engine: FastEngine, v: Values) -> None:
     cols = engine.machine.grid.cols
-    engine.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), engine.lanes, cols)
+    drop = PIECES_DROP[int(v["pieces"])]
+    engine.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), drop, engine.lanes, cols)
 
 
 @_executes("subtract")
 def _subtract(engine: FastEngine, v: Values) -> None:
     x, basis, c = (_word(v, name) for name in ("x", "basis", "c"))
-    kernels.subtract(engine.words, x, basis, c, int(v["count"]), int(v["length"]))
+    drop = PIECES_DROP[int(v["pieces"])]
+    kernels.subtract(engine.words, x, basis, c, int(v["count"]), int(v["length"]), drop)
 
 
 @_executes("scale")
 def _scale(engine: FastEngine, v: Values) -> None:
-    kernels.scale(engine.words, _word(v, "d"), _word(v, "x"), engine.scalars[int(v["by"])], int(v["length"]))
+    by, drop = engine.scalars[int(v["by"])], PIECES_DROP[int(v["pieces"])]
+    kernels.scale(engine.words, _word(v, "d"), _word(v, "x"), by, int(v["length"]), drop)
 
 
 @_executes("reduce.row")
 def _reduce_row(engine: FastEngine, v: Values) -> None:
-    kernels.reduce_row(engine.words, _word(v, "x"), int(v["length"]), engine.machine.grid.cols)
+    cols = engine.machine.grid.cols
+    kernels.reduce_row(engine.words, _word(v, "x"), int(v["length"]), cols, int(v["span"]) or cols)
 
 
 @_executes("reduce.col")
 def _reduce_column(engine: FastEngine, v: Values) -> None:
-    kernels.reduce_column(engine.words, _word(v, "x"), int(v["length"]), engine.machine.grid.cols)
+    grid = engine.machine.grid
+    kernels.reduce_column(engine.words, _word(v, "x"), int(v["length"]), grid.cols, int(v["span"]) or grid.rows)
 
 
 @_executes("bcast.row")
 def _broadcast_row(engine: FastEngine, v: Values) -> None:
     x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
-    x[:, :, 1:] = x[:, :, :1]
+    span = int(v["span"]) or x.shape[2]
+    for first in range(0, x.shape[2], span):
+        x[:, :, first + 1 : first + span] = x[:, :, first : first + 1]
 
 
 @_executes("bcast.col")
 def _broadcast_column(engine: FastEngine, v: Values) -> None:
     x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
-    x[:, 1:] = x[:, :1]
+    span = int(v["span"]) or x.shape[1]
+    for first in range(0, x.shape[1], span):
+        x[:, first + 1 : first + span] = x[:, first : first + 1]
 
 
 @_executes("s.li")
@@ -300,6 +310,13 @@ def _scalar_maximum(engine: FastEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
     with np.errstate(all="ignore"):
         _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, a, b)))
+
+
+@_executes("s.where")
+def _scalar_where(engine: FastEngine, v: Values) -> None:
+    a, b, c = (engine.scalars[int(v[name])] for name in ("a", "b", "c"))
+    with np.errstate(all="ignore"):
+        _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, c, np.float32(0))))
 
 
 @_executes("s.rsqrt")

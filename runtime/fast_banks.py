@@ -1,5 +1,6 @@
 """A launch's data in the banks as the fast engine keeps them: [16-bit word, grid column]."""
 
+from collections.abc import Sequence
 from math import ceil, ldexp
 from threading import Lock
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import fast_kernels as kernels
-from runtime.banks import ReadBank, half_exponent, pack, padded_start, to_half_scaled
+from runtime.banks import ReadBank, half_exponent, pack, start_of_rows, to_half_scaled
+from runtime.groups import Groups
 from runtime.machine import Machine
 from runtime.program import KernelLayout
 
@@ -66,22 +68,25 @@ def reader(banks: Words) -> ReadBank:
     return read
 
 
-def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> tuple[Words, int]:
-    """`to_half_scaled` and `pack` in two passes over binary32; other types go through these.
+def pack_scaled(
+    matrices: Sequence[Array], layout: KernelLayout, seed: int, machine: Machine
+) -> tuple[Words, tuple[int, ...]]:
+    """`to_half_scaled` and `pack`; of one binary32 matrix on the whole grid in two passes over it.
 
     Args:
-        a: [S, H].
+        matrices: [S, H] each.
 
     Returns:
-        The banks before a launch, and the exponent of the scale.
+        The banks before a run, and the exponent of each matrix's scale.
 
     Raises:
         DcomError: a has a NaN or an infinity.
     """
-    if a.dtype != np.float32:
-        half, exponent = to_half_scaled(a)
-        return by_word(pack(half, layout, seed, machine)), exponent
-    single = np.ascontiguousarray(a)
+    groups = Groups.of(layout, machine.grid)
+    if groups.count > 1 or groups.folded or layout.in_flight > 1 or matrices[0].dtype != np.float32:
+        halves, exponents = zip(*map(to_half_scaled, matrices), strict=True)
+        return by_word(pack(halves, layout, seed, machine)), exponents
+    single = np.ascontiguousarray(matrices[0])
     largest = np.uint32(kernels.largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
     exponent = half_exponent(single, float(largest))
     banks = FREE.take(layout.bank_bytes // 2, machine.grid.cols)
@@ -93,6 +98,6 @@ def pack_scaled(a: Array, layout: KernelLayout, seed: int, machine: Machine) -> 
     place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
     kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)
-    start, first = padded_start(layout, seed), layout.start_offset // 2
+    start, first = start_of_rows(layout, seed, machine), layout.start_offset // 2
     banks[first : first + start.size] = start.view(np.uint16)[:, None]
-    return banks, exponent
+    return banks, (exponent,)

@@ -215,6 +215,23 @@ def prefetch(typing: Object, words: Object, start: Object, count: Object) -> Obj
     return types.void(words, types.int64, types.int64), code
 
 
+@intrinsic
+def in_pieces(typing: Object, value: Object, drop: Object) -> Object:
+    """A binary32 number with its lowest `drop` bits rounded away, to nearest even; a NaN stays one."""
+
+    def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
+        value, drop = args[0], builder.trunc(args[1], _I32)
+        bits, none = builder.bitcast(value, _I32), builder.icmp_unsigned("==", drop, _I32(0))
+        less = builder.select(none, _I32(0), builder.sub(drop, _I32(1)))
+        even = builder.and_(builder.lshr(bits, drop), _I32(1))
+        up = builder.add(builder.sub(builder.shl(_I32(1), less), _I32(1)), even)
+        rounded = builder.shl(builder.lshr(builder.add(bits, up), drop), drop)
+        same = builder.or_(none, builder.fcmp_unordered("uno", value, value))
+        return builder.bitcast(builder.select(same, bits, rounded), _FLOAT)
+
+    return types.float32(types.float32, types.int64), code
+
+
 @compiled
 def aligned(count: int) -> Single:
     """So many float32 with anything in them, at the beginning of a cache line, which vectors then do not straddle."""
@@ -338,10 +355,15 @@ def _tree_of_rows(terms: Single, count: int, cols: int) -> None:
 
 @cache
 def dots(block: int) -> Callable[..., None]:
-    """kernel(words, d, basis, x, count, length, lanes, cols) for clusters with `lanes` multipliers, block | lanes."""
+    """kernel(words, d, basis, x, count, length, drop, lanes, cols) for clusters with `lanes` multipliers.
+
+    The lowest `drop` bits of x are rounded away; `block` divides `lanes`.
+    """
 
     @compiled
-    def kernel(words: Words, d: int, basis: int, x: int, count: int, length: int, lanes: int, cols: int) -> None:
+    def kernel(
+        words: Words, d: int, basis: int, x: int, count: int, length: int, drop: int, lanes: int, cols: int
+    ) -> None:
         clusters = words.shape[1]
         flat = words.reshape(-1)
         chunks = (length + lanes - 1) // lanes
@@ -353,7 +375,7 @@ def dots(block: int) -> Callable[..., None]:
         for first in range(0, clusters, cols):
             for e in range(length):
                 for c in range(cols):
-                    vector[e * cols + c] = load_single(words, x + 2 * e, first + c)
+                    vector[e * cols + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
             for i in range(count):
                 row = basis + i * length
                 for e in range(whole * lanes, length):
@@ -381,10 +403,10 @@ def dots(block: int) -> Callable[..., None]:
 
 @cache
 def norm2(block: int) -> Callable[..., None]:
-    """kernel(words, d, x, length, lanes, cols), as `dots`."""
+    """kernel(words, d, x, length, drop, lanes, cols), as `dots`."""
 
     @compiled
-    def kernel(words: Words, d: int, x: int, length: int, lanes: int, cols: int) -> None:
+    def kernel(words: Words, d: int, x: int, length: int, drop: int, lanes: int, cols: int) -> None:
         chunks = (length + lanes - 1) // lanes
         vector = np.zeros(chunks * lanes * cols, np.float32)
         terms = np.empty(lanes // block * cols, np.float32)
@@ -392,7 +414,7 @@ def norm2(block: int) -> Callable[..., None]:
         for first in range(0, words.shape[1], cols):
             for e in range(length):
                 for c in range(cols):
-                    vector[e * cols + c] = load_single(words, x + 2 * e, first + c)
+                    vector[e * cols + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
             total[:] = 0
             for chunk in range(chunks):
                 terms[:] = 0
@@ -409,8 +431,8 @@ def norm2(block: int) -> Callable[..., None]:
 
 
 @compiled
-def subtract(words: Words, x: int, basis: int, c: int, count: int, length: int) -> None:
-    """x -= c[i] * basis[i], in the order of i."""
+def subtract(words: Words, x: int, basis: int, c: int, count: int, length: int, drop: int) -> None:
+    """x -= c[i] * basis[i], in the order of i; the lowest `drop` bits of c are rounded away."""
     clusters = words.shape[1]
     value = np.empty(clusters, np.float32)
     for e in range(length):
@@ -418,41 +440,47 @@ def subtract(words: Words, x: int, basis: int, c: int, count: int, length: int) 
             value[n] = load_single(words, x + 2 * e, n)
         for i in range(count):
             for n in range(clusters):
-                value[n] -= load_single(words, c + 2 * i, n) * load_half(words, basis + i * length + e, n)
+                factor = in_pieces(load_single(words, c + 2 * i, n), drop)
+                value[n] -= factor * load_half(words, basis + i * length + e, n)
         for n in range(clusters):
             store_single(words, x + 2 * e, n, value[n])
 
 
 @compiled
-def scale(words: Words, d: int, x: int, by: Single, length: int) -> None:
-    """d = binary16(x * by), by [clusters]."""
+def scale(words: Words, d: int, x: int, by: Single, length: int, drop: int) -> None:
+    """d = binary16(x * by), by [clusters], the lowest `drop` bits of both rounded away."""
     for e in range(length):
         for n in range(words.shape[1]):
-            store_half(words, d + e, n, load_single(words, x + 2 * e, n) * by[n])
+            value = in_pieces(load_single(words, x + 2 * e, n), drop)
+            store_half(words, d + e, n, value * in_pieces(by[n], drop))
 
 
 @compiled
-def reduce_row(words: Words, x: int, length: int, cols: int) -> None:
-    """x of the first cluster of each row = the tree over the row."""
+def reduce_row(words: Words, x: int, length: int, cols: int, span: int) -> None:
+    """In each row, x of the first of each `span` clusters = the tree over them."""
     terms = np.empty(cols, np.float32)
     for e in range(length):
-        for first in range(0, words.shape[1], cols):
-            for c in range(cols):
-                terms[c] = load_single(words, x + 2 * e, first + c)
-            _tree_of_rows(terms, cols, 1)
-            store_single(words, x + 2 * e, first, terms[0])
+        for row in range(0, words.shape[1], cols):
+            for first in range(row, row + cols, span):
+                count = min(span, row + cols - first)
+                for c in range(count):
+                    terms[c] = load_single(words, x + 2 * e, first + c)
+                _tree_of_rows(terms, count, 1)
+                store_single(words, x + 2 * e, first, terms[0])
 
 
 @compiled
-def reduce_column(words: Words, x: int, length: int, cols: int) -> None:
-    """x of the first cluster of each column = the tree over the column."""
+def reduce_column(words: Words, x: int, length: int, cols: int, span: int) -> None:
+    """In each column, x of the first of each `span` clusters = the tree over them."""
     terms = np.empty(words.shape[1], np.float32)
     for e in range(length):
-        for n in range(words.shape[1]):
-            terms[n] = load_single(words, x + 2 * e, n)
-        _tree_of_rows(terms, words.shape[1] // cols, cols)
-        for c in range(cols):
-            store_single(words, x + 2 * e, c, terms[c])
+        for first in range(0, words.shape[1], span * cols):
+            count = min(span * cols, words.shape[1] - first)
+            for n in range(count):
+                terms[n] = load_single(words, x + 2 * e, first + n)
+            _tree_of_rows(terms, count // cols, cols)
+            for c in range(cols):
+                store_single(words, x + 2 * e, first + c, terms[c])
 
 
 @compiled

@@ -7,9 +7,11 @@ reserved and zero. All clusters of a stream's rectangle execute an instruction t
 
 Numbers: data is binary16, sums and scalars are binary32. A product of two binary16 values is exact in binary32; a
 product with binary32 factors is rounded once to it, and takes the binary16 multipliers several turns (assumed: the
-24-bit significand in 11-bit pieces). `tree` adds neighbours pairwise, level by level. Rounding is to nearest even; a
-store to a 16-bit location rounds once. A NaN that is computed, which is all but a copy (`ld`, `st`, `bcast`, `s.ld`,
-`s.st`), is 0x7E00 in binary16 and 0x7FC00000 in binary32.
+24-bit significand in 11-bit pieces). Where an instruction names `pieces`, 1 or 2, its binary32 factors are first
+rounded to so many of them, 11 or 22 significant bits, and take fewer turns; 0 or 3 is all of them. `tree` adds
+neighbours pairwise, level by level. Rounding is to nearest even; a store to a 16-bit location rounds once. A NaN that
+is computed, which is all but a copy (`ld`, `st`, `bcast`, `s.ld`, `s.st`), is 0x7E00 in binary16 and 0x7FC00000 in
+binary32.
 
 Memory: a buffer address, and the bytes used there, are multiples of the element's size, and bank addresses, strides and
 bytes are even. A result must not overlap another operand of its instruction. All else is a fault before it is executed.
@@ -32,6 +34,7 @@ from runtime.operands import (
     FLOAT,
     IMMEDIATE,
     IREG,
+    PIECES,
     SREG,
     STRIDE,
     TARGET,
@@ -109,7 +112,7 @@ _STREAM_OPERANDS = (
     ("token", TOKEN),
 )
 _MATVEC_OPERANDS = (("y", BUFFER), ("a", BUFFER), ("x", BUFFER), ("rows", COUNT), ("cols", COUNT), ("accumulate", FLAG))
-_LINE_OPERANDS = (("x", BUFFER), ("length", COUNT))
+_LINE_OPERANDS = (("x", BUFFER), ("length", COUNT), ("span", EXTENT))
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
@@ -209,10 +212,10 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
         "dots",
         0x22,
-        (("d", BUFFER), ("basis", BUFFER), ("x", BUFFER), ("count", COUNT), ("length", COUNT)),
+        (("d", BUFFER), ("basis", BUFFER), ("x", BUFFER), ("count", COUNT), ("length", COUNT), ("pieces", PIECES)),
         "d[i] = basis[i] . x for i < count: from zero, for each chunk of as many elements as the array has "
-        "multipliers, in order, d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x and d "
-        "binary32.",
+        "multipliers, in order, d[i] += tree(basis[i, chunk] * x[chunk]). basis binary16, row after row; x, in "
+        "`pieces`, and d binary32. The array holds a chunk of x while the vectors of the basis pass.",
         Unit.ARRAY,
         costs.Cost(costs.dots_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
         (
@@ -224,8 +227,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
         "norm2",
         0x23,
-        (("d", BUFFER), ("x", BUFFER), ("length", COUNT)),
-        "d = x . x, chunk by chunk as `dots`; x and d binary32.",
+        (("d", BUFFER), ("x", BUFFER), ("length", COUNT), ("pieces", PIECES)),
+        "d = x . x, chunk by chunk as `dots`; x, in `pieces`, and d binary32.",
         Unit.ARRAY,
         costs.Cost(costs.norm_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
         (Range("d", Access.WRITE, costs.word, 4), Range("x", Access.READ, costs.floats("length"), 4)),
@@ -233,9 +236,9 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
         "subtract",
         0x24,
-        (("x", BUFFER), ("basis", BUFFER), ("c", BUFFER), ("count", COUNT), ("length", COUNT)),
+        (("x", BUFFER), ("basis", BUFFER), ("c", BUFFER), ("count", COUNT), ("length", COUNT), ("pieces", PIECES)),
         "x -= c[i] * basis[i] for i = 0 to count - 1 in order, product and difference each rounded; basis binary16, x "
-        "and c binary32.",
+        "and c binary32, c in `pieces`.",
         Unit.ARRAY,
         costs.Cost(costs.subtract_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.add),
         (
@@ -247,8 +250,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
         "scale",
         0x25,
-        (("d", BUFFER), ("x", BUFFER), ("by", SREG), ("length", COUNT)),
-        "d = binary16(x * s[by]), the product rounded to binary32 first; x binary32.",
+        (("d", BUFFER), ("x", BUFFER), ("by", SREG), ("length", COUNT), ("pieces", PIECES)),
+        "d = binary16(x * s[by]), both in `pieces` and the product rounded to binary32 first; x binary32.",
         Unit.ARRAY,
         costs.Cost(costs.scale_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.convert),
         (Range("d", Access.WRITE, costs.halves("length"), 2), Range("x", Access.READ, costs.floats("length"), 4)),
@@ -258,7 +261,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "reduce.row",
         0x30,
         _LINE_OPERANDS,
-        "x[i] of the first cluster of each row = tree of x[i] over the row's clusters, an odd one passing through.",
+        "In each row, of each `span` neighbouring clusters (0: all; the last may be fewer): x[i] of the first = tree "
+        "of x[i] over them, an odd one passing through.",
         Unit.ROW_LINKS,
         costs.reduce(costs.cols),
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
@@ -267,7 +271,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "reduce.col",
         0x31,
         _LINE_OPERANDS,
-        "As `reduce.row`, over the clusters of each column.",
+        "As `reduce.row`, over neighbouring clusters of each column.",
         Unit.COLUMN_LINKS,
         costs.reduce(costs.rows),
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
@@ -276,7 +280,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "bcast.row",
         0x32,
         _LINE_OPERANDS,
-        "x of every cluster of a row = x of its first cluster.",
+        "In each row, x of each `span` neighbouring clusters = x of the first of them.",
         Unit.ROW_LINKS,
         costs.broadcast(costs.cols),
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
@@ -285,7 +289,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "bcast.col",
         0x33,
         _LINE_OPERANDS,
-        "x of every cluster of a column = x of its first cluster.",
+        "In each column, x of each `span` neighbouring clusters = x of the first of them.",
         Unit.COLUMN_LINKS,
         costs.broadcast(costs.rows),
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
@@ -347,6 +351,16 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.reciprocal_sqrt),
         scalars_read=("a",),
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.where",
+        0x46,
+        (("d", SREG), ("a", SREG), ("b", SREG), ("c", SREG)),
+        "s[d] = s[c] where s[a] > s[b], else 0",
+        Unit.SCALAR,
+        costs.scalar(lambda m: m.latency_cycles.add),
+        scalars_read=("a", "b", "c"),
         scalars_written=("d",),
     ),
 )

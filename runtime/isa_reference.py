@@ -21,6 +21,7 @@ EXAMPLES = {
     "bytes": "1024",
     "stride": "4096",
     "extent": "0",
+    "pieces": "2",
     "flag": "1",
     "target": "20",
     "immediate": "-15",

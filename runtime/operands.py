@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 INTEGER_REGISTERS = 32
-"""r0 to r31, 64 bit; r0 is zero. r1 holds the bank address of the launch's data at entry."""
+"""r0 to r31, 64 bit; r0 is zero. At entry r1 holds the bank address of the launch's data and r31
+a number of rounds."""
 SCALAR_REGISTERS = 32
 """s0 to s31, binary32, one set in each cluster."""
 TOKENS = 16
 """t0 to t15: completion of a stream between bank and buffer."""
+PIECES_DROP = (0, 13, 2, 0)
+"""Lowest bits of a binary32 factor that are rounded away where an instruction names so many pieces of 11 bits."""
 
 LABEL = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 """The name of an instruction's place, as it stands in assembly."""
@@ -209,6 +212,7 @@ COUNT = CountKind("count", 16, "count")
 BYTES = Kind("bytes", 20, "number of bytes")
 STRIDE = Kind("stride", 32, "stride in bytes")
 EXTENT = Kind("extent", 8, "number of cluster rows or columns, 0 for all")
+PIECES = Kind("pieces", 2, "number of 11-bit pieces, 0 for all")
 FLAG = Kind("flag", 1, "flag")
 TARGET = Kind("target", 24, "instruction index")
 IMMEDIATE = ImmediateKind("immediate", 48, "integer")

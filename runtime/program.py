@@ -13,12 +13,16 @@ from runtime.machine import Machine
 
 @dataclass(frozen=True)
 class KernelLayout:
-    """How a Lanczos kernel's data lies in the banks and over the clusters. Offsets are bytes from the launch's base.
+    """How a Lanczos kernel's data lies in the banks and over the clusters.
 
-    Cluster (r, c) holds rows r * slice_rows onward and columns c * slice_cols onward of the activation, padded with
-    zeros. Bank c holds the columns of its cluster column, tile by tile, the block of cluster row r at
-    a_offset + r * a_stride. The bases come back where they are whole: V row by row in each bank for its columns, U and
-    the scalars in bank 0.
+    The grid is cut into groups of span_rows x span_cols clusters, and each decomposes a matrix of its own, in_flight of
+    them at a time. Cluster (r, c) of a group holds rows r * slice_rows onward and columns c * slice_cols onward of it,
+    padded with zeros; or, folded, all rows and columns (r * span_cols + c) * slice_cols onward.
+
+    Offsets are bytes from the base of a turn, in which each group takes a matrix; those of the next turn lie bank_bytes
+    further. Bank c has what its cluster column holds, tile by tile, the block of row r of the grid at
+    a_offset + r * a_stride. The factors come back from the clusters that have them: V and the scalars of row r of the
+    grid lie as densely as they are long, U u_stride apart.
     """
 
     rows: int
@@ -34,16 +38,26 @@ class KernelLayout:
     a_offset: int
     a_stride: int
     start_offset: int
-    """The start vector, binary16; cluster row r takes slice_rows of it at start_offset + 2 * r * slice_rows."""
+    """The start vector, binary16; row r of the grid takes slice_rows of it at start_offset + 2 * r * slice_rows, those
+    that its clusters hold. In the first turn alone."""
     u_offset: int
-    """U as [k + 1, slice_rows] binary16 for each cluster row, u_stride apart."""
+    """U as [k + 1, slice_rows] binary16."""
     u_stride: int
     v_offset: int
     """V as [k, slice_cols] binary16."""
     alpha_offset: int
     """alpha[k], then beta[k], binary32; entries of steps not taken are zero."""
     bank_bytes: int
-    """What a launch needs of each bank."""
+    """What a turn needs of each bank."""
+    span_rows: int
+    """Clusters of a group in a column; 0 for all of the grid's."""
+    span_cols: int
+    """Clusters of a group in a row; 0 for all."""
+    folded: int
+    """1 where a matrix is cut by its columns alone, over all clusters of a group."""
+    in_flight: int
+    """Matrices that a group works on at a time. Where they are several, the kernel takes so many turns for each round
+    that register 31 asks for at entry; one takes one turn."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Launch:
     layer: int
     site: str
     prompts: int
-    """Matrices that the kernel decomposes, one after another: the blocks of all prompts."""
+    """Matrices that the kernel decomposes: the blocks of all prompts."""
     rank: int
     """Columns kept by the truncation on the host."""
     location: str

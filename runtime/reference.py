@@ -3,7 +3,7 @@
 All clusters are one array whose first two axes are the grid. The instruction table says what each instruction does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Unit
 from runtime.machine import Machine
-from runtime.operands import SCALAR_REGISTERS, Values
+from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
 from runtime.sequencer import Issue
 
 Array = NDArray[Any]
@@ -39,6 +39,16 @@ def to_half(values: Single) -> NDArray[np.float16]:
 def with_one_nan(values: Single) -> Single:
     """The same numbers, and 0x7FC00000 for every NaN."""
     return np.where(np.isnan(values), np.uint32(0x7FC00000).view(np.float32), values)
+
+
+def in_pieces(values: Single, v: Values) -> Single:
+    """Binary32 factors rounded to the `pieces` of an instruction, to nearest even."""
+    dropped = PIECES_DROP[int(v["pieces"])]
+    if not dropped:
+        return values
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    rounded = bits + ((1 << dropped - 1) - 1 + (bits >> dropped & 1)) >> dropped << dropped
+    return np.where(np.isnan(values), values, rounded.astype(np.uint32).view(np.float32))
 
 
 class ReferenceEngine:
@@ -180,18 +190,21 @@ def _basis(engine: ReferenceEngine, v: Values) -> Single:
 @_executes("dots")
 def _dots(engine: ReferenceEngine, v: Values) -> None:
     x = engine.single(v["x"], v["length"])
-    engine.single(v["d"], v["count"])[:] = with_one_nan(_chunks(engine, _basis(engine, v) * x[:, :, None, :]))
+    engine.single(v["d"], v["count"])[:] = with_one_nan(
+        _chunks(engine, _basis(engine, v) * in_pieces(x, v)[:, :, None, :])
+    )
 
 
 @_executes("norm2")
 def _norm2(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
+    x = in_pieces(engine.single(v["x"], v["length"]), v)
     engine.single(v["d"], 1)[..., 0] = with_one_nan(_chunks(engine, x * x))
 
 
 @_executes("subtract")
 def _subtract(engine: ReferenceEngine, v: Values) -> None:
-    x, c, basis = engine.single(v["x"], v["length"]), engine.single(v["c"], v["count"]), _basis(engine, v)
+    x, basis = engine.single(v["x"], v["length"]), _basis(engine, v)
+    c = in_pieces(engine.single(v["c"], v["count"]), v)
     for i in range(basis.shape[2]):
         x -= c[:, :, i, None] * basis[:, :, i]
     x[:] = with_one_nan(x)
@@ -199,33 +212,40 @@ def _subtract(engine: ReferenceEngine, v: Values) -> None:
 
 @_executes("scale")
 def _scale(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
+    x = in_pieces(engine.single(v["x"], v["length"]), v)
     d = engine.view(v["d"], x.shape[-1], np.float16)
-    d[:] = to_half(x * engine.scalars[int(v["by"])][:, :, None])
+    d[:] = to_half(x * in_pieces(engine.scalars[int(v["by"])], v)[:, :, None])
+
+
+def _spans(engine: ReferenceEngine, v: Values, axis: int) -> Iterator[Single]:
+    """x of the clusters that take part together, [other axis, length, clusters], in place."""
+    x = np.moveaxis(engine.single(v["x"], v["length"]), axis, 2)
+    span = int(v["span"]) or x.shape[2]
+    return (x[:, :, first : first + span] for first in range(0, x.shape[2], span))
 
 
 @_executes("reduce.row")
 def _reduce_row(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
-    x[:, 0] = with_one_nan(tree(np.swapaxes(x, 1, 2)))
+    for x in _spans(engine, v, 1):
+        x[:, :, 0] = with_one_nan(tree(x))
 
 
 @_executes("reduce.col")
 def _reduce_col(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
-    x[0] = with_one_nan(tree(np.moveaxis(x, 0, 2)))
+    for x in _spans(engine, v, 0):
+        x[:, :, 0] = with_one_nan(tree(x))
 
 
 @_executes("bcast.row")
 def _broadcast_row(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
-    x[:, 1:] = x[:, :1]
+    for x in _spans(engine, v, 1):
+        x[:, :, 1:] = x[:, :, :1]
 
 
 @_executes("bcast.col")
 def _broadcast_col(engine: ReferenceEngine, v: Values) -> None:
-    x = engine.single(v["x"], v["length"])
-    x[1:] = x[:1]
+    for x in _spans(engine, v, 0):
+        x[:, :, 1:] = x[:, :, :1]
 
 
 @_executes("s.li")
@@ -252,6 +272,12 @@ def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
 def _scalar_maximum(engine: ReferenceEngine, v: Values) -> None:
     a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
     _set_scalar(engine, v, cast(Single, np.where(a > b, a, b)))
+
+
+@_executes("s.where")
+def _scalar_where(engine: ReferenceEngine, v: Values) -> None:
+    a, b, c = (engine.scalars[int(v[name])] for name in ("a", "b", "c"))
+    _set_scalar(engine, v, cast(Single, np.where(a > b, c, np.float32(0))))
 
 
 @_executes("s.rsqrt")

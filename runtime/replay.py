@@ -20,11 +20,13 @@ class Stream:
     """The words of a stream that begins at base address 0; may be read by several threads at a time.
 
     Args:
+        rounds: that register 31 asks for.
         check: called with each instruction before it is passed on for the first time; raises what is wrong with it.
     """
 
-    def __init__(self, words: Sequence[Word], check: Callable[[Issue], None]) -> None:
+    def __init__(self, words: Sequence[Word], check: Callable[[Issue], None], rounds: int = 1) -> None:
         self._words = words
+        self._rounds = rounds
         self._check = check
         self._segments: dict[Decisions, tuple[Issue, ...]] = {}
         """From after the exits that were decided so to the next exit or `halt`."""
@@ -53,7 +55,7 @@ class Stream:
 
     def _after(self, exits: int, answers: deque[bool]) -> Iterator[Issue]:
         """The instructions after so many exits, which are decided by `answers`, in order."""
-        issues = sequence(self._words, 0, lambda _: answers.popleft())
+        issues = sequence(self._words, 0, lambda _: answers.popleft(), self._rounds)
         while exits:
             exits -= next(issues).mnemonic == "exit.ngt"
         return issues

@@ -14,6 +14,8 @@ LOOP_DEPTH = 8
 """Hardware loops that may be open at once."""
 BASE_REGISTER = 1
 """Holds the bank address of the launch's data at entry."""
+ROUNDS_REGISTER = 31
+"""Holds the number of rounds at entry, at least 1."""
 ISSUE_LIMIT = 100_000_000
 """Instructions that one stream may issue before it counts as a runaway."""
 
@@ -46,7 +48,7 @@ def never_leave(issue: Issue) -> bool:
     return False
 
 
-def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue]:
+def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) -> Iterator[Issue]:
     """The instructions of a stream in the order of their execution, `halt` last.
 
     An exit is yielded before it is decided, so that the readers have seen all before it.
@@ -54,13 +56,14 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide) -> Iterator[Issue
     Args:
         base: bank address of the launch's data, the first value of register 1.
         leaves: decides each exit.
+        rounds: the first value of register 31.
 
     Raises:
         MachineFault: the stream runs past its last word, nests too many loops or lets them cross, jumps backward,
             counts below zero, or does not end.
     """
     registers = [0] * INTEGER_REGISTERS
-    registers[BASE_REGISTER] = base
+    registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
     loops: list[list[int]] = []  # [first, end, turns left]
     index = 0
     for _ in range(ISSUE_LIMIT):

@@ -105,6 +105,10 @@ class TimingReader:
             rows = int(values["rows"]) or machine.grid.rows
             self._bank_bytes += int(values["bytes"]) * rows * columns
 
+    def earliest(self, issue: Issue) -> int:
+        """The first cycle in which the instruction could issue as the next."""
+        return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine))[0]
+
     def _start(self, issue: Issue, busy: int) -> tuple[int, str]:
         """The first cycle in which the instruction can issue, and what it waits for until then."""
         instruction, values = issue.word.instruction, issue.values

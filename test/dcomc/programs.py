@@ -24,6 +24,10 @@ LAYOUT = KernelLayout(
     v_offset=208,
     alpha_offset=256,
     bank_bytes=280,
+    span_rows=0,
+    span_cols=0,
+    folded=0,
+    in_flight=1,
 )
 
 
@@ -46,7 +50,7 @@ def kernel(name: str, seed: int = 0) -> Kernel:
         ),
         Word.of("exit.ngt", a=1, b=2, target=9),
         Word.of("addi", d=7, a=7, value=IMMEDIATE.pack(16)),
-        Word.of("reduce.row", x=BUFFER.pack(0, 0x400), length=8),
+        Word.of("reduce.row", x=BUFFER.pack(0, 0x400), length=8, span=0),
         Word.of("halt"),
     )
     locations = tuple(f"model.layers.{i // 4}.mlp (a/b.py:{i // 4 + 10})" for i in range(len(words)))

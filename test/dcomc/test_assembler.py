@@ -112,7 +112,7 @@ turns:
     addi r7, r7, 16
 end:
 .loc "model.layers.2.mlp (a/b.py:12)"
-    reduce.row [r0+0x400], 8
+    reduce.row [r0+0x400], 8, 0
 done:
     halt
 

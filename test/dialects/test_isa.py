@@ -13,7 +13,7 @@ from runtime.instructions import BY_MNEMONIC, INSTRUCTIONS
 from runtime.operands import BUFFER, COUNT, IMMEDIATE
 from runtime.program import KernelLayout
 
-LAYOUT = KernelLayout(4, 12, 3, 8, 8, 0, 128, 128, 144, 48, 192, 240, 264)
+LAYOUT = KernelLayout(4, 12, 3, 8, 8, 0, 128, 128, 144, 48, 192, 240, 264, 0, 0, 0, 1)
 HERE = source_location("model.layers.1.mlp", "model.py", 7)
 
 

@@ -7,22 +7,22 @@
 // RUN: not %dcomc opt %t.mlir -p cluster-map 2>&1 | filecheck %s --check-prefix=LONG
 
 // 512 rows over 16 clusters are 4 tiles of 8, 576 columns 4.5 and so 5; over 2 x 3 clusters of 4 x 2, 256 and 192.
-// CHECK: cluster.kernel @even attributes {seed = 0 : i64, mapping = {slice_cols = 40 : i64, slice_rows = 32 : i64}} {
-// SMALL: cluster.kernel @even attributes {seed = 0 : i64, mapping = {slice_cols = 192 : i64, slice_rows = 256 : i64}} {
+// CHECK: cluster.kernel @even attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 40 : i64, slice_rows = 32 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
+// SMALL: cluster.kernel @even attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 192 : i64, slice_rows = 256 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
 cluster.kernel @even attributes {seed = 0 : i64} {
   %a = cluster.matrix : !cluster.matrix<512x576>
 }
 
 // A slice is at least a tile.
-// CHECK: cluster.kernel @less attributes {seed = 0 : i64, mapping = {slice_cols = 8 : i64, slice_rows = 8 : i64}} {
-// SMALL: cluster.kernel @less attributes {seed = 0 : i64, mapping = {slice_cols = 4 : i64, slice_rows = 4 : i64}} {
+// CHECK: cluster.kernel @less attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 8 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
+// SMALL: cluster.kernel @less attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 4 : i64, slice_rows = 4 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
 cluster.kernel @less attributes {seed = 0 : i64} {
   %a = cluster.matrix : !cluster.matrix<1x7>
 }
 
-// CHECK: cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 16 : i64, slice_rows = 16 : i64}} {
-// SMALL: cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 44 : i64, slice_rows = 68 : i64}} {
-cluster.kernel @again attributes {seed = 0 : i64, mapping = {slice_cols = 1 : i64, slice_rows = 1 : i64}} {
+// CHECK: cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 16 : i64, slice_rows = 16 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
+// SMALL: cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 44 : i64, slice_rows = 68 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
+cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 1 : i64, slice_rows = 1 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
   %a = cluster.matrix : !cluster.matrix<129x130>
 }
 

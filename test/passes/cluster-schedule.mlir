@@ -13,21 +13,21 @@
 // Resident: the vectors' 404 bytes, from the next tile of 32 bytes on, 416, the block of 5 x 3 tiles, 480 bytes: 896.
 // The banks hold 2 blocks; the start vector; U of 4 x 20 in binary16 for each cluster row; V of 3 x 12; 6 scalars.
 //      CHECK: cluster.kernel @k attributes {seed = 3 : i64,
-// CHECK-SAME: mapping = {slice_cols = 12 : i64, slice_rows = 20 : i64},
+// CHECK-SAME: mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 12 : i64, slice_rows = 20 : i64, span_cols = 0 : i64, span_rows = 0 : i64},
 // CHECK-SAME: banks = {a_offset = 0 : i64, a_stride = 480 : i64, alpha_offset = 1792 : i64, bank_bytes = 1920 : i64,
 // CHECK-SAME: start_offset = 1024 : i64, u_offset = 1152 : i64, u_stride = 256 : i64, v_offset = 1664 : i64}}
 
 // Streamed: 5 tile rows in 2 chunks of 3, or 4 of 2, lengthen slice and vectors too much; 6 chunks of 1 fit: the vectors'
 // 452 bytes with slices of 24 rows, from 480 on twice 96 bytes: 672.
 //      STREAMED: cluster.kernel @k attributes {seed = 3 : i64,
-// STREAMED-SAME: mapping = {slice_cols = 12 : i64, slice_rows = 24 : i64},
+// STREAMED-SAME: mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 12 : i64, slice_rows = 24 : i64, span_cols = 0 : i64, span_rows = 0 : i64},
 // STREAMED-SAME: banks = {a_offset = 0 : i64, a_stride = 576 : i64,
 // STREAMED-SAME: start_offset = 1152 : i64,
 
 // SHORT: error: kernel @k needs 404 bytes of buffer for vectors and bases and 192 for two tile rows of the activation, but dcom-16x16 has 671 in a cluster; use fewer iterations, a shorter sequence, or a machine with larger buffers or more clusters
 // BANK: error: kernel @k needs 1920 bytes of each bank, but dcom-16x16 has 1000; trace a shorter sequence
 // UNMAPPED: error: kernel @k has no mapping; run cluster-map first
-cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 12 : i64, slice_rows = 20 : i64}} {
+cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 12 : i64, slice_rows = 20 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
   // CHECK-NEXT: cluster.matrix {chunks = 1 : i64, offset = 416 : i64}
   // STREAMED: cluster.matrix {chunks = 6 : i64, offset = 480 : i64}
   %a = cluster.matrix : !cluster.matrix<40x24>

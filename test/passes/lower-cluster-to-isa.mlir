@@ -7,7 +7,7 @@
 // RUN: not %dcomc opt %t.unscheduled.mlir -p lower-cluster-to-isa 2>&1 | filecheck %s --check-prefix=UNSCHEDULED
 // RUN: %dcomc opt %s -p lower-cluster-to-isa --print-debuginfo | filecheck %s --check-prefix=LOC
 
-cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, slice_rows = 24 : i64}, banks = {a_offset = 0 : i64, a_stride = 768 : i64, alpha_offset = 20480 : i64, bank_bytes = 20608 : i64, start_offset = 12288 : i64, u_offset = 13056 : i64, u_stride = 256 : i64, v_offset = 17152 : i64}} {
+cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 16 : i64, slice_rows = 24 : i64, span_cols = 0 : i64, span_rows = 0 : i64}, banks = {a_offset = 0 : i64, a_stride = 768 : i64, alpha_offset = 20480 : i64, bank_bytes = 20608 : i64, start_offset = 12288 : i64, u_offset = 13056 : i64, u_stride = 256 : i64, v_offset = 17152 : i64}} {
   %a = cluster.matrix {chunks = 1 : i64, offset = 1024 : i64} : !cluster.matrix<380x250> loc("set up"("llama.py":10:1))
   %u = cluster.alloc {offset = 0 : i64} : !cluster.basis<4x380, rows>
   %v = cluster.alloc {offset = 192 : i64} : !cluster.basis<3x250, cols>
@@ -30,8 +30,8 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, 
     %n = cluster.load %norm : !cluster.cells<1>
     %m = cluster.max %n, %t
     %p = cluster.mul %m, %t
-    cluster.break_unless_greater %n, %p
-    %r = cluster.rsqrt %n
+    %q = cluster.rsqrt %n
+    %r = cluster.where_greater %n, %p, %q
     cluster.store %r, %dots[%j] : !cluster.cells<3>
     cluster.store %m, %norm : !cluster.cells<1>
     cluster.scale %z by %r into %v[%j] : !cluster.vector<250, cols>, !cluster.basis<3x250, cols>
@@ -46,7 +46,7 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, 
   cluster.output %dots as "beta" : !cluster.cells<3>
 }
 
-// CHECK: isa.kernel @k layout {rows = 380 : i64, cols = 250 : i64, iterations = 3 : i64, slice_rows = 24 : i64, slice_cols = 16 : i64, a_offset = 0 : i64, a_stride = 768 : i64, start_offset = 12288 : i64, u_offset = 13056 : i64, u_stride = 256 : i64, v_offset = 17152 : i64, alpha_offset = 20480 : i64, bank_bytes = 20608 : i64} seed 3 {
+// CHECK: isa.kernel @k layout {rows = 380 : i64, cols = 250 : i64, iterations = 3 : i64, slice_rows = 24 : i64, slice_cols = 16 : i64, a_offset = 0 : i64, a_stride = 768 : i64, start_offset = 12288 : i64, u_offset = 13056 : i64, u_stride = 256 : i64, v_offset = 17152 : i64, alpha_offset = 20480 : i64, bank_bytes = 20608 : i64, span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64} seed 3 {
 // The activation is on its way before anything else: 3 x 2 tiles a cluster.
 // CHECK-NEXT: isa.addi r2, r1, 0
 // CHECK-NEXT: isa.ld [r0+0x400], r2, 768, 768, 0, 0, t0
@@ -66,30 +66,30 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, 
 // A^T u: partial sums lie along the columns of clusters.
 // CHECK-NEXT: isa.wait t0
 // CHECK-NEXT: isa.mv.col [r0+0x180], [r0+0x400], [r6+0x0], 3, 2, 0
-// CHECK-NEXT: isa.reduce.col [r0+0x180], 16
-// CHECK-NEXT: isa.bcast.col [r0+0x180], 16
+// CHECK-NEXT: isa.reduce.col [r0+0x180], 16, 0
+// CHECK-NEXT: isa.bcast.col [r0+0x180], 16, 0
 // As many vectors as there are so far, of U one more; sums of slices lie along the rows.
-// CHECK-NEXT: isa.dots [r0+0x1c0], [r0+0xc0], [r0+0x180], r3, 16
-// CHECK-NEXT: isa.reduce.row [r0+0x1c0], r3
-// CHECK-NEXT: isa.bcast.row [r0+0x1c0], r3
-// CHECK-NEXT: isa.subtract [r0+0x180], [r0+0xc0], [r0+0x1c0], r3, 16
-// CHECK-NEXT: isa.norm2 [r0+0x1cc], [r0+0x180], 16
-// CHECK-NEXT: isa.reduce.row [r0+0x1cc], 1
-// CHECK-NEXT: isa.bcast.row [r0+0x1cc], 1
+// CHECK-NEXT: isa.dots [r0+0x1c0], [r0+0xc0], [r0+0x180], r3, 16, 0
+// CHECK-NEXT: isa.reduce.row [r0+0x1c0], r3, 0
+// CHECK-NEXT: isa.bcast.row [r0+0x1c0], r3, 0
+// CHECK-NEXT: isa.subtract [r0+0x180], [r0+0xc0], [r0+0x1c0], r3, 16, 0
+// CHECK-NEXT: isa.norm2 [r0+0x1cc], [r0+0x180], 16, 0
+// CHECK-NEXT: isa.reduce.row [r0+0x1cc], 1, 0
+// CHECK-NEXT: isa.bcast.row [r0+0x1cc], 1, 0
 // CHECK-NEXT: isa.s.ld s1, [r0+0x1cc]
 // CHECK-NEXT: isa.s.max s2, s1, s0
 // CHECK-NEXT: isa.s.mul s3, s2, s0
-// CHECK-NEXT: isa.exit.ngt s1, s3, @done
 // CHECK-NEXT: isa.s.rsqrt s4, s1
-// CHECK-NEXT: isa.s.st [r7+0x1c0], s4
+// CHECK-NEXT: isa.s.where s5, s1, s3, s4
+// CHECK-NEXT: isa.s.st [r7+0x1c0], s5
 // CHECK-NEXT: isa.s.st [r0+0x1cc], s2
-// CHECK-NEXT: isa.scale [r8+0xc0], [r0+0x180], s4, 16
+// CHECK-NEXT: isa.scale [r8+0xc0], [r0+0x180], s5, 16, 0
 // CHECK-NEXT: isa.wait t0
 // CHECK-NEXT: isa.mv.row [r0+0x120], [r0+0x400], [r8+0xc0], 3, 2, 0
-// CHECK-NEXT: isa.reduce.row [r0+0x120], 24
-// CHECK-NEXT: isa.bcast.row [r0+0x120], 24
-// CHECK-NEXT: isa.dots [r0+0x1c0], [r0+0x0], [r0+0x120], r4, 24
-// CHECK-NEXT: isa.scale [r6+0x30], [r0+0x120], s4, 24
+// CHECK-NEXT: isa.reduce.row [r0+0x120], 24, 0
+// CHECK-NEXT: isa.bcast.row [r0+0x120], 24, 0
+// CHECK-NEXT: isa.dots [r0+0x1c0], [r0+0x0], [r0+0x120], r4, 24, 0
+// CHECK-NEXT: isa.scale [r6+0x30], [r0+0x120], s5, 24, 0
 // CHECK-NEXT: isa.addi r3, r3, 1
 // CHECK-NEXT: isa.addi r4, r4, 1
 // CHECK-NEXT: isa.addi r6, r6, 48
@@ -138,7 +138,7 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, 
 // STREAMED-NEXT: isa.wait t1
 // STREAMED-NEXT: isa.mv.col [r0+0x180], [r0+0x500], [r5+0x0], 1, 2, 1
 // STREAMED-NEXT: isa.addi r5, r5, 16
-// STREAMED-NEXT: isa.reduce.col [r0+0x180], 16
+// STREAMED-NEXT: isa.reduce.col [r0+0x180], 16, 0
 // A v: each chunk gives rows of its own.
 // STREAMED: isa.scale [r8+0xc0]
 // STREAMED-NEXT: isa.li r5, 0
@@ -164,7 +164,7 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {slice_cols = 16 : i64, 
 // STREAMED-NEXT: isa.wait t1
 // STREAMED-NEXT: isa.mv.row [r5+0x120], [r0+0x500], [r8+0xc0], 1, 2, 0
 // STREAMED-NEXT: isa.addi r5, r5, 32
-// STREAMED-NEXT: isa.reduce.row [r0+0x120], 32
+// STREAMED-NEXT: isa.reduce.row [r0+0x120], 32, 0
 
 // Two chunks need no loop.
 // TWO: isa.loop 3, @done

@@ -32,10 +32,6 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // CHECK-NEXT: %[[BETA:.*]] = cluster.alloc : !cluster.cells<6>
 // CHECK-NEXT: %[[NORM:.*]] = cluster.alloc : !cluster.cells<1>
 // CHECK-NEXT: %[[LARGEST:.*]] = cluster.alloc : !cluster.cells<1>
-// CHECK-NEXT: cluster.zero %[[U]]
-// CHECK-NEXT: cluster.zero %[[V]]
-// CHECK-NEXT: cluster.zero %[[ALPHA]]
-// CHECK-NEXT: cluster.zero %[[BETA]]
 // CHECK-NEXT: cluster.zero %[[LARGEST]]
 // The square of the tolerance 2^-10, for squares of norms are compared.
 // CHECK-NEXT: %[[TOLERANCE:.*]] = cluster.constant 9.53674316e-07
@@ -44,29 +40,30 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // CHECK-NEXT: ^bb0(%[[J:.*]]: index):
 // CHECK-NEXT: cluster.matvec_transposed %[[A]], %[[U]][%[[J]]] into %[[Z]]
 // CHECK-NEXT: cluster.all_reduce %[[Z]] across "rows"
-// CHECK-NEXT: cluster.dots %[[V]], %[[Z]] into %[[DOTS]] first %[[J]] :
+// CHECK-NEXT: cluster.dots %[[V]], %[[Z]] into %[[DOTS]] first %[[J]] pieces 1 : i64 :
 // CHECK-NEXT: cluster.all_reduce %[[DOTS]] first %[[J]] across "cols"
-// CHECK-NEXT: cluster.subtract %[[V]], %[[DOTS]] from %[[Z]] first %[[J]] :
-// CHECK-NEXT: cluster.dots %[[V]], %[[Z]] into %[[DOTS]] first %[[J]] :
+// CHECK-NEXT: cluster.subtract %[[V]], %[[DOTS]] from %[[Z]] first %[[J]] pieces 2 : i64 :
+// CHECK-NEXT: cluster.dots %[[V]], %[[Z]] into %[[DOTS]] first %[[J]] pieces 1 : i64 :
 // CHECK-NEXT: cluster.all_reduce %[[DOTS]] first %[[J]] across "cols"
-// CHECK-NEXT: cluster.subtract %[[V]], %[[DOTS]] from %[[Z]] first %[[J]] :
-// CHECK-NEXT: cluster.norm2 %[[Z]] into %[[NORM]]
+// CHECK-NEXT: cluster.subtract %[[V]], %[[DOTS]] from %[[Z]] first %[[J]] pieces 2 : i64 :
+// CHECK-NEXT: cluster.norm2 %[[Z]] into %[[NORM]] pieces 1 : i64 :
 // CHECK-NEXT: cluster.all_reduce %[[NORM]] across "cols"
 // CHECK-NEXT: %[[ZZ:.*]] = cluster.load %[[NORM]]
 // CHECK-NEXT: %[[BOUND:.*]] = cluster.load %[[LARGEST]]
 // CHECK-NEXT: %[[TOP:.*]] = cluster.max %[[BOUND]], %[[ZZ]]
 // CHECK-NEXT: cluster.store %[[TOP]], %[[LARGEST]]
 // CHECK-NEXT: %[[LEAST:.*]] = cluster.mul %[[TOP]], %[[TOLERANCE]]
-// CHECK-NEXT: cluster.break_unless_greater %[[ZZ]], %[[LEAST]]
-// CHECK-NEXT: %[[INVERSE:.*]] = cluster.rsqrt %[[ZZ]]
+// After a breakdown the scale is zero, and so are all later vectors and norms.
+// CHECK-NEXT: %[[RSQRT:.*]] = cluster.rsqrt %[[ZZ]]
+// CHECK-NEXT: %[[INVERSE:.*]] = cluster.where_greater %[[ZZ]], %[[LEAST]], %[[RSQRT]]
 // CHECK-NEXT: %[[ROOT:.*]] = cluster.mul %[[ZZ]], %[[INVERSE]]
 // CHECK-NEXT: cluster.store %[[ROOT]], %[[ALPHA]][%[[J]]]
-// CHECK-NEXT: cluster.scale %[[Z]] by %[[INVERSE]] into %[[V]][%[[J]]] :
+// CHECK-NEXT: cluster.scale %[[Z]] by %[[INVERSE]] into %[[V]][%[[J]]] pieces 2 : i64 :
 // CHECK-NEXT: cluster.matvec %[[A]], %[[V]][%[[J]]] into %[[Y]]
 // CHECK-NEXT: cluster.all_reduce %[[Y]] across "cols"
-// CHECK-NEXT: cluster.dots %[[U]], %[[Y]] into %[[DOTS]] first %[[J]] shift 1 : i64 :
+// CHECK-NEXT: cluster.dots %[[U]], %[[Y]] into %[[DOTS]] first %[[J]] shift 1 : i64 pieces 1 : i64 :
 // CHECK-NEXT: cluster.all_reduce %[[DOTS]] first %[[J]] shift 1 : i64 across "rows"
-// CHECK-NEXT: cluster.subtract %[[U]], %[[DOTS]] from %[[Y]] first %[[J]] shift 1 : i64 :
+// CHECK-NEXT: cluster.subtract %[[U]], %[[DOTS]] from %[[Y]] first %[[J]] shift 1 : i64 pieces 2 : i64 :
 // CHECK-NEXT: cluster.dots
 // CHECK-NEXT: cluster.all_reduce
 // CHECK-NEXT: cluster.subtract
@@ -77,8 +74,8 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // CHECK-NEXT: %[[MOST:.*]] = cluster.max %[[SOFAR]], %[[YY]]
 // CHECK-NEXT: cluster.store %[[MOST]], %[[LARGEST]]
 // CHECK-NEXT: %[[LITTLE:.*]] = cluster.mul %[[MOST]], %[[TOLERANCE]]
-// CHECK-NEXT: cluster.break_unless_greater %[[YY]], %[[LITTLE]]
-// CHECK-NEXT: %[[INVERSE2:.*]] = cluster.rsqrt %[[YY]]
+// CHECK-NEXT: %[[RSQRT2:.*]] = cluster.rsqrt %[[YY]]
+// CHECK-NEXT: %[[INVERSE2:.*]] = cluster.where_greater %[[YY]], %[[LITTLE]], %[[RSQRT2]]
 // CHECK-NEXT: %[[ROOT2:.*]] = cluster.mul %[[YY]], %[[INVERSE2]]
 // CHECK-NEXT: cluster.store %[[ROOT2]], %[[BETA]][%[[J]]]
 // CHECK-NEXT: cluster.scale %[[Y]] by %[[INVERSE2]] into %[[U]][%[[J]] shift 1 : i64]
@@ -103,7 +100,7 @@ func.func @four(%x: tensor<80x36xf32>, %y: tensor<40x36xf32>) {
 // LOC: cluster.matvec_transposed {{.*}} loc("z = A^T u"(fused["model.layers.*.self_attn"("llama.py":10:1), "model.layers.*.self_attn"("llama.py":20:1)]))
 // LOC: cluster.dots {{.*}} loc("reorthogonalise z, pass 1"(
 // LOC: cluster.dots {{.*}} loc("reorthogonalise z, pass 2"(
-// LOC: cluster.break_unless_greater {{.*}} loc("breakdown of beta"(
+// LOC: cluster.where_greater {{.*}} loc("breakdown of beta"(
 // LOC: cluster.scale {{.*}} loc("normalise z"(
 // LOC: cluster.matvec {{.*}} loc("y = A v"(
 // LOC: cluster.store {{.*}} loc("normalise y"(

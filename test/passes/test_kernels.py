@@ -20,7 +20,7 @@ BANKS = (
     "banks = {a_offset = 0 : i64, a_stride = 0 : i64, alpha_offset = 0 : i64, bank_bytes = 0 : i64, "
     "start_offset = 0 : i64, u_offset = 0 : i64, u_stride = 0 : i64, v_offset = 0 : i64}"
 )
-MAPPING = "mapping = {slice_cols = 8 : i64, slice_rows = 8 : i64}"
+MAPPING = "mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 8 : i64, span_cols = 0 : i64, span_rows = 0 : i64}"
 
 
 def run(pipeline: str, body: str, attributes: str = "") -> None:
@@ -36,15 +36,20 @@ MISTAKES = [
         "cluster-schedule",
         MATRIX,
         "mapping = {slice_rows = 8 : i64}",
-        "other than slice_cols, slice_rows, each 0 or more",
+        "other than folded, in_flight, slice_cols, .*, each 0 or more",
     ),
     (
         "cluster-schedule",
         MATRIX,
         'mapping = {slice_rows = 8 : i64, slice_cols = "8"}',
-        "other than slice_cols, slice_rows",
+        "other than folded, in_flight, slice_cols, slice_rows",
     ),
-    ("cluster-schedule", MATRIX, MAPPING.replace("= 8", "= -8"), "other than slice_cols, slice_rows, each 0 or more"),
+    (
+        "cluster-schedule",
+        MATRIX,
+        MAPPING.replace("= 8", "= -8"),
+        "other than folded, in_flight, slice_cols, .*, each 0 or more",
+    ),
     ("cluster-map,cluster-schedule", MATRIX, "", "kernel @k has no basis along its rows; it needs one for U and V"),
     (
         "cluster-map,cluster-schedule",
@@ -104,7 +109,7 @@ CHANGES = [
     ("    %r =", "    %c = arith.constant 1.0 : f32\n    %r =", "arith.constant has no lowering to instructions"),
     ('%u as "u"', '%u as "v"', "output v is !cluster.basis<4x380, rows>; u and v are bases, alpha and beta cells"),
     ('%dots as "beta"', '%dots as "u"', "output u is !cluster.cells<3>"),
-    ("  %t =", "".join(f"  %t{n} = cluster.constant 1.0\n" for n in range(30)) + "  %t =", "has 35 scalars, but 32"),
+    ("  %t =", "".join(f"  %t{n} = cluster.constant 1.0\n" for n in range(30)) + "  %t =", "has 36 scalars, but 32"),
 ]
 
 

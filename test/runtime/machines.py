@@ -56,17 +56,26 @@ def issues(*lines: str, leaves: Decide = never_leave) -> Iterator[Issue]:
 
 
 def compile_kernel(
-    rows: int, cols: int, iterations: int, machine: str = "dcom-16x16", *, rank: int = 1, seed: int = 0
+    rows: int,
+    cols: int,
+    iterations: int,
+    machine: str = "dcom-16x16",
+    *,
+    rank: int = 1,
+    seed: int = 0,
+    passes: int = 2,
+    mapping: str = "grid",
+    in_flight: int | None = None,
 ) -> Kernel:
     """The Lanczos kernel of one shape, for a machine by name or TOML file."""
     factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
     text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
       %f = dcom.decompose %x {{layer = 3 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = 2 : i64, seed = {seed} : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
+        reorthogonalisation = {passes} : i64, seed = {seed} : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
       func.return %f : {factored}
     }}"""
     context = make_context()
     module = parse_module(text, "kernel.mlir", context)
-    run_passes(context, module, cluster_pipeline(machine) + isa_pipeline(machine))
+    run_passes(context, module, cluster_pipeline(machine, mapping, in_flight) + isa_pipeline(machine))
     (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
     return kernel

@@ -9,7 +9,7 @@ from machines import machine
 from runtime.encoding import Word
 from runtime.instructions import INSTRUCTIONS, Access, Instruction, Unit
 from runtime.machine import Machine
-from runtime.operands import BANK, BUFFER, COUNT, FLAG, FLOAT, SREG, TOKEN
+from runtime.operands import BANK, BUFFER, COUNT, EXTENT, FLAG, FLOAT, PIECES, SREG, TOKEN
 
 HALVES = (0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00, 0xFE01, 0x7C01)
 SINGLES = (
@@ -144,8 +144,8 @@ class ProgramWriter:
                 values[name] = self.random.randint(0, 4 if name != "length" else 40)
             elif kind is SREG:
                 values[name] = self._scalar()
-            elif kind is FLAG:
-                values[name] = self.random.randrange(2)
+            elif kind in (FLAG, PIECES, EXTENT):
+                values[name] = self.random.randrange(1 << min(kind.bits, 3))
             elif kind is FLOAT:
                 values[name] = self.random.choice(FLOATS)
             elif kind is not BUFFER:

@@ -126,7 +126,7 @@ def test_cycles_are_those_of_stepping(rank: int, engine: str) -> None:
     """A breakdown, after any number of turns, is timed as the instructions that were executed; so is none."""
     kernel = compile_kernel(40, 56, 9)
     a = decaying(40, 56, rank) if rank else np.zeros((40, 56), np.float32)
-    loaded, clock = load("reference", kernel, MACHINE, a), TimingReader(MACHINE)
+    loaded, clock = load("reference", kernel, MACHINE, [a]), TimingReader(MACHINE)
     for issue in sequence(kernel.words, 0, loaded.engine.leaves):
         loaded.engine.execute(issue)
         clock.read(issue)
@@ -166,7 +166,7 @@ def test_a_mistake_in_one_thread_ends_the_others() -> None:
 
 def work(rows: int, cols: int, prompts: int = 1) -> Work:
     kernel = compile_kernel(rows, cols, 10)
-    return Work(kernel, time_kernel(kernel, MACHINE), prompts)
+    return Work(kernel, prompts * time_kernel(kernel, MACHINE).instructions, prompts)
 
 
 def test_auto_takes_the_fast_engine_for_large_work() -> None:
@@ -202,7 +202,7 @@ def test_memory_is_about_what_was_announced(monkeypatch: pytest.MonkeyPatch) -> 
         run_kernel(kernel, MACHINE, a, engine)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        announced = Work(kernel, time_kernel(kernel, MACHINE), 1).bytes(engine, MACHINE)
+        announced = Work(kernel, time_kernel(kernel, MACHINE).instructions, 1).bytes(engine, MACHINE)
         assert 0.3 * announced < peak < announced
 
 
@@ -230,14 +230,14 @@ def test_memory_of_a_run_serves_the_next_and_is_clean(rows: int, cols: int, monk
     """A run after another, of the same size, finds nothing of it."""
     monkeypatch.setattr(fast_banks, "FREE", type(fast_banks.FREE)())
     kernel, a = compile_kernel(rows, cols, 8), decaying(rows, cols)
-    first = load("fast", kernel, MACHINE, a)
+    first = load("fast", kernel, MACHINE, [a])
     for issue in sequence(kernel.words, 0, first.engine.leaves):
         first.engine.execute(issue)
     taken = first.engine.banks, first.engine.words
     first.release()
     again, fresh = (
-        load("fast", kernel, MACHINE, a[::-1].copy()).engine,
-        load("fast", kernel, MACHINE, a[::-1].copy()).engine,
+        load("fast", kernel, MACHINE, [a[::-1].copy()]).engine,
+        load("fast", kernel, MACHINE, [a[::-1].copy()]).engine,
     )
     assert (again.banks is taken[0], again.words is taken[1]) == (True, True)
     assert fresh.banks is not taken[0]

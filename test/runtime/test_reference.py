@@ -135,17 +135,34 @@ def test_matvec_on_the_shipped_machine(mnemonic: str) -> None:
     matvec(GRIDS["16x16 of 8x8"], 1, 0.01, mnemonic, 1, 2, 1)
 
 
+PIECES = pytest.mark.parametrize("pieces", [0, 1, 2, 3])
+
+
+def plain_pieces(value: F, pieces: int) -> F:
+    """Rounded to 11 or 22 significant bits, to nearest even, by the spacing of numbers of that size."""
+    if pieces not in (1, 2) or not np.isfinite(value):
+        return value
+    exact = Fraction(float(value))
+    exponent = max(math.frexp(float(value))[1], -125) - 11 * pieces
+    nearest = round(exact / Fraction(2) ** exponent) * Fraction(2) ** exponent  # Python rounds to even
+    if abs(nearest) >= 2**128:
+        return F(math.copysign(math.inf, value))
+    return F(math.copysign(float(nearest), value))
+
+
 @SHARES
+@PIECES
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (3, 8), (2, 13), (4, 24), (0, 8), (3, 0)])
-def test_dots(small: Machine, special: float, count: int, length: int) -> None:
+def test_dots(small: Machine, special: float, count: int, length: int, pieces: int) -> None:
     bench = Bench(small, count + length)
     d, x, basis = 0, 0x40, 0x140
     bench.put(x, singles, length, special / 8)
     bench.put(basis, halves, count * length, special / 8)
-    bench.run(f"li r7, {count}", f"dots [r0+{d}], [r0+{basis}], [r0+{x}], r7, {length}")
+    bench.run(f"li r7, {count}", f"dots [r0+{d}], [r0+{basis}], [r0+{x}], r7, {length}, {pieces}")
     expected = {}
     for cluster in bench.clusters:
-        vector, rows = bench.old(cluster, x, length, F), bench.old(cluster, basis, count * length, np.float16)
+        vector = [plain_pieces(value, pieces) for value in bench.old(cluster, x, length, F)]
+        rows = bench.old(cluster, basis, count * length, np.float16)
         expected[cluster] = [plain_dot(small, rows[i * length : (i + 1) * length], vector) for i in range(count)]
     bench.expect(d, F, expected)
 
@@ -159,27 +176,33 @@ def plain_dot(m: Machine, a: list, b: list) -> F:
 
 
 @SHARES
+@PIECES
 @pytest.mark.parametrize("length", [1, 7, 8, 31])
-def test_norm2(small: Machine, special: float, length: int) -> None:
+def test_norm2(small: Machine, special: float, length: int, pieces: int) -> None:
     bench = Bench(small, length)
     bench.put(0x40, singles, length, special / 8)
-    bench.run(f"norm2 [r0+0x8], [r0+0x40], {length}")
-    vectors = {cluster: bench.old(cluster, 0x40, length, F) for cluster in bench.clusters}
+    bench.run(f"norm2 [r0+0x8], [r0+0x40], {length}, {pieces}")
+    vectors = {
+        cluster: [plain_pieces(value, pieces) for value in bench.old(cluster, 0x40, length, F)]
+        for cluster in bench.clusters
+    }
     bench.expect(8, F, {cluster: [plain_dot(small, x, x)] for cluster, x in vectors.items()})
 
 
 @SHARES
+@PIECES
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (3, 9), (5, 16), (0, 8)])
-def test_subtract(small: Machine, special: float, count: int, length: int) -> None:
+def test_subtract(small: Machine, special: float, count: int, length: int, pieces: int) -> None:
     bench = Bench(small, count + length)
     x, c, basis = 0x20, 0x100, 0x200
     bench.put(x, singles, length, special)
     bench.put(c, singles, count, special)
     bench.put(basis, halves, count * length, special)
-    bench.run(f"li r7, {count}", f"subtract [r0+{x}], [r0+{basis}], [r0+{c}], r7, {length}")
+    bench.run(f"li r7, {count}", f"subtract [r0+{x}], [r0+{basis}], [r0+{c}], r7, {length}, {pieces}")
     expected = {}
     for cluster in bench.clusters:
-        vector, cells = bench.old(cluster, x, length, F), bench.old(cluster, c, count, F)
+        vector = bench.old(cluster, x, length, F)
+        cells = [plain_pieces(value, pieces) for value in bench.old(cluster, c, count, F)]
         rows = bench.old(cluster, basis, count * length, np.float16)
         for i in range(count):
             vector = [F(vector[n] - F(cells[i] * rows[i * length + n])) for n in range(length)]
@@ -188,47 +211,55 @@ def test_subtract(small: Machine, special: float, count: int, length: int) -> No
 
 
 @SHARES
+@PIECES
 @pytest.mark.parametrize("length", [1, 9, 40])
-def test_scale(small: Machine, special: float, length: int) -> None:
+def test_scale(small: Machine, special: float, length: int, pieces: int) -> None:
     bench = Bench(small, length)
     bench.put(0x100, singles, length, special)
     bench.engine.scalars[4] = singles(bench.random, len(bench.clusters), special).reshape(bench.engine.scalars[4].shape)
-    bench.run(f"scale [r0+0x20], [r0+0x100], s4, {length}")
+    bench.run(f"scale [r0+0x20], [r0+0x100], s4, {length}, {pieces}")
     expected = {}
     for cluster in bench.clusters:
-        by = bench.engine.scalars[4][cluster]
-        bits = [plain_half(F(x * by)) for x in bench.old(cluster, 0x100, length, F)]
+        by = plain_pieces(bench.engine.scalars[4][cluster], pieces)
+        vector = bench.old(cluster, 0x100, length, F)
+        bits = [plain_half(F(plain_pieces(x, pieces) * by)) for x in vector]
         expected[cluster] = np.array(bits, np.uint16).view(np.float16)
     bench.expect(0x20, np.float16, expected)
 
 
-def lines_of(m: Machine, mnemonic: str) -> list[list[tuple[int, int]]]:
-    """The clusters of each row, or of each column, in order."""
+SPANS = pytest.mark.parametrize("span", [0, 1, 2, 3, 200])
+
+
+def lines_of(m: Machine, mnemonic: str, span: int) -> list[list[tuple[int, int]]]:
+    """The clusters that take part together, in order: neighbours of a row, or of a column."""
     grid = [[(r, c) for c in range(m.grid.cols)] for r in range(m.grid.rows)]
-    return grid if mnemonic.endswith("row") else [list(line) for line in zip(*grid, strict=True)]
+    lines = grid if mnemonic.endswith("row") else [list(line) for line in zip(*grid, strict=True)]
+    return [line[first : first + (span or 99)] for line in lines for first in range(0, len(line), span or 99)]
 
 
 @SHARES
+@SPANS
 @pytest.mark.parametrize("length", [1, 9])
 @pytest.mark.parametrize("mnemonic", ["reduce.row", "reduce.col"])
-def test_reduce(any_machine: Machine, special: float, mnemonic: str, length: int) -> None:
+def test_reduce(any_machine: Machine, special: float, mnemonic: str, length: int, span: int) -> None:
     bench = Bench(any_machine, length)
     bench.put(0x30, singles, length, special / 16)
-    bench.run(f"{mnemonic} [r0+0x30], {length}")
+    bench.run(f"{mnemonic} [r0+0x30], {length}, {span}")
     expected = {}
-    for line in lines_of(any_machine, mnemonic):
+    for line in lines_of(any_machine, mnemonic, span):
         values = [bench.old(cluster, 0x30, length, F) for cluster in line]
         expected[line[0]] = [plain_tree([value[i] for value in values]) for i in range(length)]
     bench.expect(0x30, F, expected)
 
 
+@SPANS
 @pytest.mark.parametrize("length", [1, 9])
 @pytest.mark.parametrize("mnemonic", ["bcast.row", "bcast.col"])
-def test_broadcast(any_machine: Machine, mnemonic: str, length: int) -> None:
+def test_broadcast(any_machine: Machine, mnemonic: str, length: int, span: int) -> None:
     bench = Bench(any_machine, length)
-    bench.run(f"{mnemonic} [r0+0x30], {length}")
+    bench.run(f"{mnemonic} [r0+0x30], {length}, {span}")
     expected = {}
-    for line in lines_of(any_machine, mnemonic):
+    for line in lines_of(any_machine, mnemonic, span):
         source = bench.before[line[0]][0x30 : 0x30 + 4 * length]
         expected.update(dict.fromkeys(line, source))
     bench.expect(0x30, np.uint8, expected)
@@ -280,16 +311,18 @@ def test_scalars(any_machine: Machine, special: float) -> None:
         "s.max s4, s1, s2",
         "s.max s5, s2, s1",
         "s.rsqrt s6, s1",
+        "s.where s7, s1, s2, s1",
         "s.li s31, -0.1",
         "s.li s30, 0xff800001",
-        *(f"s.st [r0+{0x80 + 4 * i}], s{register}" for i, register in enumerate((3, 4, 5, 6, 31, 30))),
+        *(f"s.st [r0+{0x80 + 4 * i}], s{register}" for i, register in enumerate((3, 4, 5, 6, 7, 31, 30))),
     )
     expected = {}
     for cluster in bench.clusters:
         a, b = bench.old(cluster, 0x40, 2, F)
         # Correct rounding of the root's reciprocal needs more than binary32; binary64 is the definition.
         rsqrt = F(np.float64(1) / np.sqrt(np.float64(a)))
-        expected[cluster] = [F(a * b), a if a > b else b, b if b > a else a, rsqrt, F(-0.1), F(math.nan)]
+        greater = a if a > b else b, b if b > a else a
+        expected[cluster] = [F(a * b), *greater, rsqrt, a if a > b else F(0), F(-0.1), F(math.nan)]
     bench.expect(0x80, F, expected)
 
 

@@ -176,11 +176,13 @@ def test_registers_have_64_bits() -> None:
 
 def test_values_are_those_of_the_moment() -> None:
     stream = list(
-        issues("li r5, 8", "norm2 [r5+0x4], [r0+0x0], r5", "addi r5, r5, 8", "norm2 [r5+0x4], [r0+0x0], r5", "halt")
+        issues(
+            "li r5, 8", "norm2 [r5+0x4], [r0+0x0], r5, 0", "addi r5, r5, 8", "norm2 [r5+0x4], [r0+0x0], r5, 0", "halt"
+        )
     )
     assert [dict(stream[i].values) for i in (1, 3)] == [
-        {"d": 12, "x": 0, "length": 8},
-        {"d": 20, "x": 0, "length": 16},
+        {"d": 12, "x": 0, "length": 8, "pieces": 0},
+        {"d": 20, "x": 0, "length": 16, "pieces": 0},
     ]
 
 
@@ -219,7 +221,7 @@ def test_loops_that_cross() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["norm2 [r0+0x0], [r0+0x40], r5", "loop r5, 2", "dots [r0+0x0], [r0+0x8], [r0+0x80], 4, r5"]
+    "line", ["norm2 [r0+0x0], [r0+0x40], r5, 0", "loop r5, 2", "dots [r0+0x0], [r0+0x8], [r0+0x80], 4, r5, 0"]
 )
 def test_negative_count(line: str) -> None:
     with pytest.raises(MachineFault, match=r"instruction 1: \w+ is negative, -1"):

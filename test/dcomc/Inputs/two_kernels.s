@@ -3,7 +3,7 @@
 .options {"rank": 1}
 
 .kernel multiply
-.layout rows=8 cols=8 iterations=1 slice_rows=8 slice_cols=8 a_offset=0 a_stride=128 start_offset=128 u_offset=144 u_stride=32 v_offset=176 alpha_offset=192 bank_bytes=200
+.layout rows=8 cols=8 iterations=1 slice_rows=8 slice_cols=8 a_offset=0 a_stride=128 start_offset=128 u_offset=144 u_stride=32 v_offset=176 alpha_offset=192 bank_bytes=200 span_rows=0 span_cols=0 folded=0 in_flight=1
 .seed 3
 .loc "model.layers.1.mlp (model.py:7)"
     ld [r0+0x100], r1, 128, 0, 1, 1, t0
@@ -19,7 +19,7 @@ end:
     halt
 
 .kernel nothing
-.layout rows=8 cols=8 iterations=1 slice_rows=8 slice_cols=8 a_offset=0 a_stride=128 start_offset=128 u_offset=144 u_stride=32 v_offset=176 alpha_offset=192 bank_bytes=200
+.layout rows=8 cols=8 iterations=1 slice_rows=8 slice_cols=8 a_offset=0 a_stride=128 start_offset=128 u_offset=144 u_stride=32 v_offset=176 alpha_offset=192 bank_bytes=200 span_rows=0 span_cols=0 folded=0 in_flight=1
     halt
 
 .launch kernel=multiply layer=1 site=down prompts=2 rank=1 location="model.layers.1.mlp.down_proj (model.py:9)"

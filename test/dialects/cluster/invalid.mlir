@@ -189,14 +189,6 @@ cluster.kernel @k attributes {seed = 0 : i64} {
 // -----
 
 cluster.kernel @k attributes {seed = 0 : i64} {
-  %t = cluster.constant 0.5
-  // expected-error @+1 {{there is no loop to leave}}
-  cluster.break_unless_greater %t, %t
-}
-
-// -----
-
-cluster.kernel @k attributes {seed = 0 : i64} {
   %c = cluster.alloc : !cluster.cells<3>
   // expected-error @+1 {{no output 'gamma'; known: u, v, alpha, beta}}
   cluster.output %c as "gamma" : !cluster.cells<3>

@@ -63,8 +63,12 @@ cluster.kernel @k attributes {seed = 7 : i64} {
     %m = cluster.max %n, %p
     // CHECK-NEXT: %r = cluster.rsqrt %m
     %r = cluster.rsqrt %m
-    // CHECK-NEXT: cluster.break_unless_greater %n, %m
-    cluster.break_unless_greater %n, %m
+    // CHECK-NEXT: %w = cluster.where_greater %n, %m, %r
+    %w = cluster.where_greater %n, %m, %r
+    // CHECK-NEXT: cluster.norm2 %z into %norm pieces 1 : i64 : !cluster.vector<24, cols>, !cluster.cells<1>
+    cluster.norm2 %z into %norm pieces 1 : i64 : !cluster.vector<24, cols>, !cluster.cells<1>
+    // CHECK-NEXT: cluster.scale %z by %w into %v[%j] pieces 2 : i64 : !cluster.vector<24, cols>, !cluster.basis<3x24, cols>
+    cluster.scale %z by %w into %v[%j] pieces 2 : i64 : !cluster.vector<24, cols>, !cluster.basis<3x24, cols>
     // CHECK-NEXT: cluster.store %m, %norm : !cluster.cells<1>
     cluster.store %m, %norm : !cluster.cells<1>
     // CHECK-NEXT: cluster.store %r, %dots[%j] : !cluster.cells<3>
@@ -82,8 +86,8 @@ cluster.kernel @k attributes {seed = 7 : i64} {
 // CHECK-NEXT: }
 }
 
-// CHECK: cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {slice_cols = 8 : i64, slice_rows = 16 : i64}, banks = {a_offset = 0 : i64}} {
-cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {slice_cols = 8 : i64, slice_rows = 16 : i64}, banks = {a_offset = 0 : i64}} {
+// CHECK: cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 16 : i64, span_cols = 0 : i64, span_rows = 0 : i64}, banks = {a_offset = 0 : i64}} {
+cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 16 : i64, span_cols = 0 : i64, span_rows = 0 : i64}, banks = {a_offset = 0 : i64}} {
   // CHECK-NEXT: cluster.matrix {chunks = 2 : i64, offset = 64 : i64} : !cluster.matrix<40x24>
   %a = cluster.matrix {chunks = 2 : i64, offset = 64 : i64} : !cluster.matrix<40x24>
   // CHECK-NEXT: cluster.alloc {offset = 12 : i64} : !cluster.cells<3>

@@ -3,10 +3,11 @@
 
 // Every instruction of the table, as in assembly; a branch target is a label.
 
-//      CHECK:  isa.kernel @all layout {rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64, a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64} seed 7 {
+//      CHECK:  isa.kernel @all layout {rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64, a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64, span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64} seed 7 {
 isa.kernel @all layout {
     rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64,
-    a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64
+    a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64,
+    span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64
 } seed 7 {
 // CHECK-NEXT:    isa.li r3, -15
   isa.li r3, -15
@@ -32,22 +33,22 @@ isa.kernel @all layout {
   isa.mv.row [r0+0x100], [r3+0x0], [r2+0x40], 4, r7, 1
 // CHECK-NEXT:    isa.mv.col [r31+0x7ffff], [r0+0x8], [r1+0x10], r31, 32767, 0
   isa.mv.col [r31+0x7ffff], [r0+0x8], [r1+0x10], r31, 32767, 0
-// CHECK-NEXT:    isa.dots [r0+0x800], [r6+0x0], [r0+0x20], r2, 256
-  isa.dots [r0+0x800], [r6+0x0], [r0+0x20], r2, 256
-// CHECK-NEXT:    isa.norm2 [r0+0x4], [r0+0x200], 64
-  isa.norm2 [r0+0x4], [r0+0x200], 64
-// CHECK-NEXT:    isa.subtract [r0+0x200], [r6+0x0], [r0+0x800], 1, 300
-  isa.subtract [r0+0x200], [r6+0x0], [r0+0x800], 1, 300
-// CHECK-NEXT:    isa.scale [r8+0x0], [r0+0x200], s5, 512
-  isa.scale [r8+0x0], [r0+0x200], s5, 512
-// CHECK-NEXT:    isa.reduce.row [r0+0x10], 2
-  isa.reduce.row [r0+0x10], 2
-// CHECK-NEXT:    isa.reduce.col [r0+0x10], r2
-  isa.reduce.col [r0+0x10], r2
-// CHECK-NEXT:    isa.bcast.row [r1+0x0], 255
-  isa.bcast.row [r1+0x0], 255
-// CHECK-NEXT:    isa.bcast.col [r2+0x0], 256
-  isa.bcast.col [r2+0x0], 256
+// CHECK-NEXT:    isa.dots [r0+0x800], [r6+0x0], [r0+0x20], r2, 256, 0
+  isa.dots [r0+0x800], [r6+0x0], [r0+0x20], r2, 256, 0
+// CHECK-NEXT:    isa.norm2 [r0+0x4], [r0+0x200], 64, 0
+  isa.norm2 [r0+0x4], [r0+0x200], 64, 0
+// CHECK-NEXT:    isa.subtract [r0+0x200], [r6+0x0], [r0+0x800], 1, 300, 0
+  isa.subtract [r0+0x200], [r6+0x0], [r0+0x800], 1, 300, 0
+// CHECK-NEXT:    isa.scale [r8+0x0], [r0+0x200], s5, 512, 0
+  isa.scale [r8+0x0], [r0+0x200], s5, 512, 0
+// CHECK-NEXT:    isa.reduce.row [r0+0x10], 2, 0
+  isa.reduce.row [r0+0x10], 2, 0
+// CHECK-NEXT:    isa.reduce.col [r0+0x10], r2, 0
+  isa.reduce.col [r0+0x10], r2, 0
+// CHECK-NEXT:    isa.bcast.row [r1+0x0], 255, 0
+  isa.bcast.row [r1+0x0], 255, 0
+// CHECK-NEXT:    isa.bcast.col [r2+0x0], 256, 0
+  isa.bcast.col [r2+0x0], 256, 0
 // CHECK-NEXT:    isa.s.li s4, 1.0
   isa.s.li s4, 1.0
 // CHECK-NEXT:    isa.s.ld s1, [r0+0x4]
@@ -60,6 +61,8 @@ isa.kernel @all layout {
   isa.s.max s3, s2, s1
 // CHECK-NEXT:    isa.s.rsqrt s16, s8
   isa.s.rsqrt s16, s8
+// CHECK-NEXT:    isa.s.where s1, s2, s3, s4
+  isa.s.where s1, s2, s3, s4
 // CHECK-NEXT:    isa.s.li s0, 1.0e-05
   isa.s.li s0, 1.0e-05 // the shortest decimal of the bits
 // CHECK-NEXT:    isa.s.li s0, 0x7fc00001

@@ -1,0 +1,186 @@
+"""Several matrices in flight in each group: their instructions written out, interleaved, and looped over in rounds."""
+
+from collections.abc import Mapping
+
+from xdsl.ir import Operation, SSAValue
+
+from dcomc.diagnostics import DcomError
+from dialects import cluster
+from dialects.cluster import shift_of
+from dialects.cluster_types import COLS, VectorType
+from passes._instructions import Lowering
+from passes._interleave import Interleaver
+from passes._kernels import only
+from passes._scalars import ScalarRegisters
+from passes.cluster_schedule import slot_bytes
+from runtime.machine import Machine
+from runtime.operands import BUFFER, COUNT, SCALAR_REGISTERS, TOKENS
+from runtime.sequencer import BASE_REGISTER, ROUNDS_REGISTER
+
+_FURTHER_ROUNDS, _FIRST_BASE, _FIRST_BANK = 2, 3, 17
+"""Integer registers: rounds but the last; the bank addresses of each slot's matrix; one for what a slot streams."""
+MOST_IN_FLIGHT = 4
+"""A slot needs eight scalar registers."""
+_STORED = TOKENS - 1
+"""The token of what nothing waits for in a round; matrices have those of their slots."""
+_ASIDE = 32
+"""Instructions beside those of the turns, in a stream or before all of them: no more than that."""
+_PARTS = 2
+"""Parts of a product and of the reduction of its result, so that these overlap and short instructions get between."""
+_LEAST_PART = 64
+"""Elements of a vector that is worth parting."""
+
+
+class RoundsLowering(Lowering):
+    """A slot of the buffer for each matrix in flight; its turns written out, so that addresses and counts are numbers.
+
+    A slot streams its next matrix in as soon as it has multiplied by the last. The slots are an equal part of their
+    work apart, so that one slot's loading passes beside the products of the others: in a round, slot s finishes the
+    matrix that it began in the round before and begins another. The rounds from the first to the last but one are a
+    hardware loop; before it the slots get their distance, and after it they finish.
+    """
+
+    def __init__(
+        self, kernel: cluster.KernelOp, slices: Mapping[str, int], banks: Mapping[str, int], machine: Machine
+    ) -> None:
+        super().__init__(kernel, slices, banks, machine)
+        self._slots = slices["in_flight"]
+        if self._slots > MOST_IN_FLIGHT:
+            raise DcomError(
+                f"kernel @{kernel.sym_name.data} has {self._slots} matrices in flight",
+                hint=f"registers serve {MOST_IN_FLIGHT}",
+            )
+        registers = SCALAR_REGISTERS // self._slots
+        self._scalars_of = [ScalarRegisters(slot * registers, registers) for slot in range(self._slots)]
+        self._slot_bytes = slot_bytes(kernel, slices, machine)
+        self._slot, self._number = 0, 0
+        ops = list(kernel.body.block.ops)
+        self._before, self._after = ops[: ops.index(self._loop)], ops[ops.index(self._loop) + 1 :]
+        self._stored_token = _STORED
+
+    def _lower_body(self) -> None:
+        self._set_up()
+        length = len(self._matrix_in(0, True))
+        cuts = [length * (-slot % self._slots) // self._slots for slot in range(self._slots)]
+        machine = Interleaver(self._machine)
+        machine.merge([self._operations])
+        self._operations += machine.merge([self._matrix_in(slot, True)[:cut] for slot, cut in enumerate(cuts)])
+        self._location = self._loop.location
+        self._emit("loop", count=COUNT.pack_register(_FURTHER_ROUNDS), end="last")
+        streams = [self._matrix_in(slot, True) for slot in range(self._slots)]
+        a_round = [stream[cut:] + stream[:cut] for stream, cut in zip(streams, cuts, strict=True)]
+        machine.merge(a_round)  # the order of the second round is that of all
+        self._operations += machine.merge(a_round)
+        self._label("last")
+        self._operations += machine.merge([self._matrix_in(slot, False)[cut:] for slot, cut in enumerate(cuts)])
+
+    def _set_up(self) -> None:
+        """Start vectors, which no matrix overwrites, before the first matrices: a bank serves in order."""
+        (start,) = (op for op in self._before if isinstance(op, cluster.LoadStartOp))
+        size = 2 * self._slices["slice_rows"]
+        for slot in range(self._slots):
+            self._at_slot(slot, start)
+            self._add(_FIRST_BASE + slot, BASE_REGISTER, slot * self._banks["bank_bytes"])
+            self._add(self._bank, BASE_REGISTER, self._banks["start_offset"])
+            self._stream("ld", self._at(start.basis), size, token=_STORED, stride=size)
+            for op in self._before:
+                if isinstance(op, cluster.ConstantOp):
+                    self._lower(op)
+        for slot in range(self._slots):
+            self._at_slot(slot, self._matrix)
+            self._load_matrix(0)
+        self._emit("wait", token=_STORED)
+        self._add(_FURTHER_ROUNDS, ROUNDS_REGISTER, -1)
+
+    def _at_slot(self, slot: int, op: Operation) -> None:
+        self._slot, self._scalars, self._bank = slot, self._scalars_of[slot], _FIRST_BANK + slot
+        self._location = op.location
+
+    def _matrix_in(self, slot: int, further: bool) -> list[Operation]:
+        """The instructions for a matrix in a slot, and, if there is a further one, the load of that."""
+        kept, self._operations = self._operations, []
+        self._at_slot(slot, self._matrix)
+        self._emit("wait", token=slot)
+        for op in self._before:
+            if isinstance(op, cluster.ZeroOp):
+                self._lower(op)
+        body = list(self._loop.body.block.ops)
+        last_product = [op for op in body if isinstance(op, cluster.MatvecOp | cluster.MatvecTransposedOp)][-1]
+        for number in range(self._layout.iterations):
+            self._number = number
+            for op in body:
+                self._lower(op)
+                if further and op is last_product and number == self._layout.iterations - 1:
+                    self._location = self._matrix.location
+                    self._load_matrix(self._slots * self._banks["bank_bytes"])
+        for op in self._after:
+            self._lower(op)
+        if further:
+            base = _FIRST_BASE + slot
+            self._add(base, base, self._slots * self._banks["bank_bytes"])
+        stream, self._operations = self._operations, kept
+        return stream
+
+    def _load_matrix(self, further: int) -> None:
+        self._bank_pointer(further + self._banks["a_offset"])
+        self._stream("ld", self._half(0), self._chunk_bytes, token=self._slot, stride=self._banks["a_stride"])
+
+    def _product(self, mnemonic: str, y: int, x: int) -> None:
+        parts = _PARTS if self._chunk_rows % _PARTS == 0 else 1
+        rows = self._chunk_rows // parts
+        by_rows = mnemonic == "mv.row"
+        for part in range(parts):
+            done = part * rows
+            elements = done * self._machine.cluster.mac_rows
+            self._emit(
+                mnemonic,
+                y=_moved(y, 4 * elements * by_rows),
+                a=_moved(self._half(0), done * self._tile_cols * self._machine.tile_bytes),
+                x=_moved(x, 2 * elements * (not by_rows)),
+                rows=rows,
+                cols=self._tile_cols,
+                accumulate=int(part > 0 and not by_rows),
+            )
+
+    def _parts(self, op: cluster.AllReduceOp) -> list[tuple[int, int]]:
+        ((x, length),) = super()._parts(op)
+        if not isinstance(op.data.type, VectorType) or length < _LEAST_PART * _PARTS:
+            return [(x, length)]
+        each = -(-length // _PARTS)
+        return [(_moved(x, 4 * first), min(each, length - first)) for first in range(0, length, each)]
+
+    def _bank_pointer(self, offset: int) -> None:
+        self._add(self._bank, _FIRST_BASE + self._slot, offset)
+
+    def _base_offset(self) -> int:
+        return self._slot * self._slot_bytes
+
+    def _vector(self, room: SSAValue, shift: int = 0) -> int:
+        return BUFFER.pack(0, self._offset(room) + (self._number + shift) * self._vector_bytes(room))
+
+    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
+        return self._number + shift_of(op.shift)
+
+
+def _moved(address: int, distance: int) -> int:
+    """An address operand without a register, so many bytes further."""
+    return BUFFER.pack(0, (address >> 5) + distance)
+
+
+def instructions(kernel: cluster.KernelOp, in_flight: int) -> int:
+    """At most so many are written out for a kernel of folded matrices.
+
+    A slot's stream stands twice: in the loop, and before and after it together.
+    """
+    loop = only(kernel, cluster.ForOp)
+    a_turn = 0
+    for op in loop.body.block.ops:
+        match op:
+            case cluster.AllReduceOp():  # of a folded matrix, what lies across its rows is whole in each cluster
+                parts = _PARTS if isinstance(op.data.type, VectorType) else 1
+                a_turn += 4 * parts if op.across.data == COLS else 0
+            case cluster.MatvecOp() | cluster.MatvecTransposedOp():
+                a_turn += _PARTS
+            case _:
+                a_turn += 1
+    return 2 * in_flight * (loop.count.value.data * a_turn + _ASIDE) + _ASIDE

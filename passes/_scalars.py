@@ -1,0 +1,36 @@
+"""Which scalar register holds which value."""
+
+from xdsl.ir import Operation, SSAValue
+
+from runtime.operands import SCALAR_REGISTERS
+
+
+class ScalarRegisters:
+    """Registers in turn, so that a value seldom waits for the last one in its place to be read.
+
+    Args:
+        first, count: of those that may be taken.
+    """
+
+    def __init__(self, first: int = 0, count: int = SCALAR_REGISTERS) -> None:
+        self._free = list(range(first, first + count))
+        self._held: dict[SSAValue, int] = {}
+        self._unread: dict[SSAValue, int] = {}
+
+    def __getitem__(self, value: SSAValue) -> int:
+        return self._held[value]
+
+    def take(self, value: SSAValue) -> int:
+        """The register that has been free for longest, for a value."""
+        register = self._free.pop(0)
+        self._held[value] = register
+        self._unread[value] = len(list(value.uses))
+        return register
+
+    def release_after(self, op: Operation) -> None:
+        """Free the registers of values that the operation was the last to read; those from outside a loop stay."""
+        for value in op.operands:
+            if value in self._held and op.parent is value.owner.parent:
+                self._unread[value] -= 1
+                if not self._unread[value]:
+                    self._free.append(self._held.pop(value))
