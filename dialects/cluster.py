@@ -6,17 +6,15 @@ cut over the cluster rows. `lower-dcom-to-cluster` writes a kernel, `cluster-map
 is, `cluster-schedule` places everything in the buffers and banks, and `lower-cluster-to-isa` makes the instructions.
 """
 
-from typing import TypeVar, cast
+from typing import cast
 
 from xdsl.dialects.builtin import (
     DictionaryAttr,
     Float32Type,
-    FloatAttr,
     IndexType,
     IntegerAttr,
     StringAttr,
     SymbolNameConstraint,
-    f32,
 )
 from xdsl.ir import Attribute, Dialect, Region, SSAValue
 from xdsl.irdl import (
@@ -32,17 +30,19 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.traits import IsolatedFromAbove, NoTerminator, Pure, SymbolOpInterface
+from xdsl.traits import IsolatedFromAbove, NoTerminator, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType
-
-_Type = TypeVar("_Type", bound=Attribute)
-
-
-def _operand(kind: type[_Type]) -> SSAValue[_Type]:
-    """`operand_def` with the type that its constraint implies."""
-    return cast(SSAValue[_Type], operand_def(base(kind)))
+from dialects.cluster_scalars import (
+    ConstantOp,
+    LoadOp,
+    MaxOp,
+    MulOp,
+    RsqrtOp,
+    StoreOp,
+    WhereGreaterOp,
+)
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType, operand
 
 
 @irdl_op_definition
@@ -122,7 +122,7 @@ class LoadStartOp(IRDLOperation):
 
     name = "cluster.load_start"
 
-    basis = _operand(BasisType)
+    basis = operand(BasisType)
 
     assembly_format = "$basis attr-dict `:` type($basis)"
 
@@ -157,11 +157,11 @@ class ForOp(IRDLOperation):
 class _MatvecOp(IRDLOperation):
     """A product with vector `index + shift` of a basis; each cluster gets the partial sums of its block."""
 
-    matrix = _operand(MatrixType)
-    basis = _operand(BasisType)
-    index = _operand(IndexType)
+    matrix = operand(MatrixType)
+    basis = operand(BasisType)
+    index = operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
-    out = _operand(VectorType)
+    out = operand(VectorType)
 
     assembly_format = (
         "$matrix `,` $basis `[` $index (`shift` $shift^)? `]` `into` $out attr-dict "
@@ -247,10 +247,10 @@ class DotsOp(_BasisOp):
 
     name = "cluster.dots"
 
-    basis = _operand(BasisType)
-    x = _operand(VectorType)
-    out = _operand(CellsType)
-    count = _operand(IndexType)
+    basis = operand(BasisType)
+    x = operand(VectorType)
+    out = operand(CellsType)
+    count = operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
     pieces = opt_prop_def(IntegerAttr)
 
@@ -274,10 +274,10 @@ class SubtractOp(_BasisOp):
 
     name = "cluster.subtract"
 
-    basis = _operand(BasisType)
-    cells = _operand(CellsType)
-    x = _operand(VectorType)
-    count = _operand(IndexType)
+    basis = operand(BasisType)
+    cells = operand(CellsType)
+    x = operand(VectorType)
+    count = operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
     pieces = opt_prop_def(IntegerAttr)
 
@@ -301,8 +301,8 @@ class Norm2Op(IRDLOperation):
 
     name = "cluster.norm2"
 
-    x = _operand(VectorType)
-    out = _operand(CellsType)
+    x = operand(VectorType)
+    out = operand(CellsType)
     pieces = opt_prop_def(IntegerAttr)
 
     assembly_format = "$x `into` $out (`pieces` $pieces^)? attr-dict `:` type($x) `,` type($out)"
@@ -317,10 +317,10 @@ class ScaleOp(_BasisOp):
 
     name = "cluster.scale"
 
-    x = _operand(VectorType)
-    by = _operand(Float32Type)
-    basis = _operand(BasisType)
-    index = _operand(IndexType)
+    x = operand(VectorType)
+    by = operand(Float32Type)
+    basis = operand(BasisType)
+    index = operand(IndexType)
     shift = opt_prop_def(IntegerAttr)
     pieces = opt_prop_def(IntegerAttr)
 
@@ -336,115 +336,6 @@ class ScaleOp(_BasisOp):
 
     def verify_(self) -> None:
         self._verify_fit(self.basis.type, self.x.type)
-
-
-@irdl_op_definition
-class LoadOp(IRDLOperation):
-    """The scalar in cell 0."""
-
-    name = "cluster.load"
-
-    cells = _operand(CellsType)
-    result = result_def(f32)
-
-    assembly_format = "$cells attr-dict `:` type($cells)"
-
-    def __init__(self, cells: SSAValue) -> None:
-        super().__init__(operands=[cells], result_types=[f32])
-
-
-@irdl_op_definition
-class StoreOp(IRDLOperation):
-    """cells[index] = value."""
-
-    name = "cluster.store"
-
-    value = _operand(Float32Type)
-    cells = _operand(CellsType)
-    index = opt_operand_def(base(IndexType))
-
-    assembly_format = "$value `,` $cells (`[` $index^ `]`)? attr-dict `:` type($cells)"
-
-    def __init__(self, value: SSAValue, cells: SSAValue, index: SSAValue | None = None) -> None:
-        super().__init__(operands=[value, cells, [] if index is None else [index]])
-
-
-@irdl_op_definition
-class ConstantOp(IRDLOperation):
-    """A binary32 constant."""
-
-    name = "cluster.constant"
-
-    value = prop_def(FloatAttr[Float32Type])
-    result = result_def(f32)
-
-    traits = traits_def(Pure())
-    assembly_format = "$value attr-dict"
-
-    def __init__(self, value: float) -> None:
-        super().__init__(properties={"value": FloatAttr(value, f32)}, result_types=[f32])
-
-
-class _BinaryOp(IRDLOperation):
-    """A scalar from two."""
-
-    lhs = _operand(Float32Type)
-    rhs = _operand(Float32Type)
-    result = result_def(f32)
-
-    traits = traits_def(Pure())
-    assembly_format = "$lhs `,` $rhs attr-dict"
-
-    def __init__(self, lhs: SSAValue, rhs: SSAValue) -> None:
-        super().__init__(operands=[lhs, rhs], result_types=[f32])
-
-
-@irdl_op_definition
-class MulOp(_BinaryOp):
-    """lhs * rhs in binary32."""
-
-    name = "cluster.mul"
-
-
-@irdl_op_definition
-class MaxOp(_BinaryOp):
-    """The greater of two scalars."""
-
-    name = "cluster.max"
-
-
-@irdl_op_definition
-class RsqrtOp(IRDLOperation):
-    """1 / sqrt(value)."""
-
-    name = "cluster.rsqrt"
-
-    value = _operand(Float32Type)
-    result = result_def(f32)
-
-    traits = traits_def(Pure())
-    assembly_format = "$value attr-dict"
-
-    def __init__(self, value: SSAValue) -> None:
-        super().__init__(operands=[value], result_types=[f32])
-
-
-@irdl_op_definition
-class WhereGreaterOp(IRDLOperation):
-    """value where lhs > rhs, else 0: after a breakdown, and beside a NaN, the scale that makes later vectors zero."""
-
-    name = "cluster.where_greater"
-
-    lhs = _operand(Float32Type)
-    rhs = _operand(Float32Type)
-    value = _operand(Float32Type)
-    result = result_def(f32)
-
-    traits = traits_def(Pure())
-    assembly_format = "$lhs `,` $rhs `,` $value attr-dict"
-
-    def __init__(self, lhs: SSAValue, rhs: SSAValue, value: SSAValue) -> None:
-        super().__init__(operands=[lhs, rhs, value], result_types=[f32])
 
 
 @irdl_op_definition

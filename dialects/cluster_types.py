@@ -1,17 +1,24 @@
 """The types of the `cluster` dialect: what a kernel keeps in banks and buffers."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TypeVar, cast
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, StringAttr
-from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
-from xdsl.irdl import irdl_attr_definition
+from xdsl.ir import Attribute, ParametrizedAttribute, SSAValue, TypeAttribute
+from xdsl.irdl import base, irdl_attr_definition, operand_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 ROWS, COLS = "rows", "cols"
 """Along what a vector lies: the rows of the matrix (cut over the cluster rows), or its columns."""
+
+_Type = TypeVar("_Type", bound=Attribute)
+
+
+def operand(kind: type[_Type]) -> SSAValue[_Type]:
+    """`operand_def` with the type that its constraint implies."""
+    return cast(SSAValue[_Type], operand_def(base(kind)))
 
 
 def _parse_axis(parser: AttrParser) -> StringAttr:

@@ -256,13 +256,14 @@ def _scale(engine: FastEngine, v: Values) -> None:
 @_executes("reduce.row")
 def _reduce_row(engine: FastEngine, v: Values) -> None:
     cols = engine.machine.grid.cols
-    kernels.reduce_row(engine.words, _word(v, "x"), int(v["length"]), cols, int(v["span"]) or cols)
+    kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), cols, int(v["span"]) or cols, 1)
 
 
 @_executes("reduce.col")
 def _reduce_column(engine: FastEngine, v: Values) -> None:
     grid = engine.machine.grid
-    kernels.reduce_column(engine.words, _word(v, "x"), int(v["length"]), grid.cols, int(v["span"]) or grid.rows)
+    clusters, span = grid.rows * grid.cols, (int(v["span"]) or grid.rows) * grid.cols
+    kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), clusters, span, grid.cols)
 
 
 @_executes("bcast.row")

@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 
 from runtime import fast_kernels as kernels
 from runtime.banks import ReadBank, half_exponent, pack, start_of_rows, to_half_scaled
+from runtime.fast_compile import compiled
 from runtime.groups import Groups
 from runtime.machine import Machine
 from runtime.program import KernelLayout
 
 Array = NDArray[Any]
 Words = NDArray[np.uint16]
+
+
+@compiled
+def _largest_bits(values: NDArray[np.uint32]) -> np.uint32:
+    """The largest magnitude among bits of binary32; 0x7F800000 and above is no finite number."""
+    largest = np.uint32(0)
+    for value in values:
+        largest = max(largest, value & np.uint32(0x7FFFFFFF))
+    return largest
 
 
 class _Free:
@@ -87,7 +97,7 @@ def pack_scaled(
         halves, exponents = zip(*map(to_half_scaled, matrices), strict=True)
         return by_word(pack(halves, layout, seed, machine)), exponents
     single = np.ascontiguousarray(matrices[0])
-    largest = np.uint32(kernels.largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
+    largest = np.uint32(_largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
     exponent = half_exponent(single, float(largest))
     banks = FREE.take(layout.bank_bytes // 2, machine.grid.cols)
     begin, end = layout.a_offset // 2, layout.a_offset // 2  # of what is written in full below

@@ -4,23 +4,25 @@
 binary32 element takes two rows, its low half first. Clusters lie row by row of the grid, so that `cols` neighbours are
 a cluster row. Every sum is in the order of `runtime.reference`, and so gives the same bits.
 
-All of it stands in one file because numba keeps compiled code for as long as the file of the kernel stays the same.
+What is compiled into one another stands in one file, because numba keeps compiled code for as long as the file of the
+kernel stays the same.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numpy.typing import NDArray
 
+from runtime.fast_compile import compiled
+
 Words = NDArray[np.uint16]
 Single = NDArray[np.float32]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 BLOCK = 16
 """Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""
@@ -36,15 +38,6 @@ Object = Any
 intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic)
 literal_intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic(prefer_literal=True))
 for_range = cast(Callable[..., Any], cgutils.for_range)
-
-
-def compiled(kernel: Kernel) -> Kernel:
-    """Compile on the first call, without the interpreter's lock; keep the code on disk where numba finds a place."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-    try:
-        return cast(Kernel, njit(cache=True, **options)(kernel))
-    except RuntimeError:  # no folder of this file or of the user can be written
-        return cast(Kernel, njit(**options)(kernel))
 
 
 def _pointer(context: Object, builder: Object, kind: Object, words: Object, row: Object, cluster: Object) -> Object:
@@ -456,40 +449,18 @@ def scale(words: Words, d: int, x: int, by: Single, length: int, drop: int) -> N
 
 
 @compiled
-def reduce_row(words: Words, x: int, length: int, cols: int, span: int) -> None:
-    """In each row, x of the first of each `span` clusters = the tree over them."""
-    terms = np.empty(cols, np.float32)
+def reduce(words: Words, x: int, length: int, line: int, span: int, lanes: int) -> None:
+    """In each `line` of clusters, x of the first `lanes` of each `span` = the trees over those `lanes` apart."""
+    terms = np.empty(span, np.float32)
     for e in range(length):
-        for row in range(0, words.shape[1], cols):
-            for first in range(row, row + cols, span):
-                count = min(span, row + cols - first)
-                for c in range(count):
-                    terms[c] = load_single(words, x + 2 * e, first + c)
-                _tree_of_rows(terms, count, 1)
-                store_single(words, x + 2 * e, first, terms[0])
-
-
-@compiled
-def reduce_column(words: Words, x: int, length: int, cols: int, span: int) -> None:
-    """In each column, x of the first of each `span` clusters = the tree over them."""
-    terms = np.empty(words.shape[1], np.float32)
-    for e in range(length):
-        for first in range(0, words.shape[1], span * cols):
-            count = min(span * cols, words.shape[1] - first)
-            for n in range(count):
-                terms[n] = load_single(words, x + 2 * e, first + n)
-            _tree_of_rows(terms, count // cols, cols)
-            for c in range(cols):
-                store_single(words, x + 2 * e, first + c, terms[c])
-
-
-@compiled
-def largest_bits(values: NDArray[np.uint32]) -> np.uint32:
-    """The largest magnitude among bits of binary32; 0x7F800000 and above is no finite number."""
-    largest = np.uint32(0)
-    for value in values:
-        largest = max(largest, value & np.uint32(0x7FFFFFFF))
-    return largest
+        for begin in range(0, words.shape[1], line):
+            for first in range(begin, begin + line, span):
+                count = min(span, begin + line - first)
+                for n in range(count):
+                    terms[n] = load_single(words, x + 2 * e, first + n)
+                _tree_of_rows(terms, count // lanes, lanes)
+                for n in range(lanes):
+                    store_single(words, x + 2 * e, first + n, terms[n])
 
 
 @compiled

@@ -20,7 +20,10 @@ BANKS = (
     "banks = {a_offset = 0 : i64, a_stride = 0 : i64, alpha_offset = 0 : i64, bank_bytes = 0 : i64, "
     "start_offset = 0 : i64, u_offset = 0 : i64, u_stride = 0 : i64, v_offset = 0 : i64}"
 )
-MAPPING = "mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 8 : i64, span_cols = 0 : i64, span_rows = 0 : i64}"
+MAPPING = (
+    "mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 8 : i64, slice_rows = 8 : i64, "
+    "span_cols = 0 : i64, span_rows = 0 : i64}"
+)
 
 
 def run(pipeline: str, body: str, attributes: str = "") -> None:

@@ -14,7 +14,7 @@ from numba import njit
 from random_programs import ProgramWriter, random_banks, random_machine
 
 from dcomc.diagnostics import DcomError
-from runtime import fast_banks, fast_kernels
+from runtime import fast_banks, fast_compile
 from runtime.accelerator import Accelerator, PromptResult, run_kernel, time_kernel
 from runtime.encoding import Word
 from runtime.engines import Work, load, plan
@@ -221,8 +221,8 @@ def test_kernels_compile_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPat
             raise RuntimeError("cannot cache function 'add': no locator available for file 'fast_kernels.py'")
         return njit(**options)
 
-    monkeypatch.setattr(fast_kernels, "njit", without_a_folder)
-    assert fast_kernels.compiled(lambda a, b: a + b)(2, 3) == 5
+    monkeypatch.setattr(fast_compile, "njit", without_a_folder)
+    assert fast_compile.compiled(lambda a, b: a + b)(2, 3) == 5
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 40), (23, 37), (201, 130)])
