@@ -42,7 +42,7 @@ def test_version() -> None:
 
 def test_unknown_command_names_the_close_one(capsys: pytest.CaptureFixture[str]) -> None:
     error = assert_one_error(["complie", "model.mlir"], capsys)
-    assert error.startswith("error: unknown command 'complie'; did you mean 'compile'? known: asm, compile, ")
+    assert error.startswith("error: unknown command 'complie'; did you mean 'compile'? known: asm, calibrate, ")
 
 
 def test_unknown_command_without_a_close_one(capsys: pytest.CaptureFixture[str]) -> None:

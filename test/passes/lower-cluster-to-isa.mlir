@@ -80,6 +80,8 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_fl
 // CHECK-NEXT: isa.s.max s2, s1, s0
 // CHECK-NEXT: isa.s.mul s3, s2, s0
 // CHECK-NEXT: isa.s.rsqrt s4, s1
+// One matrix on the whole grid: nothing else needs the turns after a breakdown.
+// CHECK-NEXT: isa.exit.ngt s1, s3, @done
 // CHECK-NEXT: isa.s.where s5, s1, s3, s4
 // CHECK-NEXT: isa.s.st [r7+0x1c0], s5
 // CHECK-NEXT: isa.s.st [r0+0x1cc], s2

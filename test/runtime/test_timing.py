@@ -398,9 +398,9 @@ def test_time_without_data_is_that_of_a_run_without_breakdown(
     assert sum(result.timing.causes.values()) == result.timing.cycles
 
 
-def test_time_does_not_depend_on_data() -> None:
+def test_breakdown_shortens_the_run() -> None:
     kernel = compile_kernel(40, 56, 5)
-    assert run_kernel(kernel, SHIPPED, np.zeros((40, 56))).timing == time_kernel(kernel, SHIPPED)
+    assert run_kernel(kernel, SHIPPED, np.zeros((40, 56))).timing.cycles < time_kernel(kernel, SHIPPED).cycles / 4
 
 
 def test_a_scalar_is_not_overwritten_while_it_is_read() -> None:
