@@ -8,6 +8,8 @@ SHELL := bash
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 INSTALLED := .venv/.installed
+# A file of tests stays in one process, for what its tests share.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -31,13 +33,13 @@ demo: $(INSTALLED) ## trace, compile, simulate and run SmolLM2-135M with four de
 
 # pytest comes last: its summary is the last line.
 test: lint lit ## run every check and every test
-	pytest
+	pytest $(PARALLEL)
 
 test-nightly: $(INSTALLED) ## ten times as many random cases: 2,000 programs on both engines, and more
 	pytest --hypothesis-profile=nightly test/runtime test/passes
 
 test-quick: lint lit ## the same without the full-size tests
-	pytest -m "not slow"
+	pytest $(PARALLEL) -m "not slow"
 
 lint: $(INSTALLED) ## check format, style and types
 	ruff format --check .
