@@ -78,6 +78,9 @@ def compile(
         DcomError: an option out of range, a layer or a site that the model has not, a file that cannot be read, or IR
             that is not of a traced model.
     """
+    for name, given in (("decompose_layers", decompose_layers), ("sites", sites), ("reuse", reuse)):
+        if isinstance(given, str):
+            raise DcomError(f"{name} is the text '{given}'", hint="give a sequence, such as [10, 15] or ['qkv']")
     options = Decomposition(
         layers=tuple(sorted(set(decompose_layers))),
         sites=tuple(sites),

@@ -213,7 +213,8 @@ def resolve_model(spec: "Model | str | Path | torch.nn.Module") -> Model:
     presets = {file.stem: file for file in _PRESETS.glob("*.json")}
     if str(spec) not in presets:
         raise DcomError(
-            f"no model folder, GGUF file or preset '{spec}'", hint=f"presets: {did_you_mean(str(spec), presets)}"
+            f"no model folder, GGUF file or preset '{spec}'",
+            hint=f"{did_you_mean(str(spec), presets)}; a model of the hub is given as its folder on disk",
         )
     return Model(str(spec), "preset", presets[str(spec)])
 
@@ -253,7 +254,7 @@ def _tokenizer(path: Path, gguf: bool) -> Tokenizer:
         with parsed_once() if gguf else nullcontext():
             return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
     except _UNREADABLE as error:
-        raise DcomError(f"no tokenizer in {path}: {_first_line(error)}", hint="it needs tokenizer.json") from error
+        raise DcomError(f"no tokenizer in {path} that transformers can read", hint="it needs tokenizer.json") from error
 
 
 @lru_cache(maxsize=1)

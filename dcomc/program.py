@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import DcomError, atomic_write, counted
 from runtime import program
 
 if TYPE_CHECKING:
@@ -25,12 +25,16 @@ def factors_file(program: Path) -> Path:
     return program.with_name(f"{program.name.removesuffix('.bin')}.weights.safetensors")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program(program.Program):
     """What `dcomc.compile` makes and prog.bin holds."""
 
     factors: Mapping[str, NDArray[Any]] | Path | None = field(default=None, compare=False)
     """Of weights, where it has some in factors: by their names, or the file beside the program to find them in."""
+
+    def __repr__(self) -> str:
+        launches = counted(len(self.launches), "decomposition")
+        return f"<Program for {self.machine.name}: {launches} by {counted(len(self.kernels), 'kernel')}>"
 
     def save(self, path: str | Path) -> None:
         """Write the program to a file, whole or not at all, and the factors of its weights beside it, as

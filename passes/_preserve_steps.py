@@ -153,15 +153,21 @@ def _step(
 
 def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
     loops = [_loops(attribute.data) for attribute in op.get_indexing_maps()]
-    body = [inner for inner in op.body.block.ops if not isinstance(inner, arith.ExtFOp)][:-1]
+    *body, end = (inner for inner in op.body.block.ops if not isinstance(inner, arith.ExtFOp))
     if any(dims is None for dims in loops):
         return None
     ours, output = cast(list[int], loops[index]), cast(list[int], loops[-1])
     if len(op.inputs) == 1:
-        conversion = len(op.body.block.ops) == 2 and isinstance(op.body.block.first_op, arith.TruncFOp | arith.ExtFOp)
-        moved = conversion and ours == output and isinstance(element_of(op.results[0]), Float16Type | Float32Type)
+        first = op.body.block.first_op
+        conversion = isinstance(first, arith.TruncFOp | arith.ExtFOp) and first.input is op.body.block.args[0]
+        moved = (
+            conversion
+            and end.operands[0] is first.results[0]
+            and ours == output
+            and isinstance(element_of(op.results[0]), Float16Type | Float32Type)
+        )
         return Step(replace(state, element=element_of(op.results[0])), (op,)) if moved else None
-    if len(op.inputs) != 2 or op.inputs[0] is op.inputs[1]:
+    if len(op.inputs) != 2 or op.inputs[0] is op.inputs[1] or not body or end.operands[0] is not body[-1].results[0]:
         return None
     other, theirs = op.inputs[1 - index], cast(list[int], loops[1 - index])
     match body:
@@ -169,6 +175,8 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
             return _left_matmul(state, op, other, ours, theirs, output)
         case [arith.MulfOp() | arith.AddfOp() as binary] if _reads_both(op, binary) and ours == output:
             if {state.element, element_of(op.results[0]), element_of(other)} != {state.type.element_type}:
+                return None
+            if not set(theirs) <= set(ours):
                 return None
             if theirs == ours:
                 return _sum(state, op, other) if isinstance(binary, arith.AddfOp) else None

@@ -60,8 +60,10 @@ class RoundsLowering(Lowering):
 
     def _lower_body(self) -> None:
         self._set_up()
-        length = len(self._matrix_in(0, True))
-        cuts = [length * (-slot % self._slots) // self._slots for slot in range(self._slots)]
+        stream, last_stream = self._matrix_in(0, True), self._matrix_in(0, False)
+        pairs = enumerate(zip(stream, last_stream, strict=False))
+        alike = next(index for index, (one, other) in pairs if not one.is_structurally_equivalent(other))
+        cuts = [min(len(stream) * (-slot % self._slots) // self._slots, alike) for slot in range(self._slots)]
         machine = Interleaver(self._machine)
         machine.merge([self._operations])
         self._operations += machine.merge([self._matrix_in(slot, True)[:cut] for slot, cut in enumerate(cuts)])
@@ -97,9 +99,13 @@ class RoundsLowering(Lowering):
         self._location = op.location
 
     def _matrix_in(self, slot: int, further: bool) -> list[Operation]:
-        """The instructions for a matrix in a slot, and, if there is a further one, the load of that."""
+        """The instructions for a matrix in a slot, and, if there is a further one, the load of that.
+
+        They are the same each time, in the same registers, up to that load.
+        """
         kept, self._operations = self._operations, []
         self._at_slot(slot, self._matrix)
+        self._scalars = self._scalars.copy()
         self._emit("wait", token=slot)
         for op in self._before:
             if isinstance(op, cluster.ZeroOp):

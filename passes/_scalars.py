@@ -17,6 +17,12 @@ class ScalarRegisters:
         self._held: dict[SSAValue, int] = {}
         self._unread: dict[SSAValue, int] = {}
 
+    def copy(self) -> "ScalarRegisters":
+        """As they are now, so that values taken from the copy get the same registers each time."""
+        copy = ScalarRegisters()
+        copy._free, copy._held, copy._unread = list(self._free), dict(self._held), dict(self._unread)
+        return copy
+
     def __getitem__(self, value: SSAValue) -> int:
         return self._held[value]
 

@@ -129,3 +129,41 @@ def test_once_more_changes_nothing() -> None:
 def test_every_operation_has_a_place() -> None:
     preserved = after(decomposed(traced(), "qkv,gate_up,down"), PRESERVE)
     assert "loc(unknown)" not in print_module(preserved)
+
+
+def generic(maps: str, body: str, operand: str) -> str:
+    """A reconstruction, a structured operation on it and on `operand`, and a product with a weight."""
+    return f"""
+func.func @f(%f: !dcom.factored<1x64x64, rank 2, f32>, %b: {operand}, %w: tensor<64x64xf32>) -> tensor<64x64xf32> {{
+  %d = dcom.reconstruct %f : !dcom.factored<1x64x64, rank 2, f32> -> tensor<64x64xf32>
+  %empty = tensor.empty() : tensor<64x64xf32>
+  %s = linalg.generic {{indexing_maps = [{maps}]}} ins(%d, %b : tensor<64x64xf32>, {operand})
+      outs(%empty : tensor<64x64xf32>) {{
+  ^bb0(%x: f32, %y: f32, %o: f32):
+    {body}
+  }} -> tensor<64x64xf32>
+  %z = arith.constant 0.0 : f32
+  %zeros = linalg.fill ins(%z : f32) outs(%empty : tensor<64x64xf32>) -> tensor<64x64xf32>
+  %r = linalg.matmul ins(%s, %w : tensor<64x64xf32>, tensor<64x64xf32>) outs(%zeros : tensor<64x64xf32>)
+      -> tensor<64x64xf32>
+  func.return %r : tensor<64x64xf32>
+}}"""
+
+
+SAME, CHANNEL = "affine_map<(i, j) -> (i, j)>", "affine_map<(i, j) -> (j)>"
+PARALLEL = f'{SAME}, {CHANNEL}, {SAME}], iterator_types = ["parallel", "parallel"'
+
+
+@pytest.mark.parametrize(
+    ("body", "moves"),
+    [
+        ("%m = arith.mulf %x, %y : f32\n    linalg.yield %m : f32", True),
+        ("%m = arith.mulf %x, %y : f32\n    linalg.yield %x : f32", False),
+        ("%m = arith.mulf %x, %y : f32\n    linalg.yield %o : f32", False),
+    ],
+)
+def test_what_a_body_yields_decides(body: str, moves: bool) -> None:
+    context = make_context()
+    module = parse_module(generic(PARALLEL, body, "tensor<64xf32>"), "program", context)
+    run_passes(context, module, make_passes("dcom-preserve-decomposed"))
+    assert any(op.name == "dcom.scale" for op in module.walk()) == moves

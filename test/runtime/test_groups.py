@@ -43,6 +43,18 @@ def test_each_matrix_of_a_run_has_its_factors(mapping: str, in_flight: int, coun
         assert one.timing == other.timing
 
 
+@pytest.mark.parametrize("in_flight", [2, 3, 4])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 6])
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_matrices_of_all_rounds_have_their_own_factors(iterations: int, in_flight: int, rounds: int) -> None:
+    """Wherever the slots are cut, the first and the last round among them: each alpha is that of float64."""
+    kernel = compile_kernel(28, 52, iterations, mapping="8x8", in_flight=in_flight)
+    matrices = [decaying(28, 52, seed) for seed in range(max(4 * in_flight * rounds, 1))]
+    for number, (a, result) in enumerate(zip(matrices, run_together(kernel, MACHINE, matrices), strict=True)):
+        wanted = bidiagonalise(a.astype(np.float64), iterations)
+        assert np.abs(result.factors.alpha - wanted.alpha).max() < 0.02 * wanted.alpha.max(), number
+
+
 def test_rounds_take_the_same_time_each() -> None:
     kernel = compile_kernel(16, 64, 3, mapping="8x8", in_flight=2)
     cycles = [time_kernel(kernel, MACHINE, 8 * rounds).cycles for rounds in range(2, 6)]
