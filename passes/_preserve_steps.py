@@ -159,13 +159,10 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
     ours, output = cast(list[int], loops[index]), cast(list[int], loops[-1])
     if len(op.inputs) == 1:
         first = op.body.block.first_op
-        conversion = isinstance(first, arith.TruncFOp | arith.ExtFOp) and first.input is op.body.block.args[0]
-        moved = (
-            conversion
-            and end.operands[0] is first.results[0]
-            and ours == output
-            and isinstance(element_of(op.results[0]), Float16Type | Float32Type)
-        )
+        if not isinstance(first, arith.TruncFOp | arith.ExtFOp) or end.operands[0] is not first.result:
+            return None
+        converts = first.input is op.body.block.args[0] and ours == output
+        moved = converts and isinstance(element_of(op.results[0]), Float16Type | Float32Type)
         return Step(replace(state, element=element_of(op.results[0])), (op,)) if moved else None
     if len(op.inputs) != 2 or op.inputs[0] is op.inputs[1] or not body or end.operands[0] is not body[-1].results[0]:
         return None
