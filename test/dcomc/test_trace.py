@@ -245,7 +245,7 @@ def test_bad_configurations(
 
 
 def test_bad_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no model folder, GGUF file or preset 'tinny'; presets: did you mean 'tiny'?" in failure(
+    assert "no model folder, GGUF file or preset 'tinny'; did you mean 'tiny'?" in failure(
         capsys, "tinny", "-o", "-"
     )
     assert f"{tmp_path} has no config.json" in failure(capsys, str(tmp_path), "-o", "-")
