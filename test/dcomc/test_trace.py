@@ -245,9 +245,7 @@ def test_bad_configurations(
 
 
 def test_bad_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no model folder, GGUF file or preset 'tinny'; did you mean 'tiny'?" in failure(
-        capsys, "tinny", "-o", "-"
-    )
+    assert "no model folder, GGUF file or preset 'tinny'; did you mean 'tiny'?" in failure(capsys, "tinny", "-o", "-")
     assert f"{tmp_path} has no config.json" in failure(capsys, str(tmp_path), "-o", "-")
     (tmp_path / "config.json").write_text('{"model_type": "llama"', encoding="utf-8")
     assert "is not valid JSON" in failure(capsys, str(tmp_path), "-o", "-")
