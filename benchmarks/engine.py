@@ -20,35 +20,17 @@ import sys
 import time
 
 import numpy as np
+from kernels import MACHINE, compile_kernel
 
 from dcomc.activations import made_from_seed
-from dcomc.ir import make_context, parse_module
-from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
-from dialects import isa
 from runtime.accelerator import Accelerator, PromptResult, time_kernel
 from runtime.engines import in_order
 from runtime.lanczos import bidiagonalise, relative_error, truncate
 from runtime.machine import load_machine
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Launch, Program
 
-MACHINE = "dcom-16x16"
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def compile_kernel(rows: int, cols: int, rank: int, iterations: int) -> Kernel:
-    """The Lanczos kernel of one shape."""
-    factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
-    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
-      %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = 2 : i64, seed = 0 : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
-      func.return %f : {factored}
-    }}"""
-    context = make_context()
-    module = parse_module(text, "kernel.mlir", context)
-    run_passes(context, module, cluster_pipeline(MACHINE) + isa_pipeline(MACHINE))
-    (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
-    return kernel
 
 
 def simulate(program: Program, prompts: list[np.ndarray], threads: int) -> list[tuple[Factors, int]]:
@@ -78,7 +60,7 @@ def main() -> None:
     if any(os.environ.get(name) != "1" for name in BLAS_THREADS):  # read when NumPy is imported: start anew
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(BLAS_THREADS, "1"))
-    kernel = compile_kernel(args.rows, args.cols, args.rank, args.iterations)
+    kernel = compile_kernel(args.rows, args.cols, args.iterations)
     machine = load_machine(MACHINE)
     program = Program(machine, (kernel,), (Launch(kernel.name, 0, "qkv", 1, args.rank, ""),), "")
 

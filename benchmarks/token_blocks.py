@@ -11,31 +11,12 @@ Cycles are counted without data: they do not depend on any. The last line is one
 import argparse
 import json
 
-from dcomc.ir import make_context, parse_module
-from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
-from dialects import isa
+from kernels import MACHINE, compile_kernel
+
 from runtime.accelerator import time_launch
 from runtime.instructions import Unit
 from runtime.machine import load_machine
-from runtime.program import Kernel
 from runtime.timing import Timing
-
-MACHINE = "dcom-16x16"
-
-
-def compile_kernel(rows: int, cols: int, iterations: int, passes: int, mapping: str) -> Kernel:
-    """The Lanczos kernel of one shape and mapping."""
-    factored = f"!dcom.factored<1x{rows}x{cols}, rank {iterations}, f32>"
-    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
-      %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = {passes} : i64, seed = 0 : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
-      func.return %f : {factored}
-    }}"""
-    context = make_context()
-    module = parse_module(text, "kernel.mlir", context)
-    run_passes(context, module, cluster_pipeline(MACHINE, mapping) + isa_pipeline(MACHINE))
-    (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
-    return kernel
 
 
 def main() -> None:
@@ -50,8 +31,8 @@ def main() -> None:
     bound = 2 * args.iterations * args.prompts * args.rows * args.cols // multipliers
     blocks = args.prompts * -(-args.rows // args.block)
 
-    kernel = compile_kernel(args.block, args.cols, args.iterations, args.passes, args.group)
-    plain = compile_kernel(args.rows, args.cols, args.iterations, args.passes, "grid")
+    kernel = compile_kernel(args.block, args.cols, args.iterations, passes=args.passes, mapping=args.group)
+    plain = compile_kernel(args.rows, args.cols, args.iterations, passes=args.passes)
     runs: tuple[Timing, ...] = time_launch(kernel, machine, blocks)
     cycles = sum(run.cycles for run in runs)
     plain_cycles = sum(run.cycles for run in time_launch(plain, machine, args.prompts))

@@ -1,0 +1,23 @@
+"""Kernels for the benchmarks: one decomposition, compiled by itself."""
+
+from dcomc.ir import make_context, parse_module
+from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
+from dialects import isa
+from runtime.program import Kernel
+
+MACHINE = "dcom-16x16"
+
+
+def compile_kernel(rows: int, cols: int, iterations: int, *, passes: int = 2, mapping: str = "grid") -> Kernel:
+    """The Lanczos kernel of one shape, with `passes` of Gram-Schmidt, mapped as `cluster-map{mapping=…}` says."""
+    factored = f"!dcom.factored<1x{rows}x{cols}, rank {iterations}, f32>"
+    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
+      %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
+        reorthogonalisation = {passes} : i64, seed = 0 : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
+      func.return %f : {factored}
+    }}"""
+    context = make_context()
+    module = parse_module(text, "kernel.mlir", context)
+    run_passes(context, module, cluster_pipeline(MACHINE, mapping) + isa_pipeline(MACHINE))
+    (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
+    return kernel
