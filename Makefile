@@ -1,5 +1,5 @@
 # From a clean checkout, `make demo` runs the main job and `make test` every test; both first install what they need
-# into .venv (Python 3.11 and the package registries are enough).
+# into .venv (Python 3.11 and the package registries are enough); `make test` also calls `make tools`.
 
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
@@ -10,10 +10,12 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 INSTALLED := .venv/.installed
 # A file of tests stays in one process, for what its tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Programs that tests call and no Python package brings, each with the Debian package that does.
+TOOLS := mlir-opt-19:mlir-19-tools
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-nightly test-quick lint lit lock reference docs clean
+.PHONY: help venv tools demo test test-nightly test-quick lint lit lock reference docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -28,17 +30,29 @@ $(INSTALLED): requirements.lock requirements-data.lock pyproject.toml
 	python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
 
+# A test whose program is still missing after this fails and says what to install.
+tools: ## install what tests call and pip does not bring, where apt-get may
+	@missing=
+	for tool in $(TOOLS); do command -v "$${tool%:*}" > /dev/null || missing+=" $${tool#*:}"; done
+	[ -n "$$missing" ] || exit 0
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+		apt-get update --quiet --quiet
+		apt-get install --quiet --quiet --yes --no-install-recommends $$missing
+	else
+		echo "not installed, and tests need it: apt-get install$$missing" >&2
+	fi
+
 demo: $(INSTALLED) ## trace, compile, simulate and run SmolLM2-135M with four decomposed layers
 	@bash demo.sh
 
 # pytest comes last: its summary is the last line.
-test: lint lit ## run every check and every test
+test: tools lint lit ## run every check and every test
 	pytest $(PARALLEL)
 
-test-nightly: $(INSTALLED) ## ten times as many random cases: 2,000 programs on both engines, and more
+test-nightly: $(INSTALLED) tools ## ten times as many random cases: 2,000 programs on both engines, and more
 	pytest --hypothesis-profile=nightly test/runtime test/passes
 
-test-quick: lint lit ## the same without the full-size tests
+test-quick: tools lint lit ## the same without the full-size tests
 	pytest $(PARALLEL) -m "not slow"
 
 lint: $(INSTALLED) ## check format, style and types

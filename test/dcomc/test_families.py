@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_dtypes
+import mlir_tools
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,11 @@ def test_the_executor_equals_transformers(family: str, backend: str) -> None:
 @pytest.mark.parametrize("family", chosen(QUICK))
 def test_iree_equals_transformers(family: str) -> None:
     check(family, run(traced(family), reference(family)[0], IDS))
+
+
+@pytest.mark.parametrize("family", chosen(QUICK_HERE))
+def test_mlir_opt_accepts_it_unchanged(family: str) -> None:
+    assert mlir_tools.optimise(traced(family)).count("linalg.matmul") == traced(family).count("linalg.matmul")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
