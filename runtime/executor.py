@@ -19,7 +19,7 @@ from xdsl.utils.hints import isa
 from dcomc.diagnostics import DcomError, did_you_mean
 from runtime import executor_dcom, executor_linalg, executor_scalar, executor_tensor, executor_tracks, executor_weights
 from runtime.executor_arrays import NUMPY, Array, Arrays, Value
-from runtime.executor_attention import find_attention
+from runtime.executor_attention import fuse_attention
 from runtime.executor_block import (
     Block,
     Builder,
@@ -126,7 +126,7 @@ class Executor:
         """The attentions among the operations, where the back end has a kernel for them and nobody observes."""
         if self.arrays.attention is None or self.observer is not None:
             return {}
-        return find_attention(operations, self.arrays.attention, self.arrays)
+        return fuse_attention(operations, self.arrays.attention, self.arrays)
 
     def call(self, op: func.CallOp, arguments: Sequence[Value]) -> Sequence[Value]:
         """What a `func.call` does."""

@@ -63,17 +63,39 @@ _SHARES = _Form((_FULL, _ROWS), ("arith.divf", _A, _B))
 _MIXED = _Form(((0, 2, 3, 1, 5), (0, 2, 5, 4)), _PRODUCT, 0.0)
 
 
-def find_attention(operations: Sequence[Operation], attention: Attention, arrays: Arrays) -> dict[Operation, Fusion]:
+@dataclass(frozen=True)
+class CausalAttention:
+    """Operations of a block that together are causal attention."""
+
+    mixed: linalg.GenericOp | dcom.LeftMatmulOp
+    """The last of them."""
+    operands: tuple[SSAValue, SSAValue, SSAValue]
+    """q, k and v; v is in factors where the last is a `dcom.left_matmul`."""
+    scale: float
+    """Of the scores."""
+    window: int | None
+    """How many tokens each sees, itself included; all before it for None."""
+    absorbed: frozenset[Operation]
+    """The other operations, whose results nothing else uses."""
+
+
+def find_attention(operations: Sequence[Operation]) -> dict[Operation, CausalAttention]:
     """The attentions whose operations all stand in `operations`, by the last operation of each."""
     here = frozenset(operations)
     last = (op for op in operations if isinstance(op, linalg.GenericOp | dcom.LeftMatmulOp))
-    found = ((op, _match(op, here, attention, arrays)) for op in last)
-    return {op: fusion for op, fusion in found if fusion is not None}
+    found = ((op, _match(op, here)) for op in last)
+    return {op: attention for op, attention in found if attention is not None}
 
 
-def _match(
-    mixed: linalg.GenericOp | dcom.LeftMatmulOp, here: frozenset[Operation], attention: Attention, arrays: Arrays
-) -> Fusion | None:
+def fuse_attention(operations: Sequence[Operation], attention: Attention, arrays: Arrays) -> dict[Operation, Fusion]:
+    """The attentions among `operations`, each as one kernel of a back end that has `attention`."""
+    return {
+        op: Fusion(_kernel(found, attention, arrays), found.operands, found.absorbed)
+        for op, found in find_attention(operations).items()
+    }
+
+
+def _match(mixed: linalg.GenericOp | dcom.LeftMatmulOp, here: frozenset[Operation]) -> CausalAttention | None:
     """The attention that ends in `mixed`; None where it is none."""
     if isinstance(mixed, linalg.GenericOp) and _form(mixed) != _MIXED:
         return None
@@ -103,12 +125,10 @@ def _match(
     if any(use.operation not in chain for op in inner for use in op.results[0].uses):
         return None
     if isinstance(mixed, dcom.LeftMatmulOp):
-        if not _suit(query, key) or not _suits_factors(mixed, query):
-            return None
-        return Fusion(_kernel_on_u(mixed, query, attention, *masked, arrays), (query, key, value), inner)
-    if not _suit(query, key, value) or not isa(mixed.results[0].type, TensorType[Float32Type]):
-        return None
-    return Fusion(_kernel(attention, *masked), (query, key, value), inner)
+        suits = _suit(query, key) and _suits_factors(mixed, query)
+    else:
+        suits = _suit(query, key, value) and isa(mixed.results[0].type, TensorType[Float32Type])
+    return CausalAttention(mixed, (query, key, value), *masked, inner) if suits else None
 
 
 def _suits_factors(op: dcom.LeftMatmulOp, query: SSAValue) -> bool:
@@ -129,27 +149,28 @@ def _suit(query: SSAValue, *others: SSAValue) -> bool:
     return all(kind.get_shape()[2:] == (tokens, width) for kind in types[1:]) and min(types[0].get_shape()) > 0
 
 
-def _kernel(attention: Attention, scale: float, window: int | None) -> Kernel:
+def _kernel(found: CausalAttention, attention: Attention, arrays: Arrays) -> Kernel:
+    if isinstance(found.mixed, dcom.LeftMatmulOp):
+        return _kernel_on_u(found.mixed, found, attention, arrays)
+
     def kernel(query: Value, key: Value, value: Value) -> tuple[Value]:
-        return (attention(query, key, value, scale, window),)
+        return (attention(query, key, value, found.scale, found.window),)
 
     return kernel
 
 
-def _kernel_on_u(
-    op: dcom.LeftMatmulOp, q: SSAValue, attention: Attention, scale: float, window: int | None, arrays: Arrays
-) -> Kernel:
+def _kernel_on_u(op: dcom.LeftMatmulOp, found: CausalAttention, attention: Attention, arrays: Arrays) -> Kernel:
     """softmax(P) U, with zero columns up to the width of queries and keys: fused kernels want all as wide."""
     rank = op.input.type.rank.data
     dtype = element_dtype(op.input.type.element_type, op)
-    dtype_of_values = element_dtype(q.type, op)
+    dtype_of_values = element_dtype(found.operands[0].type, op)
 
     def kernel(query: Value, key: Value, factors: Factored) -> tuple[Factored]:
         batch, groups, shared, tokens, width = query.shape
         u = np.zeros((batch, groups, tokens, width), dtype)
         u[..., :rank] = factors.u.reshape(batch, groups, shared, tokens, rank)[:, :, 0]
         value = arrays.cast(arrays.from_numpy(u), dtype_of_values)
-        mixed: Array = arrays.to_numpy(attention(query, key, value, scale, window))
+        mixed: Array = arrays.to_numpy(attention(query, key, value, found.scale, found.window))
         heads = mixed[..., :rank].transpose(0, 2, 3, 1, 4).reshape(-1, tokens, rank)
         return (Factored(heads.astype(dtype, copy=False), factors.core, factors.v),)
 
