@@ -16,7 +16,7 @@ from runtime.encoding import Word
 from runtime.engines import in_order, load
 from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Kernel, KernelLayout, Launch, Program
 from runtime.replay import Stream
 from runtime.sequencer import Issue, MachineFault, sequence
 from runtime.timing import Timing, TimingReader
@@ -75,7 +75,7 @@ def run_together(
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
     while decisions and not decisions[-1]:
         decisions.pop()
-    timing = _time(kernel.name, kernel.words, machine, tuple(decisions), turns)
+    timing = _time(kernel.name, kernel.words, layout, machine, tuple(decisions), turns)
     factors = [unpack(loaded.read, layout, machine, index) for index in range(len(matrices))]
     loaded.release()
     return [
@@ -100,12 +100,17 @@ def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: i
     return Stream(words, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _time(
-    kernel: str, words: tuple[Word, ...], machine: Machine, decisions: tuple[bool, ...], turns: int = 1
+    kernel: str,
+    words: tuple[Word, ...],
+    layout: KernelLayout,
+    machine: Machine,
+    decisions: tuple[bool, ...],
+    turns: int,
 ) -> Timing:
     """Cycles of a stream, which depend on data by its exits alone: those given, after which it leaves no loop."""
-    clock, left = TimingReader(machine), iter(decisions)
+    clock, left = TimingReader(machine, layout), iter(decisions)
     try:
         for issue in sequence(words, 0, lambda _: next(left, False), turns):
             clock.read(issue)
@@ -116,7 +121,7 @@ def _time(
 
 def time_kernel(kernel: Kernel, machine: Machine, matrices: int = 1) -> Timing:
     """Cycles of a run for so many matrices where no exit is taken; no data is needed."""
-    return _time(kernel.name, kernel.words, machine, (), rounds(matrices, kernel.layout, machine))
+    return _time(kernel.name, kernel.words, kernel.layout, machine, (), rounds(matrices, kernel.layout, machine))
 
 
 def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing, ...]:

@@ -170,6 +170,18 @@ def basis(v: Values, m: Machine) -> int:
     return 2 * int(v["count"]) * int(v["length"])
 
 
+def tile_products(v: Values, m: Machine) -> int:
+    return int(v["rows"]) * int(v["cols"]) * lanes(m)
+
+
+def vector_products(v: Values, m: Machine) -> int:
+    return int(v["length"])
+
+
+def basis_products(v: Values, m: Machine) -> int:
+    return int(v["count"]) * int(v["length"])
+
+
 def tile_rows(size: int) -> Callable[[Values, Machine], int]:
     return lambda v, m: size * int(v["rows"]) * m.cluster.mac_rows
 

@@ -19,7 +19,7 @@ bytes are even. A result must not overlap another operand of its instruction. Al
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from math import ceil
 
 from runtime import costs
@@ -47,7 +47,7 @@ WORD_BITS = 128
 OPCODE_BITS = 8
 
 
-class Unit(Enum):
+class Unit(StrEnum):
     """What an instruction keeps busy. A stream has one of each but the bank port, which belongs to a column."""
 
     CONTROL = "control"
@@ -90,6 +90,8 @@ class Instruction:
     ranges: tuple[Range, ...] = ()
     scalars_read: tuple[str, ...] = ()
     scalars_written: tuple[str, ...] = ()
+    products: Callable[[Values, Machine], int] = costs.none
+    """Multiplications that the array of each cluster makes."""
 
     @property
     def layout(self) -> tuple[tuple[str, Kind, int], ...]:
@@ -194,6 +196,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
             Range("a", Access.READ, costs.tiles, 2),
             Range("x", Access.READ, costs.tile_cols(2), 2),
         ),
+        products=costs.tile_products,
     ),
     Instruction(
         "mv.col",
@@ -208,6 +211,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
             Range("a", Access.READ, costs.tiles, 2),
             Range("x", Access.READ, costs.tile_rows(2), 2),
         ),
+        products=costs.tile_products,
     ),
     Instruction(
         "dots",
@@ -223,6 +227,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
             Range("basis", Access.READ, costs.basis, 2),
             Range("x", Access.READ, costs.floats("length"), 4),
         ),
+        products=costs.basis_products,
     ),
     Instruction(
         "norm2",
@@ -232,6 +237,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(costs.norm_busy, lambda v, m: costs.tree_latency(m, costs.lanes(m))),
         (Range("d", Access.WRITE, costs.word, 4), Range("x", Access.READ, costs.floats("length"), 4)),
+        products=costs.vector_products,
     ),
     Instruction(
         "subtract",
@@ -246,6 +252,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
             Range("basis", Access.READ, costs.basis, 2),
             Range("c", Access.READ, costs.floats("count"), 4),
         ),
+        products=costs.basis_products,
     ),
     Instruction(
         "scale",
@@ -256,6 +263,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         costs.Cost(costs.scale_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.convert),
         (Range("d", Access.WRITE, costs.halves("length"), 2), Range("x", Access.READ, costs.floats("length"), 4)),
         scalars_read=("by",),
+        products=costs.vector_products,
     ),
     Instruction(
         "reduce.row",

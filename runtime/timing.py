@@ -4,16 +4,19 @@ A stream issues in order, one instruction each `issue` cycles. An instruction is
 it overwrites is no longer read or written, and its unit is free; it keeps the unit for `busy` cycles, and its result is
 there `latency` cycles later. A bank serves its streams in the order of their issue. Results are not forwarded before
 they are complete. Every cycle of the stream has one cause: an issue, or the wait for what came last; the causes add up
-to the total.
+to the total. What each instruction did is counted beside.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+from runtime.access import transfer_extent
+from runtime.counts import Counts, Direction, Use
 from runtime.instructions import Access, Unit
 from runtime.machine import Machine
 from runtime.operands import TOKENS
+from runtime.products import ProductReader
+from runtime.program import KernelLayout
 from runtime.sequencer import Issue, MachineFault
 
 
@@ -22,13 +25,35 @@ class Timing:
     """What a stream took."""
 
     cycles: int
-    causes: Mapping[str, int]
-    """Cycles by cause; they add up to `cycles`."""
-    busy: Mapping[Unit, float]
-    """Cycles that each unit was busy; for the banks, the mean over the columns."""
-    bank_bytes: int
-    """Bytes that the banks sent and took."""
-    instructions: int
+    counts: Counts
+    """Of each instruction; their cycles add up to `cycles`."""
+    columns: int
+    """Of the grid, each with a bank."""
+
+    @cached_property
+    def causes(self) -> dict[str, int]:
+        """Cycles by cause; they add up to `cycles`."""
+        return self.counts.causes
+
+    @cached_property
+    def busy(self) -> dict[Unit, float]:
+        """Cycles that each unit was busy; for the banks, the mean over the columns."""
+        return {unit: busy / (self.columns if unit is Unit.BANK else 1) for unit, busy in self.counts.units.items()}
+
+    @cached_property
+    def bank_bytes(self) -> int:
+        """Bytes that the banks sent and took."""
+        return sum(self.counts.bank_bytes(direction) for direction in Direction)
+
+    @cached_property
+    def uses(self) -> dict[Use, int]:
+        """Multiplications by use, of all clusters together."""
+        return self.counts.uses
+
+    @cached_property
+    def instructions(self) -> int:
+        """Instructions that issued."""
+        return self.counts.instructions
 
     def share(self, unit: Unit) -> float:
         """Busy cycles of a unit over all cycles."""
@@ -46,13 +71,17 @@ class _InFlight:
 
 
 class TimingReader:
-    """Reads the issues of one stream in order and keeps its clock."""
+    """Reads the issues of one stream in order and keeps its clock.
 
-    def __init__(self, machine: Machine) -> None:
+    Args:
+        layout: of the kernel; it tells what multiplications are for.
+    """
+
+    def __init__(self, machine: Machine, layout: KernelLayout | None = None) -> None:
         self._machine = machine
         self._clock = 0
-        self._causes: Counter[str] = Counter()
-        self._busy: dict[Unit, float] = dict.fromkeys(Unit, 0.0)
+        self._counts = Counts()
+        self._products = ProductReader(machine, layout)
         self._free: dict[Unit, int] = dict.fromkeys(Unit, 0)
         self._writes: list[_InFlight] = []
         self._reads: list[_InFlight] = []
@@ -60,8 +89,6 @@ class TimingReader:
         self._scalar_reads: dict[int, tuple[int, Unit]] = {}
         self._tokens: list[int | None] = [None] * TOKENS
         self._last = 0
-        self._bank_bytes = 0
-        self._instructions = 0
 
     def read(self, issue: Issue) -> None:
         """Account for one instruction.
@@ -72,9 +99,9 @@ class TimingReader:
         instruction, values, machine = issue.word.instruction, issue.values, self._machine
         busy = instruction.cost.busy(values, machine)
         start, cause = self._start(issue, busy)
-        self._causes[cause] += start - self._clock
-        self._causes["issue"] += machine.latency_cycles.issue
-        self._instructions += 1
+        self._count(issue, busy)
+        if start > self._clock:
+            self._counts.waits[issue.index, cause] += start - self._clock
         self._clock = begun = start + machine.latency_cycles.issue
         self._writes = [use for use in self._writes if use.until > start]
         self._reads = [use for use in self._reads if use.until > start]
@@ -85,8 +112,6 @@ class TimingReader:
         done = begun + busy + instruction.cost.latency(values, machine)
         self._last = max(self._last, done)
         self._free[instruction.unit] = start + busy
-        columns = int(values["cols"]) or machine.grid.cols if instruction.unit is Unit.BANK else machine.grid.cols
-        self._busy[instruction.unit] += busy * columns / machine.grid.cols
         for used in instruction.ranges:
             first = int(values[used.operand])
             end = first + used.size(values, machine)
@@ -102,8 +127,21 @@ class TimingReader:
             self._scalars[int(values[name])] = done, instruction.unit
         if instruction.unit is Unit.BANK:
             self._tokens[int(values["token"])] = done
-            rows = int(values["rows"]) or machine.grid.rows
-            self._bank_bytes += int(values["bytes"]) * rows * columns
+
+    def _count(self, issue: Issue, busy: int) -> None:
+        """All that does not depend on when the instruction issues."""
+        instruction, machine, counts = issue.word.instruction, self._machine, self._counts
+        counts.issues[issue.index] += 1
+        counts.waits[issue.index, "issue"] += machine.latency_cycles.issue
+        if busy and instruction.unit is Unit.BANK:
+            rows, columns = transfer_extent(issue.values, machine)
+            direction = Direction.READ if instruction.ranges[0].access is Access.WRITE else Direction.WRITTEN
+            counts.streams[issue.index, direction, columns] += rows * int(issue.values["bytes"])
+            busy *= columns
+        if busy:
+            counts.busy[issue.index, instruction.unit] += busy
+        for use, products in self._products.read(issue).items():
+            counts.products[issue.index, use] += products
 
     def earliest(self, issue: Issue) -> int:
         """The first cycle in which the instruction could issue as the next."""
@@ -149,5 +187,4 @@ class TimingReader:
 
     def result(self) -> Timing:
         """What the stream took so far; complete after `halt`."""
-        causes = {cause: cycles for cause, cycles in sorted(self._causes.items()) if cycles}
-        return Timing(self._clock, causes, dict(self._busy), self._bank_bytes, self._instructions)
+        return Timing(self._clock, self._counts.plus(Counts()), self._machine.grid.cols)
