@@ -139,8 +139,8 @@ def _factors(stack: Stack, matrices: Sequence[Array], statistics: Statistics | N
         case "whitened":
             if statistics is None:
                 raise DcomError("no statistics given", hint="method whitened needs a file made by `dcomc statistics`")
-            moments = statistics.of(stack.layer, stack.site, matrices[0].shape[0])
-            return [whitened(matrix, stack.rank, moments) for matrix in matrices]
+            moments = (statistics.for_weight(stack.layer, stack.site, matrix.T) for matrix in matrices)
+            return [whitened(matrix, stack.rank, moment) for matrix, moment in zip(matrices, moments, strict=True)]
         case _:
             return [truncated(matrix, stack.rank) for matrix in matrices]
 

@@ -1,5 +1,6 @@
 """Second moments of a model's activations over a text: what `dcomc statistics` collects and whitening needs."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dcomc.diagnostics import DcomError
-from dcomc.weights import Array, SafetensorsWeights, write_safetensors
+from dcomc.weights import Array, SafetensorsWeights, weight_digest, write_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dcomc.evaluate import Window
     from dcomc.model import Model
 
-FORMAT = "dcomc statistics 1"
+FORMAT = "dcomc statistics 2"
 _HINT = "make it again by `dcomc statistics`"
 
 
@@ -27,6 +28,8 @@ class Statistics:
     """[H, H], or [H] where only the diagonal was collected, float32, by `layer10.qkv`."""
     model: str
     tokens: int
+    weights: Mapping[str, Sequence[str]]
+    """The digests (`dcomc.weights.weight_digest`) of the weights that each site's input is multiplied by."""
     path: str = ""
     """The file that they come from."""
 
@@ -40,13 +43,37 @@ class Statistics:
         tensors = SafetensorsWeights(Path(path), hint=_HINT)
         if tensors.metadata.get("format") != FORMAT:
             raise DcomError(f"{path} holds no statistics", hint=_HINT)
-        tokens = tensors.metadata.get("tokens", "")
-        return Statistics(tensors, tensors.metadata.get("model", ""), int(tokens) if tokens.isdecimal() else 0, path)
+        try:
+            tokens, weights = int(tensors.metadata["tokens"]), json.loads(tensors.metadata["weights"])
+        except (KeyError, ValueError) as error:
+            raise DcomError(f"{path} holds no statistics", hint=_HINT) from error
+        return Statistics(tensors, tensors.metadata.get("model", ""), tokens, weights, path)
 
     def write(self, path: Path) -> None:
         """Write a file; raises `DcomError` where that fails."""
-        metadata = {"format": FORMAT, "model": self.model, "tokens": str(self.tokens)}
+        metadata = {
+            "format": FORMAT,
+            "model": self.model,
+            "tokens": str(self.tokens),
+            "weights": json.dumps(self.weights),
+        }
         write_safetensors(path, self.moments, metadata)
+
+    def for_weight(self, layer: int, site: str, weight: Array) -> Array:
+        """The moments of the inputs of a weight [N, H] of a site.
+
+        Raises:
+            DcomError: they are not there, or of another model: one whose weights are others.
+        """
+        moments = self.of(layer, site, weight.shape[1])
+        if weight_digest(weight) not in self.weights.get(f"layer{layer}.{site}", ()):
+            what = f"the statistics are of another model{f', {self.model}' if self.model else ''}: site {site} of layer"
+            raise DcomError(
+                f"{what} {layer} has other weights there",
+                hint="collect them from the model that is given",
+                place=self.path or None,
+            )
+        return moments
 
     def of(self, layer: int, site: str, channels: int) -> Array:
         """The moments of a site of `channels` channels.
@@ -94,6 +121,7 @@ def collect(
 
     module = model.torch_model("f32")
     moments: dict[str, torch.Tensor] = {}
+    weights: dict[str, list[str]] = {}
     valid: list[Sequence[int]] = [()]
 
     def adder(key: str) -> Callable[..., None]:
@@ -109,9 +137,11 @@ def collect(
 
     with ExitStack() as stack, torch.inference_mode():
         for layer, site in places:
-            projection = _projection(module, layer, site)
-            hook = projection.register_forward_pre_hook(adder(f"layer{layer}.{site}"))
+            projections = _projections(module, layer, site)
+            hook = projections[0].register_forward_pre_hook(adder(f"layer{layer}.{site}"))
             stack.callback(hook.remove)
+            matrices = (cast("torch.Tensor", projection.weight) for projection in projections)
+            weights[f"layer{layer}.{site}"] = [weight_digest(cast(Array, matrix.numpy())) for matrix in matrices]
         for number, window in enumerate(windows):
             if progress is not None:
                 progress(number)
@@ -121,11 +151,11 @@ def collect(
         if not bool(torch.isfinite(moment).all()):
             raise DcomError(f"NaN or infinity in the activations of {key}", hint="look for damage in the weights")
     tokens = sum(sum(window.valid) for window in windows)
-    return Statistics({key: moment.numpy() for key, moment in moments.items()}, model.name, tokens)
+    return Statistics({key: moment.numpy() for key, moment in moments.items()}, model.name, tokens, weights)
 
 
-def _projection(module: "torch.nn.Module", layer: int, site: str) -> "torch.nn.Module":
-    """The first projection that reads a site's input; the others read the same."""
+def _projections(module: "torch.nn.Module", layer: int, site: str) -> "list[torch.nn.Module]":
+    """The projections that read a site's input."""
     import torch
 
     from passes._sites import FUSED, SITES
@@ -136,7 +166,7 @@ def _projection(module: "torch.nn.Module", layer: int, site: str) -> "torch.nn.M
         raise DcomError(f"layer {layer} does not exist", hint=f"the model has layers 0 to {len(layers) - 1}")
     roles = (*SITES[site], FUSED.get(site))
     named = cast("Iterator[tuple[str, torch.nn.Module]]", layers[layer].named_modules())
-    for name, part in named:
-        if name.rpartition(".")[2] in roles:
-            return part
+    found = [part for name, part in named if name.rpartition(".")[2] in roles]
+    if found:
+        return found
     raise DcomError(f"layer {layer} has no projection of site {site}", hint=f"known: {', '.join(filter(None, roles))}")

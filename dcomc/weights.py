@@ -1,5 +1,6 @@
 """Safetensors files: memory-mapped and read when asked for, and written whole or not at all."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -112,6 +113,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mappin
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in sorted(tensors.items()):
             file.write(np.ascontiguousarray(tensor).data)
+
+
+def weight_digest(weight: Array) -> str:
+    """The SHA-256 of a weight's shape and values, whatever floating-point type up to float32 they are stored in."""
+    values = np.ascontiguousarray(weight, np.float32)
+    return hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
 
 
 def _read_header(file: Path, hint: str) -> tuple[dict[str, tuple[Path, str, tuple[int, ...], int]], dict[str, str]]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects.arith import ExtFOp
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseResourceAttr,
@@ -15,9 +16,10 @@ from xdsl.dialects.builtin import (
     TensorType,
 )
 from xdsl.dialects.func import CallOp, FuncOp
-from xdsl.dialects.linalg.ops import MatmulOp, TransposeOp
+from xdsl.dialects.linalg.ops import GenericOp, MatmulOp, TransposeOp, YieldOp
 from xdsl.dialects.ml_program import GlobalLoadConstantOp, GlobalOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
+from xdsl.ir.affine import AffineMap
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
@@ -87,9 +89,9 @@ class Weight:
     value: SSAValue[TensorType[Element]]
     """[H, N]"""
     transposition: TransposeOp
-    """What makes it of the parameter."""
+    """What makes it of the parameter, or of that in float32, where the model computes in half precision."""
     parameter: BlockArgument
-    """[N, H], as checkpoints have it."""
+    """[N, H], as checkpoints have it; its element type may be narrower than that of `value`."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Parameters:
         what, place = f"the weight of {role} in @{self.function.sym_name.data}", place_of(matmul.location)
         if not isa(value, SSAValue[TensorType[Element]]):
             raise DcomError(f"{what} is {value.type}", hint="trace with --dtype f32 or f16", place=place)
-        parameter = transposition.operands[0] if isinstance(transposition, TransposeOp) else None
+        parameter = _unwidened(transposition.operands[0]) if isinstance(transposition, TransposeOp) else None
         if not isinstance(parameter, BlockArgument) or parameter.block is not self.function.body.block:
             raise DcomError(f"{what} is no transposed parameter", hint=NOT_TRACED, place=place)
         assert isinstance(transposition, TransposeOp)
@@ -159,6 +161,22 @@ class Parameters:
         inputs = list(self.function.body.block.arg_types)
         self.function.properties["function_type"] = FunctionType.from_lists(inputs, outputs)
         self.function.properties["arg_attrs"] = ArrayAttr(attributes)
+
+
+def _unwidened(value: SSAValue) -> SSAValue:
+    """What the tracer made `value` of, where that is the same in a wider element type; or else `value` itself."""
+    widening = value.owner
+    if not isinstance(widening, GenericOp) or len(widening.operands) != 2 or len(widening.body.block.args) != 2:
+        return value
+    if any(map_.data != AffineMap.identity(map_.data.num_dims) for map_ in widening.indexing_maps):
+        return value
+    match list(widening.body.block.ops):
+        case [ExtFOp() as wide, YieldOp() as result] if (
+            wide.input == widening.body.block.args[0] and result.operands[0] == wide.result
+        ):
+            return widening.operands[0]
+        case _:
+            return value
 
 
 def _erase(op: Operation) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp, TensorType, f16
 from xdsl.dialects.linalg.ops import MatmulOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
@@ -13,8 +13,8 @@ from xdsl.rewriter import InsertPoint
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.ir import place_of
 from dcomc.statistics import Statistics
-from dialects.dcom import METHODS, SITES, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
-from passes._build import add, building, structured
+from dialects.dcom import METHODS, SITES, Element, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
+from passes._build import add, building, convert, element_of, structured
 from passes._sites import Layers, check_sites, erase_dead, find_sites, starts_from_zero
 from passes._weights import Globals, Parameters, Weight
 
@@ -39,8 +39,10 @@ class DcomDecomposeWeightsPass(ModulePass):
         %q_outliers = dcom.outlier_matmul %outliers, %weight : …
 
     The factors are globals without data, `model.layers.10.self_attn.q_proj.weight.u`, `.core` and `.v`; `dcomc compile`
-    computes them and stores them beside the program. Run it after the passes that split and decompose activations, and
-    before `dcom-preserve-decomposed`, which multiplies factors by factors into a new core (the paper's Eq. 5 and 7).
+    computes them and stores them beside the program. Where the model's weights are of half precision, and its products
+    float32, U and V are stored in float16, as their columns and rows have length 1, and the core in float32. Run it
+    after the passes that split and decompose activations, and before `dcom-preserve-decomposed`, which multiplies
+    factors by factors into a new core (the paper's Eq. 5 and 7).
     """
 
     name = "dcom-decompose-weights"
@@ -81,14 +83,17 @@ class DcomDecomposeWeightsPass(ModulePass):
         """Replace weights of one shape, which share U and V."""
         first = stack[0]
         (rows, cols), element = first.value.type.get_shape(), first.value.type.element_type
+        unit = element if element_of(first.parameter) == element else f16
         rank = self.rank
 
-        def factor(of: Weight, part: str, *shape: int) -> SSAValue:
-            return parameters.add(f"{of.name}.{part}", TensorType(element, shape), of)
+        def factor(of: Weight, part: str, stored: Element, *shape: int) -> SSAValue:
+            parameter = parameters.add(f"{of.name}.{part}", TensorType(stored, shape), of)
+            with building(InsertPoint.at_start(parameter.block), of.parameter.location):
+                return convert(parameter, element)
 
-        u = factor(first, "u", rows, rank)
-        cores = [factor(weight, "core", rank, rank) for weight in stack]
-        v = factor(first, "v", rank, cols)
+        u = factor(first, "u", unit, rows, rank)
+        cores = [factor(weight, "core", element, rank, rank) for weight in stack]
+        v = factor(first, "v", unit, rank, cols)
         for weight, core in zip(stack, cores, strict=True):
             with building(InsertPoint.before(weight.transposition), weight.parameter.location):
                 factored = WeightOp(u, core, v, of=weight.name, layer=layer, site=site, method=self.method).weight

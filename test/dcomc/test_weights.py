@@ -93,6 +93,32 @@ def test_full_rank_is_the_dense_model(compile: Compile, model: Path, backend: st
     assert result["max_logit_difference"] < 1e-3
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("f16", 2e-3), ("bf16", 2e-2)])
+def test_weights_of_half_precision(model: Path, tmp_path: Path, dtype: str, rounding: float) -> None:
+    """At full rank the program is the dense one; its factors are stored in half precision, but for the cores."""
+    traced = tmp_path / "half.mlir"
+    assert main(["trace", str(model), "--seq-len=16", f"--dtype={dtype}", "-o", str(traced)]) == 0
+
+    def perplexity(name: str, *options: str) -> float:
+        program = tmp_path / f"{name}.bin"
+        assert main(["compile", str(traced), f"--model={model}", *options, "-o", str(program)]) == 0
+        return run(program, model, "--decompose-with=float32")["perplexity"]
+
+    weights = ("--weight-layers=1,2", "--weight-sites=o,down")
+    dense = perplexity("dense")
+    assert perplexity("full", "--weight-rank=64", *weights) == pytest.approx(dense, rel=rounding)
+    stored = SafetensorsWeights(tmp_path / "full.weights.safetensors")
+    kinds = {name.rpartition(".")[2]: tensor.dtype for name, tensor in stored.items()}
+    assert kinds == {"u": np.float16, "core": np.float32, "v": np.float16}
+    options = ("--weight-rank=6", "--weight-method=tucker2", "--weight-layers=1", "--decompose-layers=1", "--rank=4")
+    both = perplexity("both", "--sites=qkv", *options)
+    assert both != pytest.approx(dense, rel=rounding)
+    wide = tmp_path / "wide.mlir"
+    assert main(["trace", str(model), "--seq-len=16", "-o", str(wide)]) == 0
+    traced = wide
+    assert perplexity("wide", "--sites=qkv", *options) == pytest.approx(both, rel=10 * rounding)
+
+
 @pytest.mark.parametrize("method", ["svd", "whitened", "tucker2"])
 def test_a_run_equals_transformers_with_the_reconstructed_weights(
     compile: Compile, model: Path, statistics: Path, method: str
@@ -184,6 +210,25 @@ def test_statistics_are_the_second_moments_of_the_inputs(model: Path, statistics
         found.of(3, "down", 160)
     with pytest.raises(DcomError, match=r"shape \[64, 64\], but the site has 32 channels"):
         found.of(1, "o", 32)
+
+
+def test_statistics_of_another_model_of_the_same_shape_are_refused(
+    model: Path, traced: Path, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_model(tmp_path / "other", seed=1)
+    options = ["--weight-rank=6", "--weight-layers=1", "--weight-method=whitened", f"--weight-statistics={statistics}"]
+    output = tmp_path / "prog.bin"
+    for given, status in ((other, 1), (model, 0)):
+        capsys.readouterr()
+        assert main(["compile", str(traced), f"--model={given}", *options, "-o", str(output)]) == status
+        assert output.exists() == (status == 0)
+        if status:
+            *_, error = capsys.readouterr().err.splitlines()
+            assert error.startswith(f"{statistics}: error: the statistics are of another model, {model.name}: site qkv")
+    older = tmp_path / "older.safetensors"
+    older.write_bytes(statistics.read_bytes().replace(b"dcomc statistics 2", b"dcomc statistics 1"))
+    with pytest.raises(DcomError, match="holds no statistics"):
+        Statistics.read(str(older))
 
 
 def test_whitening_is_better_on_the_text_it_knows(compile: Compile, model: Path, statistics: Path) -> None:
