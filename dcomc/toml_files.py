@@ -77,7 +77,7 @@ def shipped_file(folder: str, name_or_file: str) -> tuple[str | Path, str]:
     """
     shipped = {file.stem: file for file in (_CONFIGS / folder).glob("*.toml")}
     if name_or_file not in shipped and not Path(name_or_file).suffix and not Path(name_or_file).exists():
-        kind = folder.removesuffix("s")
+        kind = folder[:-3] + "y" if folder.endswith("ies") else folder.removesuffix("s")
         raise DcomError(f"unknown {kind} '{name_or_file}'", hint=did_you_mean(name_or_file, shipped))
     hint = f"give a TOML file or one of: {', '.join(sorted(shipped))}"
     return shipped.get(name_or_file, name_or_file), hint

@@ -6,18 +6,7 @@ from dataclasses import asdict, dataclass
 
 from dcomc.diagnostics import DcomError
 from dcomc.toml_files import from_table, read_toml, shipped_file
-
-
-@dataclass(frozen=True)
-class Range:
-    """What measurements of a value span."""
-
-    low: float
-    high: float
-
-    def at(self, share: float) -> float:
-        """The value at a share of the way from low (0) to high (1)."""
-        return self.low + share * (self.high - self.low)
+from runtime.ranges import Range, check_ranges
 
 
 @dataclass(frozen=True)
@@ -109,21 +98,8 @@ def load_gpu(name_or_file: str) -> Gpu:
     """
     file, hint = shipped_file("gpus", name_or_file)
     gpu = from_table(Gpu, read_toml(file, hint), name_or_file, "a100-80gb.toml")
-    for name, range_ in _ranges(gpu):
-        if range_.low > range_.high:
-            raise DcomError(f"'{name}' goes down from {range_.low:g} to {range_.high:g}", place=name_or_file)
+    check_ranges(gpu, name_or_file)
     for name in ("gemm", "attention", "stream"):
         if getattr(gpu, name).efficiency.high > 1:
             raise DcomError(f"'{name}.efficiency' is a share of the peak, at most 1", place=name_or_file)
     return gpu
-
-
-def _ranges(table: object, prefix: str = "") -> list[tuple[str, Range]]:
-    """The ranges of a description with their names."""
-    found: list[tuple[str, Range]] = []
-    for name, value in vars(table).items():
-        if isinstance(value, Range):
-            found.append((prefix + name, value))
-        elif hasattr(value, "__dataclass_fields__"):
-            found += _ranges(value, f"{prefix}{name}.")
-    return found
