@@ -147,11 +147,13 @@ def contract(letters: str, a: SSAValue, b: SSAValue) -> SSAValue:
 
 
 def convert(value: SSAValue, element: Attribute) -> SSAValue:
-    """A tensor of float16 or float32 in the other element type, or as it is where it has that type already."""
+    """A tensor of 16-bit floats or float32 in another of these types, or as it is where it has that type already."""
     if element_of(value) == element:
         return value
+    if f32 not in (element_of(value), element):
+        value = convert(value, f32)
     letters = "abcd"[: len(shape_of(value))]
-    operation = arith.TruncFOp if isinstance(element, Float16Type) else arith.ExtFOp
+    operation = arith.ExtFOp if element == f32 else arith.TruncFOp
     return structured(f"{letters}->{letters}", [value], element, lambda x: operation(x, element).result)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import Float16Type, Float32Type
+from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
@@ -157,14 +157,14 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
     if any(dims is None for dims in loops):
         return None
     ours, output = cast(list[int], loops[index]), cast(list[int], loops[-1])
-    if len(op.inputs) == 1:
-        first = op.body.block.first_op
-        if not isinstance(first, arith.TruncFOp | arith.ExtFOp) or end.operands[0] is not first.result:
-            return None
-        converts = first.input is op.body.block.args[0] and ours == output
-        moved = converts and isinstance(element_of(op.results[0]), Float16Type | Float32Type)
-        return Step(replace(state, element=element_of(op.results[0])), (op,)) if moved else None
-    if len(op.inputs) != 2 or op.inputs[0] is op.inputs[1] or not body or end.operands[0] is not body[-1].results[0]:
+    if converts(op):
+        return Step(replace(state, element=element_of(op.results[0])), (op,))
+    if (
+        len(op.inputs) != 2
+        or op.inputs[0] is op.inputs[1]
+        or not body
+        or tuple(end.operands) != tuple(body[-1].results)
+    ):
         return None
     other, theirs = op.inputs[1 - index], cast(list[int], loops[1 - index])
     match body:
@@ -181,6 +181,25 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
             return _vector(state, op, other, digits, isinstance(binary, arith.AddfOp))
         case _:
             return None
+
+
+def converts(op: Operation) -> bool:
+    """Whether an operation only changes the element type of a tensor.
+
+    Factors keep theirs, which is exact where the tensor is widened; where it would be rounded to fewer bits, it is so
+    once it is reconstructed, and what comes before that is not.
+    """
+    if not isinstance(op, GenericOp) or len(op.inputs) != 1 or len(op.results) != 1:
+        return False
+    first, end = op.body.block.first_op, op.body.block.last_op
+    return (
+        isinstance(first, arith.TruncFOp | arith.ExtFOp)
+        and first.input is op.body.block.args[0]
+        and end is not None
+        and tuple(end.operands) == (first.result,)
+        and isinstance(element_of(op.results[0]), BFloat16Type | Float16Type | Float32Type)
+        and len({attribute.data for attribute in op.get_indexing_maps()}) == 1
+    )
 
 
 def _loops(map_: AffineMap) -> list[int] | None:

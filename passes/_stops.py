@@ -18,6 +18,7 @@ from dialects.dcom import (
     TokenMatmulOp,
     TokenSplitOp,
 )
+from passes._preserve_steps import converts
 
 _SHAPES = tensor.ExpandShapeOp | tensor.CollapseShapeOp | tensor.ExtractSliceOp | tensor.CastOp | TransposeOp
 """Operations that only move elements: what reads their result is the reason."""
@@ -43,13 +44,13 @@ def why_stopped(
 
 
 def _readers(op: Operation, refusals: Mapping[Operation, str]) -> list[Use]:
-    """The uses of what `op` computes, through operations that only move elements and sums with exact tracks."""
+    """The uses of what `op` computes, through what only moves or converts elements and sums with exact tracks."""
     found: list[Use] = []
     for result in op.results:
         for use in result.uses:
             reader = use.operation
             moves = isinstance(reader, _SHAPES) and use.index == 0
-            passed = reader not in refusals and (moves or _adds_exact_track(reader))
+            passed = reader not in refusals and (moves or converts(reader) or _adds_exact_track(reader))
             found += _readers(reader, refusals) if passed else [use]
     return found
 
@@ -94,4 +95,4 @@ def _generic(op: GenericOp, index: int) -> str:
         return "an elementwise product with another tensor" if dense else "a product that varies along rows and columns"
     if any(isinstance(inner, arith.AddfOp | arith.SubfOp) for inner in body):
         return "a sum with another tensor, which is not in this basis" if dense else "a bias, cheaper to add when dense"
-    return "a change of element type"
+    return "a copy in another order or shape"

@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
+from dcomc.ir import errors_at
 from dialects.cluster import KernelOp, MatrixOp
 from passes._kernels import LONGEST, dictionary, only
 from passes._rounds import MOST_IN_FLIGHT, instructions
@@ -53,15 +54,18 @@ class ClusterMapPass(ModulePass):
     """Matrices of a group at a time: as many as fit, unless given."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `DcomError` where the groups do not fill the grid, or a kernel's matrix is too long for it."""
         machine = load_machine(self.machine)
+        group = _group(self.mapping, machine)
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
-                kernel.properties["mapping"] = dictionary(self._mapping(kernel, machine))
+                with errors_at(kernel.location):
+                    kernel.properties["mapping"] = dictionary(self._mapping(kernel, group, machine))
 
-    def _mapping(self, kernel: KernelOp, machine: Machine) -> dict[str, int]:
+    def _mapping(self, kernel: KernelOp, group: tuple[int, int], machine: Machine) -> dict[str, int]:
         rows, cols = only(kernel, MatrixOp).matrix.type.shape
         tile, grid = machine.cluster, machine.grid
-        span_rows, span_cols = _group(self.mapping, machine)
+        span_rows, span_cols = group
         whole = (span_rows, span_cols) == (grid.rows, grid.cols)
         down, across = (span_rows, span_cols) if whole else (1, span_rows * span_cols)
         slice_rows, slice_cols = _slice(rows, down, tile.mac_rows), _slice(cols, across, tile.mac_cols)

@@ -9,6 +9,7 @@ from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
+from dcomc.ir import errors_at
 from dialects.cluster import AllocOp, KernelOp, MatrixOp
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
 from passes._kernel_check import check_slices
@@ -48,10 +49,12 @@ class ClusterSchedulePass(ModulePass):
     """The machine, by name or by its TOML file."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `DcomError` where a kernel has no mapping, or no room in the buffers or banks."""
         machine = load_machine(self.machine)
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
-                _schedule(kernel, machine)
+                with errors_at(kernel.location):
+                    _schedule(kernel, machine)
 
 
 def _schedule(kernel: KernelOp, machine: Machine) -> None:

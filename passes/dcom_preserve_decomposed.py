@@ -29,7 +29,8 @@ class DcomPreserveDecomposedPass(ModulePass):
     U (core (V U_W) core_W) V_W. A scaling of rows or channels goes into U or V. A bias, exact channels, exact tokens
     and another factored activation become further tracks. Attention, softmax(P) V, acts on U, head by head; the heads'
     product with a weight is a sum of products of each head with its rows. A matmul that accumulates onto a tensor adds
-    that tensor after reconstruction. Before:
+    that tensor after reconstruction. A change of element type leaves the factors as they are: to float32 that is exact;
+    to 16 bits the tensor is rounded when it is reconstructed, once, and not between the operations before. Before:
 
         %approximation = dcom.reconstruct %factors : …
         %q = linalg.matmul {dcom.role = "q_proj"} ins(%approximation, %w : …) outs(%zero : …) -> …

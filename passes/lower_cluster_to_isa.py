@@ -7,12 +7,13 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
-from dialects import cluster
+from dcomc.ir import errors_at
+from dialects import cluster, isa
 from passes._instructions import Lowering
 from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
 from passes._rounds import RoundsLowering
-from runtime.machine import load_machine
+from runtime.machine import Machine, load_machine
 
 _PLACED = cluster.MatrixOp | cluster.AllocOp
 
@@ -42,27 +43,30 @@ class LowerClusterToIsaPass(ModulePass):
     """The machine, by name or by its TOML file."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `DcomError` where a kernel is not scheduled, or the machine cannot do what it says."""
         machine = load_machine(self.machine)
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, cluster.KernelOp):
-                if kernel.mapping is None or kernel.banks is None:
-                    raise DcomError(
-                        f"kernel @{kernel.sym_name.data} is not scheduled", hint="run cluster-map and cluster-schedule"
-                    )
-                if any(op.offset is None for op in kernel.body.block.ops if isinstance(op, _PLACED)):
-                    raise DcomError(
-                        f"kernel @{kernel.sym_name.data} has something without an offset", hint="run cluster-schedule"
-                    )
-                slices, banks = numbers(kernel, kernel.mapping, MAPPING), numbers(kernel, kernel.banks, BANKS)
-                matrix = only(kernel, cluster.MatrixOp)
-                check_slices(kernel, matrix, slices, machine)
-                check_body(kernel, only(kernel, cluster.ForOp))
-                _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
-                lowering = RoundsLowering if slices["in_flight"] > 1 else Lowering
-                lowered = lowering(kernel, slices, banks, machine).kernel()
+                with errors_at(kernel.location):
+                    lowered = _lower(kernel, machine)
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
+
+
+def _lower(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
+    name = f"kernel @{kernel.sym_name.data}"
+    if kernel.mapping is None or kernel.banks is None:
+        raise DcomError(f"{name} is not scheduled", hint="run cluster-map and cluster-schedule")
+    if any(op.offset is None for op in kernel.body.block.ops if isinstance(op, _PLACED)):
+        raise DcomError(f"{name} has something without an offset", hint="run cluster-schedule")
+    slices, banks = numbers(kernel, kernel.mapping, MAPPING), numbers(kernel, kernel.banks, BANKS)
+    matrix = only(kernel, cluster.MatrixOp)
+    check_slices(kernel, matrix, slices, machine)
+    check_body(kernel, only(kernel, cluster.ForOp))
+    _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
+    lowering = RoundsLowering if slices["in_flight"] > 1 else Lowering
+    return lowering(kernel, slices, banks, machine).kernel()
 
 
 def _check_chunks(matrix: cluster.MatrixOp, tile_rows: int) -> None:

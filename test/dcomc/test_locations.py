@@ -86,8 +86,9 @@ def test_no_location_is_lost_in_legalisation_and_in_text() -> None:
 
 
 DECOMPOSE = "dcom-decompose-activations{layers=1 sites=qkv rank=2}"
+LOWER = f"{DECOMPOSE},lower-dcom-to-cluster"
 QKV, Q, DOWN = "self_attn.{q_proj, k_proj, v_proj}", "self_attn.q_proj", "mlp.down_proj"
-PLACE = r"model\.layers\.1\.(.+?) \(transformers/models/llama/modeling_llama\.py:([\d, ]+)\)"
+PLACE = r"model\.layers\.[1*]\.(.+?) \(transformers/models/llama/modeling_llama\.py:([\d, ]+)\)"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,10 @@ PLACE = r"model\.layers\.1\.(.+?) \(transformers/models/llama/modeling_llama\.py
         (f"{DECOMPOSE},{DECOMPOSE}", QKV, "site qkv of layer 1 is already decomposed"),
         (f"{DECOMPOSE},dcom-preserve-decomposed,{DECOMPOSE}", Q, "is already"),
         ("dcom-decompose-weights{layers=1 rank=99}", Q, "weight rank 99 is not"),
+        (f"{LOWER},cluster-schedule", QKV, "has no mapping"),
+        (f"{LOWER},lower-cluster-to-isa", QKV, "is not scheduled"),
+        (f"{LOWER},cluster-map{{mapping=1x1 in_flight=900}},cluster-schedule", QKV, "of 900 matrices in flight"),
+        (f"{LOWER},cluster-map{{in_flight=9}},cluster-schedule,lower-cluster-to-isa", QKV, "has 9 matrices in flight"),
     ],
 )
 def test_errors_of_passes_name_the_line_of_the_model(tiny_ir: Path, pipeline: str, place: str, what: str) -> None:

@@ -27,4 +27,4 @@ cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, i
 }
 
 // UNKNOWN: error: unknown machine 'dcom-61x61'; did you mean 'dcom-16x16'?
-// LONG: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;
+// LONG: {{.*}}.mlir:12: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;

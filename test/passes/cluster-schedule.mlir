@@ -24,9 +24,9 @@
 // STREAMED-SAME: banks = {a_offset = 0 : i64, a_stride = 576 : i64,
 // STREAMED-SAME: start_offset = 1152 : i64,
 
-// SHORT: error: kernel @k needs 404 bytes of buffer for vectors and bases and 192 for two tile rows of the activation, but dcom-16x16 has 671 in a cluster; use fewer iterations, a shorter sequence, or a machine with larger buffers or more clusters
-// BANK: error: kernel @k needs 1920 bytes of each bank, but dcom-16x16 has 1000; trace a shorter sequence
-// UNMAPPED: error: kernel @k has no mapping; run cluster-map first
+// SHORT: {{.*}}cluster-schedule.mlir:30: error: kernel @k needs 404 bytes of buffer for vectors and bases and 192 for two tile rows of the activation, but dcom-16x16 has 671 in a cluster; use fewer iterations, a shorter sequence, or a machine with larger buffers or more clusters
+// BANK: {{.*}}cluster-schedule.mlir:30: error: kernel @k needs 1920 bytes of each bank, but dcom-16x16 has 1000; trace a shorter sequence
+// UNMAPPED: {{.*}}.mlir:30: error: kernel @k has no mapping; run cluster-map first
 cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_flight = 1 : i64, slice_cols = 12 : i64, slice_rows = 20 : i64, span_cols = 0 : i64, span_rows = 0 : i64}} {
   // CHECK-NEXT: cluster.matrix {chunks = 1 : i64, offset = 416 : i64}
   // STREAMED: cluster.matrix {chunks = 6 : i64, offset = 480 : i64}

@@ -201,3 +201,42 @@ func.func @narrow_product_first(%f: !dcom.factored<20x24x16, rank 2, f32>, %w1: 
   %r = linalg.matmul {dcom.role = "o_proj"} ins(%y, %w2 : tensor<480x40xf32>, tensor<40x4xf32>) outs(%z1 : tensor<480x4xf32>) -> tensor<480x4xf32>
   func.return %r : tensor<480x4xf32>
 }
+
+// Conversions of the dense tensor's elements stop nothing: the factors keep theirs.
+// CHECK-LABEL: func.func @conversions
+// CHECK-NEXT:    %[[G:.*]] = dcom.matmul %f, %w
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[G]] {dcom.chosen = "{{.*}}", dcom.stopped = "math.exp is not linear (there:11)"} : {{.*}} -> tensor<512x64xf32>
+// CHECK:         linalg.generic {{.*}} ins(%[[D]] : tensor<512x64xf32>) outs(%{{.*}} : tensor<512x64xbf16>)
+// CHECK:           arith.truncf %{{.*}} : f32 to bf16
+// CHECK-NOT:       arith.extf
+// CHECK:           math.exp
+func.func @conversions(%f: !dcom.factored<1x512x64, rank 4, f32>, %w: tensor<64x64xf32>) -> tensor<512x64xbf16> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x64, rank 4, f32> -> tensor<512x64xf32>
+  %e = tensor.empty() : tensor<512x64xf16>
+  %narrow = linalg.generic {indexing_maps = [#both, #both], iterator_types = ["parallel", "parallel"]} ins(%x : tensor<512x64xf32>) outs(%e : tensor<512x64xf16>) {
+  ^bb0(%a: f32, %o: f16):
+    %t = arith.truncf %a : f32 to f16
+    linalg.yield %t : f16
+  } -> tensor<512x64xf16>
+  %e1 = tensor.empty() : tensor<512x64xf32>
+  %wide = linalg.generic {indexing_maps = [#both, #both], iterator_types = ["parallel", "parallel"]} ins(%narrow : tensor<512x64xf16>) outs(%e1 : tensor<512x64xf32>) {
+  ^bb0(%a: f16, %o: f32):
+    %t = arith.extf %a : f16 to f32
+    linalg.yield %t : f32
+  } -> tensor<512x64xf32>
+  %c = arith.constant 0.0 : f32
+  %zero = linalg.fill ins(%c : f32) outs(%e1 : tensor<512x64xf32>) -> tensor<512x64xf32>
+  %y = linalg.matmul ins(%wide, %w : tensor<512x64xf32>, tensor<64x64xf32>) outs(%zero : tensor<512x64xf32>) -> tensor<512x64xf32>
+  %e2 = tensor.empty() : tensor<512x64xbf16>
+  %half = linalg.generic {indexing_maps = [#both, #both], iterator_types = ["parallel", "parallel"]} ins(%y : tensor<512x64xf32>) outs(%e2 : tensor<512x64xbf16>) {
+  ^bb0(%a: f32, %o: bf16):
+    %t = arith.truncf %a : f32 to bf16
+    linalg.yield %t : bf16
+  } -> tensor<512x64xbf16>
+  %z = linalg.generic {indexing_maps = [#both, #both], iterator_types = ["parallel", "parallel"]} ins(%half : tensor<512x64xbf16>) outs(%e2 : tensor<512x64xbf16>) {
+  ^bb0(%a: bf16, %o: bf16):
+    %t = math.exp %a : bf16
+    linalg.yield %t : bf16
+  } -> tensor<512x64xbf16> loc("there":11:1)
+  func.return %z : tensor<512x64xbf16>
+}

@@ -173,7 +173,7 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_fl
 // TWO-NOT: isa.loop
 // TWO: isa.mv.col [r0+0x180], [r0+0x600], [r5+0x0], 2, 2, 1
 
-// UNSCHEDULED: error: kernel @k is not scheduled; run cluster-map and cluster-schedule
+// UNSCHEDULED: {{.*}}.mlir:10: error: kernel @k is not scheduled; run cluster-map and cluster-schedule
 
 // LOC: isa.ld {{.*}} loc("set up"("llama.py":10:1))
 // LOC: isa.mv.col {{.*}} loc("z = A^T u"("llama.py":20:1))

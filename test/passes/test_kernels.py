@@ -78,8 +78,9 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("pipeline", "body", "attributes", "message"), MISTAKES)
 def test_kernels_that_lack_something(pipeline: str, body: str, attributes: str, message: str) -> None:
-    with pytest.raises(DcomError, match=message):
+    with pytest.raises(DcomError, match=message) as caught:
         run(pipeline, body, attributes)
+    assert caught.value.place == "kernel.mlir:1"
 
 
 def test_least_kernel() -> None:

@@ -265,8 +265,8 @@ def test_kernel_too_large_for_the_buffer(tmp_path: Path) -> None:
     # U: 16 x 32, V: 15 x 40 in binary16; y: 32, z: 40, dots, alpha, beta: 15 each, norm, largest in binary32.
     needed = 2 * (16 * 32 + 15 * 40) + 4 * (32 + 40 + 3 * 15 + 2)
     assert str(error.value) == (
-        f"error: kernel @lanczos_512x576_k15_r2_s0 needs {needed} bytes of buffer for vectors and bases and "
-        f"{2 * 5 * 128} for two tile rows of the activation, but dcom-16x16 has 1024 in a cluster; use fewer "
+        f"kernel.mlir:2: error: kernel @lanczos_512x576_k15_r2_s0 needs {needed} bytes of buffer for vectors and bases "
+        f"and {2 * 5 * 128} for two tile rows of the activation, but dcom-16x16 has 1024 in a cluster; use fewer "
         "iterations, a shorter sequence, or a machine with larger buffers or more clusters"
     )
 
