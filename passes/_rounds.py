@@ -26,7 +26,7 @@ _STORED = TOKENS - 1
 _ASIDE = 32
 """Instructions beside those of the turns, in a stream or before all of them: no more than that."""
 _PARTS = 2
-"""Parts of a product and of the reduction of its result, so that these overlap and short instructions get between."""
+"""Parts of A v and of the reduction of it, so that these overlap and short instructions get between."""
 _LEAST_PART = 64
 """Elements of a vector that is worth parting."""
 
@@ -132,21 +132,27 @@ class RoundsLowering(Lowering):
         self._stream("ld", self._half(0), self._chunk_bytes, token=self._slot, stride=self._banks["a_stride"])
 
     def _product(self, mnemonic: str, y: int, x: int) -> None:
-        parts = _PARTS if self._chunk_rows % _PARTS == 0 else 1
-        rows = self._chunk_rows // parts
+        """The parts of A^T u would wait for one another's sums, and nothing reduces it between clusters."""
         by_rows = mnemonic == "mv.row"
+        parts = _PARTS if by_rows and self._chunk_rows % _PARTS == 0 else 1
+        rows = self._chunk_rows // parts
         for part in range(parts):
             done = part * rows
-            elements = done * self._machine.cluster.mac_rows
             self._emit(
                 mnemonic,
-                y=_moved(y, 4 * elements * by_rows),
+                y=_moved(y, 4 * done * self._machine.cluster.mac_rows),
                 a=_moved(self._half(0), done * self._tile_cols * self._machine.tile_bytes),
-                x=_moved(x, 2 * elements * (not by_rows)),
+                x=x,
                 rows=rows,
                 cols=self._tile_cols,
-                accumulate=int(part > 0 and not by_rows),
+                accumulate=0,
             )
+
+    def _all_reduce(self, op: cluster.AllReduceOp) -> None:
+        """Along each line of clusters that holds partial sums, in one instruction a part."""
+        for line, span in self._lines(op.across.data):
+            for x, length in self._parts(op):
+                self._emit(f"allreduce.{line}", x=x, length=length, span=span)
 
     def _parts(self, op: cluster.AllReduceOp) -> list[tuple[int, int]]:
         ((x, length),) = super()._parts(op)
@@ -184,8 +190,8 @@ def instructions(kernel: cluster.KernelOp, in_flight: int) -> int:
         match op:
             case cluster.AllReduceOp():  # of a folded matrix, what lies across its rows is whole in each cluster
                 parts = _PARTS if isinstance(op.data.type, VectorType) else 1
-                a_turn += 4 * parts if op.across.data == COLS else 0
-            case cluster.MatvecOp() | cluster.MatvecTransposedOp():
+                a_turn += 2 * parts if op.across.data == COLS else 0
+            case cluster.MatvecOp():
                 a_turn += _PARTS
             case _:
                 a_turn += 1

@@ -115,6 +115,16 @@ def broadcast(side: Callable[[Machine], int]) -> Cost:
     return Cost(lambda v, m: beats(v, m) if span(v, side(m)) > 1 else 0, latency)
 
 
+def all_reduce(side: Callable[[Machine], int]) -> Cost:
+    """Along a line, from both ends to the middle and back: every link carries each sum once in each direction."""
+
+    def latency(v: Values, m: Machine) -> int:
+        half = ceil(span(v, side(m)) / 2)
+        return half * (m.links.hop_cycles + m.latency_cycles.add) + (half - 1) * m.links.hop_cycles
+
+    return Cost(lambda v, m: beats(v, m) if span(v, side(m)) > 1 else 0, latency)
+
+
 def span(v: Values, side: int) -> int:
     """Clusters of a line that take part, of so many in it."""
     return min(int(v["span"]) or side, side)

@@ -18,7 +18,7 @@ from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Access, Unit
 from runtime.machine import Machine
 from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
-from runtime.reference import with_one_nan
+from runtime.reference import line_sum, with_one_nan
 from runtime.sequencer import Issue
 
 Words = NDArray[np.uint16]
@@ -264,6 +264,28 @@ def _reduce_column(engine: FastEngine, v: Values) -> None:
     grid = engine.machine.grid
     clusters, span = grid.rows * grid.cols, (int(v["span"]) or grid.rows) * grid.cols
     kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), clusters, span, grid.cols)
+
+
+@_executes("allreduce.row")
+def _all_reduce_row(engine: FastEngine, v: Values) -> None:
+    _all_reduce(engine, v, 1)
+
+
+@_executes("allreduce.col")
+def _all_reduce_column(engine: FastEngine, v: Values) -> None:
+    _all_reduce(engine, v, 0)
+
+
+def _all_reduce(engine: FastEngine, v: Values, axis: int) -> None:
+    words = engine.grid(_word(v, "x"), 2 * int(v["length"]))
+    bits = words[0::2] | words[1::2].astype(np.uint32) << 16
+    x = np.moveaxis(bits, axis + 1, 2).view(np.float32)
+    span = int(v["span"]) or x.shape[2]
+    with np.errstate(all="ignore"):
+        for first in range(0, x.shape[2], span):
+            line = x[:, :, first : first + span]
+            line[:] = with_one_nan(line_sum(line))[:, :, None]
+    words[0::2], words[1::2] = bits & 0xFFFF, bits >> 16
 
 
 @_executes("bcast.row")

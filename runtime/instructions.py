@@ -303,6 +303,29 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
     ),
     Instruction(
+        "allreduce.row",
+        0x34,
+        _LINE_OPERANDS,
+        "In each row, x[i] of each of `span` neighbouring clusters (0: all; the last may be fewer) = the sum of x[i] "
+        "over them: from the first to the middle one after another, and from the last to the middle, the first half "
+        "the larger; then the first half's sum + the other's. Sums pass both ways at once, each direction on its own "
+        "channel, and a cluster adds its own as they pass; the two in the middle exchange theirs and send the total "
+        "back outwards. Each link carries each sum once in each direction. A cluster needs two rows of binary32 "
+        "adders as wide as a link (assumed).",
+        Unit.ROW_LINKS,
+        costs.all_reduce(costs.cols),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
+    ),
+    Instruction(
+        "allreduce.col",
+        0x35,
+        _LINE_OPERANDS,
+        "As `allreduce.row`, over neighbouring clusters of each column.",
+        Unit.COLUMN_LINKS,
+        costs.all_reduce(costs.rows),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4),),
+    ),
+    Instruction(
         "s.li",
         0x40,
         (("d", SREG), ("value", FLOAT)),

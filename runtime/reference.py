@@ -4,6 +4,7 @@ All clusters are one array whose first two axes are the grid. The instruction ta
 """
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from math import prod
 from typing import Any, cast
 
@@ -27,6 +28,14 @@ def tree(terms: Single) -> Single:
         sums = terms[..., 0 : 2 * pairs : 2] + terms[..., 1 : 2 * pairs : 2]
         terms = np.concatenate((sums, terms[..., 2 * pairs :]), axis=-1)
     return terms[..., 0]
+
+
+def line_sum(terms: Single) -> Single:
+    """Sum over the last axis, one after another from each end to the middle; the first half is the larger."""
+    middle = (terms.shape[-1] + 1) // 2
+    first, last = (np.moveaxis(half, -1, 0) for half in (terms[..., :middle], terms[..., : middle - 1 : -1]))
+    total = reduce(np.add, first)
+    return total + reduce(np.add, last) if len(last) else total
 
 
 def to_half(values: Single) -> NDArray[np.float16]:
@@ -234,6 +243,18 @@ def _reduce_row(engine: ReferenceEngine, v: Values) -> None:
 def _reduce_col(engine: ReferenceEngine, v: Values) -> None:
     for x in _spans(engine, v, 0):
         x[:, :, 0] = with_one_nan(tree(x))
+
+
+@_executes("allreduce.row")
+def _all_reduce_row(engine: ReferenceEngine, v: Values) -> None:
+    for x in _spans(engine, v, 1):
+        x[:] = with_one_nan(line_sum(x))[:, :, None]
+
+
+@_executes("allreduce.col")
+def _all_reduce_col(engine: ReferenceEngine, v: Values) -> None:
+    for x in _spans(engine, v, 0):
+        x[:] = with_one_nan(line_sum(x))[:, :, None]
 
 
 @_executes("bcast.row")

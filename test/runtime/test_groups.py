@@ -62,6 +62,21 @@ def test_rounds_take_the_same_time_each() -> None:
     assert time_launch(kernel, MACHINE, 40)[0].cycles == cycles[-1]
 
 
+def test_token_blocks_of_the_largest_workload() -> None:
+    """64 prompts of 4096 x 4096, a basis for each 128 tokens: at most 1.5 times the arithmetic bound."""
+    kernel = compile_kernel(128, 4096, 10, mapping="8x8", passes=1)
+    assert kernel.layout.in_flight == 3
+    assert 16 * len(kernel.words) <= 64 << 10
+    a_round = 4 * kernel.layout.in_flight
+    further = time_kernel(kernel, MACHINE, 3 * a_round).cycles - time_kernel(kernel, MACHINE, 2 * a_round).cycles
+    rounds, bound = 64 * 32 / a_round, 2 * 10 * 64 * 4096 * 4096 / (256 * 64)
+    assert bound < rounds * further < 1.5 * bound
+
+
+def test_the_largest_prompts_have_a_short_program() -> None:
+    assert 16 * len(compile_kernel(4096, 4096, 10).words) <= 64 << 10
+
+
 @pytest.mark.parametrize(
     ("mapping", "in_flight", "message"),
     [

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from bench import GRIDS, Bench, F, halves, singles
 from machines import issues
 
 from runtime.machine import Machine
-from runtime.reference import to_half, tree
+from runtime.reference import line_sum, to_half, tree
 
 SMALL = [m for name, m in GRIDS.items() if name != "16x16 of 8x8"]
 
@@ -20,6 +21,14 @@ def plain_tree(terms: list) -> F:
         odd = terms[len(terms) - 1 :] if len(terms) % 2 else []
         terms = [F(terms[i] + terms[i + 1]) for i in range(0, len(terms) - 1, 2)] + odd
     return terms[0]
+
+
+def plain_line(terms: list) -> F:
+    """From the first to the middle, from the last to the middle, then the two; an odd one belongs to the first half."""
+    middle = (len(terms) + 1) // 2
+    halves = [terms[:middle], terms[:0:-1][: len(terms) - middle]]
+    first, *other = [list(accumulate(half, lambda total, term: F(total + term)))[-1] for half in halves if half]
+    return F(first + other[0]) if other else first
 
 
 def plain_half(value: F) -> int:
@@ -89,6 +98,14 @@ def test_tree_has_the_documented_order() -> None:
     terms = np.array([2**24, 1, 1, 1, 1], F)
     assert tree(terms) == 2**24 + 4  # (2^24 + 1) + (1 + 1) = 2^24 + 2, and the odd one, a tie, to even
     assert np.add.accumulate(terms)[-1] == 2**24
+
+
+def test_sum_along_a_line_has_the_documented_order() -> None:
+    """((a + b) + c) + (e + d), where other orders give other sums."""
+    terms = np.array([1, 2**24, 1, 1, 1], F)
+    assert line_sum(terms) == 2**24 + 2  # 1 + 2^24, and 1 more, are ties to even: 2^24; 1 + 1 is added at once
+    assert np.add.accumulate(terms)[-1] == 2**24
+    assert line_sum(terms[::-1]) == 2**24 + 4  # (1 + 1) + 1, and 1 + 2^24 = 2^24: 2^24 + 3, a tie, to even
 
 
 def matvec(m: Machine, seed: int, special: float, mnemonic: str, rows: int, cols: int, accumulate: int) -> None:
@@ -249,6 +266,22 @@ def test_reduce(any_machine: Machine, special: float, mnemonic: str, length: int
     for line in lines_of(any_machine, mnemonic, span):
         values = [bench.old(cluster, 0x30, length, F) for cluster in line]
         expected[line[0]] = [plain_tree([value[i] for value in values]) for i in range(length)]
+    bench.expect(0x30, F, expected)
+
+
+@SHARES
+@SPANS
+@pytest.mark.parametrize("length", [1, 9])
+@pytest.mark.parametrize("mnemonic", ["allreduce.row", "allreduce.col"])
+def test_all_reduce(any_machine: Machine, special: float, mnemonic: str, length: int, span: int) -> None:
+    bench = Bench(any_machine, length)
+    bench.put(0x30, singles, length, special / 16)
+    bench.run(f"{mnemonic} [r0+0x30], {length}, {span}")
+    expected = {}
+    for line in lines_of(any_machine, mnemonic, span):
+        values = [bench.old(cluster, 0x30, length, F) for cluster in line]
+        sums = [plain_line([value[i] for value in values]) for i in range(length)]
+        expected.update(dict.fromkeys(line, sums))
     bench.expect(0x30, F, expected)
 
 

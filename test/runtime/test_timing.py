@@ -73,6 +73,10 @@ ALONE = [
     # Pipelined from cluster to cluster: 15 hops.
     ("bcast.row [r0+0x0], 20, 0", Unit.ROW_LINKS, 3, 15),
     ("bcast.col [r0+0x0], 9, 0", Unit.COLUMN_LINKS, 2, 15),
+    # 8 hops with an addition each to the other half and 7 hops back outwards.
+    ("allreduce.row [r0+0x0], 20, 0", Unit.ROW_LINKS, 3, 8 * (1 + 2) + 7),
+    ("allreduce.col [r0+0x0], 1, 0", Unit.COLUMN_LINKS, 1, 31),
+    ("allreduce.col [r0+0x0], 9, 8", Unit.COLUMN_LINKS, 2, 4 * (1 + 2) + 3),
     ("s.li s1, 2.0", Unit.SCALAR, 1, 1),
     ("s.ld s1, [r0+0x0]", Unit.SCALAR, 1, 1),
     ("s.st [r0+0x0], s1", Unit.SCALAR, 1, 1),
@@ -101,6 +105,8 @@ NOTHING = [
     "reduce.row [r0+0x0], 0, 0",
     "reduce.col [r0+0x0], 20, 1",
     "bcast.row [r0+0x0], 20, 1",
+    "allreduce.row [r0+0x0], 20, 1",
+    "allreduce.col [r0+0x0], 0, 0",
     "fill [r0+0x0], 0",
 ]
 
@@ -135,6 +141,9 @@ SMALL = [
     # 3 in a column: 2 levels over 1 and 2 links. 3 * (1 + 2) + 2 * 5.
     ("reduce.col [r0+0x0], 9, 0", 2 * 2, 19),
     ("bcast.row [r0+0x0], 8, 0", 1, 12),
+    # 5 in a row: 3 hops with an addition each, the first half being 3, and 2 hops back.
+    ("allreduce.row [r0+0x0], 8, 0", 1, 3 * (3 + 5) + 2 * 3),
+    ("allreduce.col [r0+0x0], 9, 2", 2, 3 + 5),
     ("ld [r0+0x0], r1, 129, 0, 0, 0, t0", 3 * 2, 120 + 2 * 3),
 ]
 
@@ -315,6 +324,7 @@ LINES = st.one_of(
     line("fill", ADDRESSES, SIZES),
     line("reduce.row", ADDRESSES, SIZES, PIECES),
     line("bcast.col", ADDRESSES, SIZES, PIECES),
+    line("allreduce.col", ADDRESSES, SIZES, PIECES),
     line("ld", ADDRESSES, "r1", SIZES, "0", "2", st.integers(0, 5), st.integers(0, 3).map("t{}".format)),
     line("st", ADDRESSES, "r1", SIZES, "0", "1", "0", "t7"),
     line("s.ld", SCALARS, ADDRESSES),

@@ -49,6 +49,10 @@ isa.kernel @all layout {
   isa.bcast.row [r1+0x0], 255, 0
 // CHECK-NEXT:    isa.bcast.col [r2+0x0], 256, 0
   isa.bcast.col [r2+0x0], 256, 0
+// CHECK-NEXT:    isa.allreduce.row [r1+0x0], 255, 8
+  isa.allreduce.row [r1+0x0], 255, 8
+// CHECK-NEXT:    isa.allreduce.col [r2+0x0], r3, 0
+  isa.allreduce.col [r2+0x0], r3, 0
 // CHECK-NEXT:    isa.s.li s4, 1.0
   isa.s.li s4, 1.0
 // CHECK-NEXT:    isa.s.ld s1, [r0+0x4]
