@@ -26,6 +26,7 @@ COMMANDS = {
     "asm": "assemble text to a program",
     "disasm": "disassemble a program to text",
     "inspect": "show what a program holds",
+    "doctor": "say what is installed; measure this machine as a host",
 }
 
 
