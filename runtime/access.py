@@ -7,11 +7,11 @@ from runtime.sequencer import Issue, MachineFault
 
 
 def check_access(issue: Issue, machine: Machine, bank_bytes: int) -> None:
-    """Check the buffer ranges of an instruction by the table, and the bank addresses of a stream.
+    """Check the ranges of an instruction by the table, and the bank addresses of a stream.
 
     Raises:
-        MachineFault: bytes outside the buffer or the bank, an address that is no multiple of its element's size, a
-            result that overlaps another operand, or clusters that the grid does not have.
+        MachineFault: bytes outside the buffer, the global memory or the bank, an address that is no multiple of its
+            element's size, a result that overlaps another operand, or clusters that the grid does not have.
     """
     try:
         _check_buffer(issue, machine)
@@ -22,21 +22,28 @@ def check_access(issue: Issue, machine: Machine, bank_bytes: int) -> None:
 
 
 def _check_buffer(issue: Issue, machine: Machine) -> None:
-    spans: list[tuple[int, int, Access]] = []
+    spans: list[tuple[int, int, Access, bool]] = []
     for used in issue.word.instruction.ranges:
         start = int(issue.values[used.operand])
         size = used.size(issue.values, machine)
-        if start < 0 or start + size > machine.cluster.buffer_bytes:
-            raise MachineFault(
-                f"bytes {start} to {start + size} are outside the buffer of {machine.cluster.buffer_bytes}"
-            )
+        memory, capacity = (
+            ("global memory", machine.global_memory.bytes) if used.shared else ("buffer", machine.cluster.buffer_bytes)
+        )
+        if start < 0 or start + size > capacity:
+            raise MachineFault(f"bytes {start} to {start + size} are outside the {memory} of {capacity}")
         if start % used.element or size % used.element:
             raise MachineFault(f"bytes {start} to {start + size} are no whole elements of {used.element} bytes")
-        for other_start, other_end, access in spans:
-            overlap = size and other_end > other_start and start < other_end and other_start < start + size
+        for other_start, other_end, access, shared in spans:
+            overlap = (
+                shared is used.shared
+                and size
+                and other_end > other_start
+                and start < other_end
+                and other_start < start + size
+            )
             if overlap and (access is not Access.READ or used.access is not Access.READ):
                 raise MachineFault(f"the result overlaps another operand in bytes {start} to {start + size}")
-        spans.append((start, start + size, used.access))
+        spans.append((start, start + size, used.access, used.shared))
 
 
 def _check_bank(issue: Issue, machine: Machine, bank_bytes: int) -> None:

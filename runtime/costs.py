@@ -91,6 +91,17 @@ def scale_busy(v: Values, m: Machine) -> int:
     return chunks(v, m) * step(m, turns(v) ** 2, 4 * lanes(m), 2 * lanes(m))
 
 
+def elementwise_busy(v: Values, m: Machine) -> int:
+    return chunks(v, m) * step(m, 1, 8 * lanes(m), 4 * lanes(m))
+
+
+def sum_busy(v: Values, m: Machine) -> int:
+    return chunks(v, m) * max(step(m, 1, 4 * lanes(m), 0), m.latency_cycles.add)
+
+
+PART = Cost(lambda v, m: step(m, 0, int(v["bytes"]), int(v["bytes"])), lambda v, m: 1)
+
+
 def beats(v: Values, m: Machine) -> int:
     return ceil(4 * v["length"] / m.links.bytes_per_cycle)
 
@@ -125,6 +136,15 @@ def all_reduce(side: Callable[[Machine], int]) -> Cost:
     return Cost(lambda v, m: beats(v, m) if span(v, side(m)) > 1 else 0, latency)
 
 
+def gather(side: Callable[[Machine], int]) -> Cost:
+    """From each cluster of a line to all others: the links at its ends carry all pieces but one in one direction."""
+
+    def busy(v: Values, m: Machine) -> int:
+        return max(span(v, side(m)) - 1, 1) * ceil(v["bytes"] / m.links.bytes_per_cycle)
+
+    return Cost(busy, lambda v, m: (span(v, side(m)) - 1) * m.links.hop_cycles)
+
+
 def span(v: Values, side: int) -> int:
     """Clusters of a line that take part, of so many in it."""
     return min(int(v["span"]) or side, side)
@@ -137,6 +157,36 @@ def extent(v: Values, m: Machine) -> int:
 TRANSFER = Cost(
     lambda v, m: extent(v, m) * ceil(v["bytes"] / m.bank.stream_bytes_per_cycle),
     lambda v, m: m.bank.latency_cycles + (extent(v, m) - 1) * m.links.hop_cycles,
+)
+
+
+def rectangle(v: Values, m: Machine) -> tuple[int, int]:
+    """Rows and columns of clusters that an instruction of the global memory names."""
+    return min(int(v["rows"]) or m.grid.rows, m.grid.rows), min(int(v["cols"]) or m.grid.cols, m.grid.cols)
+
+
+def rectangles(v: Values, m: Machine) -> int:
+    """Of these, in the grid."""
+    rows, cols = rectangle(v, m)
+    return ceil(m.grid.rows / rows) * ceil(m.grid.cols / cols)
+
+
+def put_bytes(v: Values, m: Machine) -> int:
+    return 4 * int(v["length"]) * rectangles(v, m)
+
+
+def get_bytes(v: Values, m: Machine) -> int:
+    rows, cols = rectangle(v, m)
+    return 4 * int(v["length"]) * rows * cols
+
+
+PUT = Cost(
+    lambda v, m: rectangles(v, m) * ceil(4 * v["length"] / m.global_memory.write_bytes_per_cycle),
+    lambda v, m: m.global_memory.write_latency_cycles,
+)
+GET = Cost(
+    lambda v, m: ceil(get_bytes(v, m) / m.global_memory.read_bytes_per_cycle),
+    lambda v, m: m.global_memory.read_latency_cycles,
 )
 
 
@@ -170,6 +220,10 @@ def word(v: Values, m: Machine) -> int:
 
 def bytes(v: Values, m: Machine) -> int:
     return int(v["bytes"])
+
+
+def total(v: Values, m: Machine) -> int:
+    return int(v["total"])
 
 
 def tiles(v: Values, m: Machine) -> int:

@@ -13,12 +13,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import costs
 from runtime import fast_kernels as kernels
 from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Access, Unit
 from runtime.machine import Machine
 from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
-from runtime.reference import line_sum, with_one_nan
+from runtime.reference import Single, chunk_sums, in_pieces, line_sum, with_one_nan
 from runtime.sequencer import Issue
 
 Words = NDArray[np.uint16]
@@ -62,6 +63,7 @@ class FastEngine:
             kernels.matvec_row(cluster.mac_cols),
             kernels.matvec_column(cluster.mac_rows, min(cluster.mac_cols, 2)),
         )
+        self.global_memory = np.zeros(machine.global_memory.bytes // 2, np.uint16)
         if buffers is None:
             buffers = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
         self.words = buffers
@@ -103,6 +105,8 @@ class FastEngine:
     def _prepare(self, issue: Issue) -> None:
         """Carry out the pending streams that an instruction would notice; forget those that it overwrites."""
         for used in issue.word.instruction.ranges if self._pending else ():
+            if used.shared:
+                continue
             start = _word(issue.values, used.operand)
             end = start + used.size(issue.values, self.machine) // 2
             if used.access is Access.WRITE:
@@ -194,6 +198,22 @@ def _store(engine: FastEngine, v: Values) -> None:
         engine.banks[first : first + count, :cols] = buffers[:, row, :cols]
 
 
+@_executes("put")
+def _put(engine: FastEngine, v: Values) -> None:
+    rows, cols = costs.rectangle(v, engine.machine)
+    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))[:, ::rows, ::cols]
+    engine.global_memory[_word(v, "g") :][: x.size] = np.moveaxis(x, 0, -1).reshape(-1)
+
+
+@_executes("get")
+def _get(engine: FastEngine, v: Values) -> None:
+    rows, cols = costs.rectangle(v, engine.machine)
+    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
+    sent = engine.global_memory[_word(v, "g") :][: rows * cols * len(x)].reshape(rows, cols, len(x))
+    repeated = np.tile(sent, (-(-x.shape[1] // rows), -(-x.shape[2] // cols), 1))
+    x[:] = np.moveaxis(repeated[: x.shape[1], : x.shape[2]], -1, 0)
+
+
 @_executes("fill")
 def _fill(engine: FastEngine, v: Values) -> None:
     start = _word(v, "x")
@@ -251,6 +271,85 @@ def _subtract(engine: FastEngine, v: Values) -> None:
 def _scale(engine: FastEngine, v: Values) -> None:
     by, drop = engine.scalars[int(v["by"])], PIECES_DROP[int(v["pieces"])]
     kernels.scale(engine.words, _word(v, "d"), _word(v, "x"), by, int(v["length"]), drop)
+
+
+def _single(engine: FastEngine, v: Values, operand: str, count: str) -> Single:
+    """Binary32 elements, [element, cluster], copied."""
+    pairs = engine.words[_word(v, operand) :][: 2 * int(v[count])]
+    return (pairs[0::2] | pairs[1::2].astype(np.uint32) << 16).view(np.float32)
+
+
+def _write(engine: FastEngine, address: int, values: Single) -> None:
+    """Store binary32 elements, [element, cluster]."""
+    bits = with_one_nan(values).view(np.uint32)
+    pairs = engine.words[address : address + 2 * len(bits)]
+    pairs[0::2], pairs[1::2] = bits & 0xFFFF, bits >> 16
+
+
+@_executes("madd")
+def _multiply_add(engine: FastEngine, v: Values) -> None:
+    length = int(v["length"])
+    total = _single(engine, v, "d", "length") if v["accumulate"] else np.zeros((length, engine.words.shape[1]), "f4")
+    factors = engine.words[_word(v, "v") :][:length].view(np.float16).astype(np.float32)
+    with np.errstate(all="ignore"):
+        for c in in_pieces(_single(engine, v, "c", "count"), v):
+            total += c * factors
+    _write(engine, _word(v, "d"), total)
+
+
+@_executes("sub")
+def _minus(engine: FastEngine, v: Values) -> None:
+    with np.errstate(all="ignore"):
+        difference = _single(engine, v, "x", "length") - _single(engine, v, "y", "length")
+    _write(engine, _word(v, "x"), difference)
+
+
+@_executes("sum")
+def _sum(engine: FastEngine, v: Values) -> None:
+    x = _single(engine, v, "x", "length")
+    with np.errstate(all="ignore"):
+        _write(engine, _word(v, "d"), chunk_sums(x.T, engine.lanes)[None])
+
+
+@_executes("part.row")
+def _part_row(engine: FastEngine, v: Values) -> None:
+    _part(engine, v, 2)
+
+
+@_executes("part.col")
+def _part_column(engine: FastEngine, v: Values) -> None:
+    _part(engine, v, 1)
+
+
+def _part(engine: FastEngine, v: Values, axis: int) -> None:
+    d, x = (np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis) for at, size in _PART)
+    d[:] = 0
+    for place in range(d.shape[1]):
+        first = place // int(v["share"]) * len(d) if v["share"] else 0
+        part = x[first : first + len(d), place]
+        d[: len(part), place] = part
+
+
+_PART = (("d", "bytes"), ("x", "total"))
+
+
+@_executes("gather.row")
+def _gather_row(engine: FastEngine, v: Values) -> None:
+    _gather(engine, v, 2)
+
+
+@_executes("gather.col")
+def _gather_column(engine: FastEngine, v: Values) -> None:
+    _gather(engine, v, 1)
+
+
+def _gather(engine: FastEngine, v: Values, axis: int) -> None:
+    d, x = (np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis) for at, size in _PART)
+    span = int(v["span"]) or d.shape[1]
+    for first in range(0, d.shape[1], span):
+        parts = np.swapaxes(d[:, first : first + span], 0, 1)
+        whole = parts.reshape(-1, d.shape[2])[: len(x)]
+        x[: len(whole), first : first + span] = whole[:, None]
 
 
 @_executes("reduce.row")
@@ -326,6 +425,12 @@ def _scalar_store(engine: FastEngine, v: Values) -> None:
 def _scalar_multiply(engine: FastEngine, v: Values) -> None:
     with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
         _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
+
+
+@_executes("s.div")
+def _scalar_divide(engine: FastEngine, v: Values) -> None:
+    with np.errstate(all="ignore"):
+        _set_scalar(engine, v, engine.scalars[int(v["a"])] / engine.scalars[int(v["b"])])
 
 
 @_executes("s.max")

@@ -10,20 +10,18 @@ product with binary32 factors is rounded once to it, and takes the binary16 mult
 24-bit significand in 11-bit pieces). Where an instruction names `pieces`, 1 or 2, its binary32 factors are first
 rounded to so many of them, 11 or 22 significant bits, and take fewer turns; 0 or 3 is all of them. `tree` adds
 neighbours pairwise, level by level. Rounding is to nearest even; a store to a 16-bit location rounds once. A NaN that
-is computed, which is all but a copy (`ld`, `st`, `bcast`, `s.ld`, `s.st`), is 0x7E00 in binary16 and 0x7FC00000 in
-binary32.
+is computed, which is all but a copy (`ld`, `st`, `put`, `get`, `part`, `bcast`, `gather`, `s.ld`, `s.st`), is 0x7E00
+in binary16 and 0x7FC00000 in binary32.
 
-Memory: a buffer address, and the bytes used there, are multiples of the element's size, and bank addresses, strides and
-bytes are even. A result must not overlap another operand of its instruction. All else is a fault before it is executed.
+Memory: an address in a buffer or in the global memory, which all clusters share, and the bytes used there, are
+multiples of the element's size, and bank addresses, strides and bytes are even. A result must not overlap another
+operand of its instruction. All else is a fault before it is executed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, StrEnum
 from math import ceil
 
 from runtime import costs
-from runtime.machine import Machine
+from runtime.instruction import OPCODE_BITS, WORD_BITS, Access, Instruction, Range, Unit
 from runtime.operands import (
     BANK,
     BUFFER,
@@ -32,6 +30,7 @@ from runtime.operands import (
     EXTENT,
     FLAG,
     FLOAT,
+    GLOBAL,
     IMMEDIATE,
     IREG,
     PIECES,
@@ -39,70 +38,7 @@ from runtime.operands import (
     STRIDE,
     TARGET,
     TOKEN,
-    Kind,
-    Values,
 )
-
-WORD_BITS = 128
-OPCODE_BITS = 8
-
-
-class Unit(StrEnum):
-    """What an instruction keeps busy. A stream has one of each but the bank port, which belongs to a column."""
-
-    CONTROL = "control"
-    ARRAY = "array"
-    ROW_LINKS = "row links"
-    COLUMN_LINKS = "column links"
-    SCALAR = "scalar"
-    BANK = "bank"
-
-
-class Access(Enum):
-    """How an instruction uses the buffer at an address operand."""
-
-    READ = "read"
-    WRITE = "write"
-    UPDATE = "update"
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bytes of the buffer that an instruction uses from an address operand on."""
-
-    operand: str
-    access: Access
-    size: Callable[[Values, Machine], int]
-    element: int
-    """Bytes of an element; address and size are multiples of it."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One row of the table."""
-
-    mnemonic: str
-    opcode: int
-    operands: tuple[tuple[str, Kind], ...]
-    meaning: str
-    unit: Unit
-    cost: costs.Cost
-    ranges: tuple[Range, ...] = ()
-    scalars_read: tuple[str, ...] = ()
-    scalars_written: tuple[str, ...] = ()
-    products: Callable[[Values, Machine], int] = costs.none
-    """Multiplications that the array of each cluster makes."""
-
-    @property
-    def layout(self) -> tuple[tuple[str, Kind, int], ...]:
-        """Name, kind and lowest bit of each operand."""
-        fields: list[tuple[str, Kind, int]] = []
-        position = OPCODE_BITS
-        for name, kind in self.operands:
-            fields.append((name, kind, position))
-            position += kind.bits
-        return tuple(fields)
-
 
 _STREAM_OPERANDS = (
     ("buffer", BUFFER),
@@ -115,6 +51,9 @@ _STREAM_OPERANDS = (
 )
 _MATVEC_OPERANDS = (("y", BUFFER), ("a", BUFFER), ("x", BUFFER), ("rows", COUNT), ("cols", COUNT), ("accumulate", FLAG))
 _LINE_OPERANDS = (("x", BUFFER), ("length", COUNT), ("span", EXTENT))
+_GLOBAL_OPERANDS = (("x", BUFFER), ("g", GLOBAL), ("length", COUNT), ("rows", EXTENT), ("cols", EXTENT))
+_PART_OPERANDS = (("d", BUFFER), ("x", BUFFER), ("bytes", BYTES), ("total", BYTES), ("share", EXTENT))
+_GATHER_OPERANDS = (("x", BUFFER), ("d", BUFFER), ("bytes", BYTES), ("total", BYTES), ("span", EXTENT))
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
     Instruction(
@@ -182,6 +121,33 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(lambda v, m: ceil(v["bytes"] / m.cluster.buffer_write_bytes_per_cycle), costs.one),
         (Range("x", Access.WRITE, costs.bytes, 2),),
+    ),
+    Instruction(
+        "put",
+        0x13,
+        _GLOBAL_OPERANDS,
+        "The first cluster of each rectangle of `rows` x `cols` clusters (0: all of a side; the last may be smaller) "
+        "writes its x to the global memory, from g on one after another, row of rectangles by row. The memory takes "
+        "from one cluster at a time.",
+        Unit.GLOBAL_WRITE,
+        costs.PUT,
+        (
+            Range("x", Access.READ, costs.floats("length"), 4),
+            Range("g", Access.WRITE, costs.put_bytes, 4, shared=True),
+        ),
+    ),
+    Instruction(
+        "get",
+        0x14,
+        _GLOBAL_OPERANDS,
+        "The global memory sends rows * cols times `length` elements from g on to all clusters (0: the grid's side), "
+        "each of which keeps `length` of them as x: cluster (r, c) the (r mod rows * cols + c mod cols)th.",
+        Unit.GLOBAL_READ,
+        costs.GET,
+        (
+            Range("x", Access.WRITE, costs.floats("length"), 4),
+            Range("g", Access.READ, costs.get_bytes, 4, shared=True),
+        ),
     ),
     Instruction(
         "mv.row",
@@ -266,6 +232,66 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         products=costs.vector_products,
     ),
     Instruction(
+        "madd",
+        0x26,
+        (
+            ("d", BUFFER),
+            ("v", BUFFER),
+            ("c", BUFFER),
+            ("count", COUNT),
+            ("length", COUNT),
+            ("accumulate", FLAG),
+            ("pieces", PIECES),
+        ),
+        "d (from zero unless `accumulate`) += c[i] * v for i = 0 to count - 1 in order, product and sum each rounded; "
+        "v binary16, c, in `pieces`, and d binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.subtract_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.add),
+        (
+            Range("d", Access.UPDATE, costs.floats("length"), 4),
+            Range("v", Access.READ, costs.halves("length"), 2),
+            Range("c", Access.READ, costs.floats("count"), 4),
+        ),
+        products=costs.basis_products,
+    ),
+    Instruction(
+        "sub",
+        0x27,
+        (("x", BUFFER), ("y", BUFFER), ("length", COUNT)),
+        "x -= y, binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.elementwise_busy, lambda v, m: m.latency_cycles.add),
+        (Range("x", Access.UPDATE, costs.floats("length"), 4), Range("y", Access.READ, costs.floats("length"), 4)),
+    ),
+    Instruction(
+        "sum",
+        0x28,
+        (("d", BUFFER), ("x", BUFFER), ("length", COUNT)),
+        "d = the sum of x, chunk by chunk as `dots`, past the multipliers; d and x binary32.",
+        Unit.ARRAY,
+        costs.Cost(costs.sum_busy, lambda v, m: (costs.levels(costs.lanes(m)) + 1) * m.latency_cycles.add),
+        (Range("d", Access.WRITE, costs.word, 4), Range("x", Access.READ, costs.floats("length"), 4)),
+    ),
+    Instruction(
+        "part.row",
+        0x29,
+        _PART_OPERANDS,
+        "In each row, d of cluster i = the (i div `share`)th `bytes` bytes of its own x (`share` 0: the first for "
+        "all), where x has `total` bytes and zeros after them.",
+        Unit.ARRAY,
+        costs.PART,
+        (Range("d", Access.WRITE, costs.bytes, 2), Range("x", Access.READ, costs.total, 2)),
+    ),
+    Instruction(
+        "part.col",
+        0x2A,
+        _PART_OPERANDS,
+        "As `part.row`, in each column.",
+        Unit.ARRAY,
+        costs.PART,
+        (Range("d", Access.WRITE, costs.bytes, 2), Range("x", Access.READ, costs.total, 2)),
+    ),
+    Instruction(
         "reduce.row",
         0x30,
         _LINE_OPERANDS,
@@ -324,6 +350,25 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.COLUMN_LINKS,
         costs.all_reduce(costs.rows),
         (Range("x", Access.UPDATE, costs.floats("length"), 4),),
+    ),
+    Instruction(
+        "gather.row",
+        0x36,
+        _GATHER_OPERANDS,
+        "In each row, x of each `span` neighbouring clusters = the `bytes` bytes at d of the first of them, of the "
+        "second, and so on; of x only the first `total` bytes are written.",
+        Unit.ROW_LINKS,
+        costs.gather(costs.cols),
+        (Range("x", Access.UPDATE, costs.total, 2), Range("d", Access.READ, costs.bytes, 2)),
+    ),
+    Instruction(
+        "gather.col",
+        0x37,
+        _GATHER_OPERANDS,
+        "As `gather.row`, of neighbouring clusters of each column.",
+        Unit.COLUMN_LINKS,
+        costs.gather(costs.rows),
+        (Range("x", Access.UPDATE, costs.total, 2), Range("d", Access.READ, costs.bytes, 2)),
     ),
     Instruction(
         "s.li",
@@ -392,6 +437,16 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.add),
         scalars_read=("a", "b", "c"),
+        scalars_written=("d",),
+    ),
+    Instruction(
+        "s.div",
+        0x47,
+        (("d", SREG), ("a", SREG), ("b", SREG)),
+        "s[d] = s[a] / s[b]",
+        Unit.SCALAR,
+        costs.scalar(lambda m: m.latency_cycles.divide),
+        scalars_read=("a", "b"),
         scalars_written=("d",),
     ),
 )

@@ -17,6 +17,7 @@ EXAMPLES = {
     "t": "t3",
     "bank": "r4",
     "buffer": "[r5+0x40]",
+    "global": "[r0+0x80]",
     "count": "16",
     "bytes": "1024",
     "stride": "4096",

@@ -88,7 +88,7 @@ class PointerKind(RegisterKind):
 
 
 class AddressKind(Kind):
-    """A byte address in the cluster buffer: an integer register plus an offset."""
+    """A byte address in the cluster buffer or the global memory: an integer register plus an offset."""
 
     OFFSET_BITS = 19
 
@@ -208,6 +208,7 @@ SREG = RegisterKind("s", 5, "scalar register")
 TOKEN = RegisterKind("t", 4, "token")
 BANK = PointerKind("bank", 5, "bank address (an integer register)")
 BUFFER = AddressKind("buffer", 5 + AddressKind.OFFSET_BITS, "buffer address")
+GLOBAL = AddressKind("global", 5 + AddressKind.OFFSET_BITS, "global memory address")
 COUNT = CountKind("count", 16, "count")
 BYTES = Kind("bytes", 20, "number of bytes")
 STRIDE = Kind("stride", 32, "stride in bytes")

@@ -91,7 +91,7 @@ class _Activation:
             case _:
                 known = None
         for used in issue.word.instruction.ranges:
-            if used.access is Access.WRITE:
+            if used.access is Access.WRITE and not used.shared:
                 start = int(issue.values[used.operand])
                 self._drop(start, start + used.size(issue.values, self._machine))
         if issue.mnemonic == "ld":

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import costs
 from runtime.access import check_access, transfer_extent
 from runtime.instructions import BY_MNEMONIC, Unit
 from runtime.machine import Machine
@@ -73,6 +74,7 @@ class ReferenceEngine:
         self.banks = banks
         self.buffers = np.zeros((*grid, machine.cluster.buffer_bytes), np.uint8)
         self.scalars = np.zeros((SCALAR_REGISTERS, *grid), np.float32)
+        self.global_memory = np.zeros(machine.global_memory.bytes, np.uint8)
 
     def execute(self, issue: Issue) -> None:
         """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
@@ -143,6 +145,27 @@ def _store(engine: ReferenceEngine, v: Values) -> None:
     _transfer(engine, v, to_buffer=False)
 
 
+def _shared(engine: ReferenceEngine, v: Values, size: int) -> NDArray[np.uint32]:
+    """Words of the global memory from g on, in place."""
+    return engine.global_memory[int(v["g"]) :][:size].view(np.uint32)
+
+
+@_executes("put")
+def _put(engine: ReferenceEngine, v: Values) -> None:
+    rows, cols = costs.rectangle(v, engine.machine)
+    x = engine.view(v["x"], int(v["length"]), np.uint32)[::rows, ::cols]
+    _shared(engine, v, x.nbytes)[:] = x.reshape(-1)
+
+
+@_executes("get")
+def _get(engine: ReferenceEngine, v: Values) -> None:
+    rows, cols = costs.rectangle(v, engine.machine)
+    sent = _shared(engine, v, costs.get_bytes(v, engine.machine)).reshape(rows, cols, int(v["length"]))
+    x = engine.view(v["x"], int(v["length"]), np.uint32)
+    for r, c in np.ndindex(x.shape[:2]):
+        x[r, c] = sent[r % rows, c % cols]
+
+
 @_executes("fill")
 def _fill(engine: ReferenceEngine, v: Values) -> None:
     engine.view(v["x"], int(v["bytes"]), np.uint8)[:] = 0
@@ -180,15 +203,18 @@ def _accumulate(y: Single, terms: Single, v: Values) -> None:
     y[...] = with_one_nan(total)
 
 
-def _chunks(engine: ReferenceEngine, products: Single) -> Single:
+def chunk_sums(terms: Single, lanes: int) -> Single:
     """Sum over the last axis: a tree for each chunk of the array's multipliers, chunks in order from zero."""
-    lanes = engine.machine.cluster.mac_rows * engine.machine.cluster.mac_cols
-    padding = -products.shape[-1] % lanes
-    padded = np.pad(products, [(0, 0)] * (products.ndim - 1) + [(0, padding)])
-    total = np.zeros(products.shape[:-1], np.float32)
+    padding = -terms.shape[-1] % lanes
+    padded = np.pad(terms, [(0, 0)] * (terms.ndim - 1) + [(0, padding)])
+    total = np.zeros(terms.shape[:-1], np.float32)
     for chunk in np.split(padded, padded.shape[-1] // lanes, axis=-1) if padded.shape[-1] else []:
         total += tree(chunk)
     return total
+
+
+def _chunks(engine: ReferenceEngine, terms: Single) -> Single:
+    return chunk_sums(terms, engine.machine.cluster.mac_rows * engine.machine.cluster.mac_cols)
 
 
 def _basis(engine: ReferenceEngine, v: Values) -> Single:
@@ -224,6 +250,69 @@ def _scale(engine: ReferenceEngine, v: Values) -> None:
     x = in_pieces(engine.single(v["x"], v["length"]), v)
     d = engine.view(v["d"], x.shape[-1], np.float16)
     d[:] = to_half(x * in_pieces(engine.scalars[int(v["by"])], v)[:, :, None])
+
+
+@_executes("madd")
+def _multiply_add(engine: ReferenceEngine, v: Values) -> None:
+    d, factors = engine.single(v["d"], v["length"]), engine.half(v["v"], v["length"])
+    total = d.copy() if v["accumulate"] else np.zeros_like(d)
+    for c in np.moveaxis(in_pieces(engine.single(v["c"], v["count"]), v), 2, 0):
+        total += c[:, :, None] * factors
+    d[:] = with_one_nan(total)
+
+
+@_executes("sub")
+def _minus(engine: ReferenceEngine, v: Values) -> None:
+    x = engine.single(v["x"], v["length"])
+    x[:] = with_one_nan(x - engine.single(v["y"], v["length"]))
+
+
+@_executes("sum")
+def _sum(engine: ReferenceEngine, v: Values) -> None:
+    engine.single(v["d"], 1)[..., 0] = with_one_nan(_chunks(engine, engine.single(v["x"], v["length"])))
+
+
+def _lines(engine: ReferenceEngine, address: int | float, size: int | float, axis: int) -> NDArray[np.uint8]:
+    """Bytes of every buffer, [other axis, along the line, bytes], in place; the line goes along `axis` of the grid."""
+    return np.swapaxes(engine.view(address, int(size), np.uint8), 1, axis)
+
+
+@_executes("part.row")
+def _part_row(engine: ReferenceEngine, v: Values) -> None:
+    _part(engine, v, 1)
+
+
+@_executes("part.col")
+def _part_col(engine: ReferenceEngine, v: Values) -> None:
+    _part(engine, v, 0)
+
+
+def _part(engine: ReferenceEngine, v: Values, axis: int) -> None:
+    d, x = _lines(engine, v["d"], v["bytes"], axis), _lines(engine, v["x"], v["total"], axis)
+    d[:] = 0
+    for place in range(d.shape[1]):
+        first = place // int(v["share"]) * d.shape[2] if v["share"] else 0
+        part = x[:, place, first : first + d.shape[2]]
+        d[:, place, : part.shape[1]] = part
+
+
+@_executes("gather.row")
+def _gather_row(engine: ReferenceEngine, v: Values) -> None:
+    _gather(engine, v, 1)
+
+
+@_executes("gather.col")
+def _gather_col(engine: ReferenceEngine, v: Values) -> None:
+    _gather(engine, v, 0)
+
+
+def _gather(engine: ReferenceEngine, v: Values, axis: int) -> None:
+    d, x = _lines(engine, v["d"], v["bytes"], axis), _lines(engine, v["x"], v["total"], axis)
+    span = int(v["span"]) or d.shape[1]
+    for first in range(0, d.shape[1], span):
+        parts = d[:, first : first + span]
+        whole = parts.reshape(len(parts), -1)[:, : x.shape[2]]
+        x[:, first : first + span, : whole.shape[1]] = whole[:, None]
 
 
 def _spans(engine: ReferenceEngine, v: Values, axis: int) -> Iterator[Single]:
@@ -287,6 +376,11 @@ def _scalar_store(engine: ReferenceEngine, v: Values) -> None:
 @_executes("s.mul")
 def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
     _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
+
+
+@_executes("s.div")
+def _scalar_divide(engine: ReferenceEngine, v: Values) -> None:
+    _set_scalar(engine, v, engine.scalars[int(v["a"])] / engine.scalars[int(v["b"])])
 
 
 @_executes("s.max")

@@ -62,7 +62,7 @@ class Timing:
 
 @dataclass
 class _InFlight:
-    """A use of buffer bytes that has not ended."""
+    """A use of bytes that has not ended."""
 
     start: int
     end: int
@@ -113,8 +113,7 @@ class TimingReader:
         self._last = max(self._last, done)
         self._free[instruction.unit] = start + busy
         for used in instruction.ranges:
-            first = int(values[used.operand])
-            end = first + used.size(values, machine)
+            first, end = used.interval(values, machine)
             if used.access is not Access.READ:
                 self._writes.append(_InFlight(first, end, done, instruction.unit))
             if used.access is not Access.WRITE:
@@ -172,8 +171,7 @@ class TimingReader:
         if busy:
             waits.append((self._free[instruction.unit], f"{instruction.unit.value} busy"))
             for used in instruction.ranges:
-                first = int(values[used.operand])
-                end = first + used.size(values, self._machine)
+                first, end = used.interval(values, self._machine)
                 waits += [
                     (u.until, f"result of {u.unit.value}") for u in self._writes if u.start < end and first < u.end
                 ]

@@ -9,7 +9,7 @@ from machines import machine
 from runtime.encoding import Word
 from runtime.instructions import INSTRUCTIONS, Access, Instruction, Unit
 from runtime.machine import Machine
-from runtime.operands import BANK, BUFFER, COUNT, EXTENT, FLAG, FLOAT, PIECES, SREG, TOKEN
+from runtime.operands import BANK, BUFFER, COUNT, EXTENT, FLAG, FLOAT, GLOBAL, PIECES, SREG, TOKEN
 
 HALVES = (0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00, 0xFE01, 0x7C01)
 SINGLES = (
@@ -148,23 +148,29 @@ class ProgramWriter:
                 values[name] = self.random.randrange(1 << min(kind.bits, 3))
             elif kind is FLOAT:
                 values[name] = self.random.choice(FLOATS)
-            elif kind is not BUFFER:
+            elif kind not in (BUFFER, GLOBAL):
                 values[name] = 2 * self.random.randint(0, 100)
-        sizes = [(used.size(values, self.machine), used.element) for used in row.ranges]
+        ranges = [used for used in row.ranges if not used.shared]
+        sizes = [(used.size(values, self.machine), used.element) for used in ranges]
         if sum(size + 4 for size, _ in sizes) > self.machine.cluster.buffer_bytes - STEP * 8:
             return
         register, starts = self._where(sizes)
-        reads = [index for index, used in enumerate(row.ranges) if used.access is Access.READ]
+        reads = [index for index, used in enumerate(ranges) if used.access is Access.READ]
         if len(reads) > 1 and self.random.random() < 0.05:  # what is only read may overlap
             smaller = min(reads, key=lambda index: sizes[index][0])
             starts[smaller] = next(starts[index] for index in reads if index != smaller) // 4 * 4
-        offsets = {used.operand: start for used, start in zip(row.ranges, starts, strict=True)}
+        offsets = {used.operand: start for used, start in zip(ranges, starts, strict=True)}
         if row in MATVECS and self.random.random() < 0.5:
             self._stream("ld", offsets["a"], sizes[1][0], everywhere=True, register=register)
         for operand in offsets:
             if self.random.random() < self.wrong:
                 offsets[operand] = self.random.randrange(self.machine.cluster.buffer_bytes + 8)
         operands = dict(values)
+        for used in row.ranges:
+            if used.shared:
+                room = self.machine.global_memory.bytes - used.size(values, self.machine)
+                wild = self.random.random() < self.wrong
+                operands[used.operand] = GLOBAL.pack(0, 4 * self.random.randint(0, room // 4 + 100 * wild))
         operands |= {operand: BUFFER.pack(register, offset) for operand, offset in offsets.items()}
         counted = [name for name, kind in row.operands if kind is COUNT]
         if counted:

@@ -27,6 +27,17 @@ UNALIGNED = [
     ("scale [r0+1], [r0+64], s1, 4, 0", 2),
     ("scale [r0+0], [r0+66], s1, 4, 0", 4),
     *((f"{kind}.{line} [r0+2], 4, 0", 4) for kind in ("reduce", "bcast", "allreduce") for line in ("row", "col")),
+    ("madd [r0+2], [r0+64], [r0+128], 3, 4, 0, 0", 4),
+    ("madd [r0+0], [r0+65], [r0+128], 3, 4, 0, 0", 2),
+    ("madd [r0+0], [r0+64], [r0+130], 3, 4, 0, 0", 4),
+    ("sub [r0+0], [r0+66], 4", 4),
+    ("sum [r0+2], [r0+64], 4", 4),
+    ("part.row [r0+1], [r0+64], 8, 16, 1", 2),
+    ("part.col [r0+0], [r0+64], 8, 15, 1", 2),
+    ("gather.row [r0+1], [r0+64], 8, 16, 0", 2),
+    ("gather.col [r0+0], [r0+64], 7, 16, 0", 2),
+    *((f"{mnemonic} [r0+2], [r0+0], 1, 1, 1", 4) for mnemonic in ("put", "get")),
+    *((f"{mnemonic} [r0+0], [r0+2], 1, 1, 1", 4) for mnemonic in ("put", "get")),
     ("s.ld s1, [r0+2]", 4),
     ("s.st [r0+2], s1", 4),
     *((f"{mnemonic} [r0+1], r1, 8, 0, 1, 1, t0", 2) for mnemonic in ("ld", "st")),
@@ -66,6 +77,12 @@ OVERLAPS = [  # 4 x 2 multipliers; the last bytes of one operand are the first o
     "subtract [r0+64], [r0+0], [r0+76], 3, 4, 0",
     "scale [r0+64], [r0+64], s1, 4, 0",
     "scale [r0+64], [r0+68], s1, 4, 0",
+    "madd [r0+64], [r0+76], [r0+0], 3, 4, 0, 0",
+    "madd [r0+64], [r0+0], [r0+76], 3, 4, 1, 0",
+    "sub [r0+64], [r0+64], 1",
+    "sum [r0+68], [r0+64], 2",
+    "part.row [r0+64], [r0+70], 8, 16, 1",
+    "gather.col [r0+64], [r0+78], 4, 16, 0",
 ]
 
 
@@ -87,6 +104,8 @@ def test_result_that_overlaps_another_operand(line: str) -> None:
         "scale [r0+80], [r0+64], s1, 4, 0",
         "scale [r0+64], [r0+64], s1, 0, 0",
         "dots [r0+64], [r0+64], [r0+80], 0, 4, 0",
+        "put [r0+64], [r0+64], 4, 0, 0",  # one in the buffer, one in the global memory
+        "get [r0+64], [r0+64], 4, 1, 1",
     ],
 )
 def test_operands_that_meet_without_an_overlap(line: str) -> None:
@@ -131,6 +150,16 @@ def test_last_address_inside_the_buffer(line: str) -> None:
     element = 2 if re.match("fill|ld|st|scale|mv.row .r0.0|mv.col|dots .r0.0", line) else 4
     inside = re.sub(r"40[789]\d", lambda address: str(int(address[0]) - element), line)
     Bench(GRIDS["3x5 of 4x2"], 0, bank_bytes=8).run(inside)
+
+
+@pytest.mark.parametrize("line", ["put [r0+0], [r0+65484], 1, 1, 1", "get [r0+0], [r0+65524], 1, 2, 2"])
+def test_address_outside_the_global_memory(line: str) -> None:
+    """15 clusters of 4 bytes; 4 times 4 bytes. 4 bytes earlier, each fits."""
+    grid = GRIDS["3x5 of 4x2"]
+    inside = re.sub(r"65\d{3}", lambda address: str(int(address[0]) - 8), line)
+    Bench(grid, 0).run(inside)
+    with pytest.raises(MachineFault, match=r"bytes \d+ to 655\d\d are outside the global memory of 65536"):
+        Bench(grid, 0).run(line)
 
 
 def test_negative_address() -> None:

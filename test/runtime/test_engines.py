@@ -65,6 +65,7 @@ def test_random_programs(seed: int, wrong: float) -> None:
     scalars = fast.scalars.view(np.uint32).reshape(reference.scalars.shape)
     same_bits(scalars, reference.scalars.view(np.uint32), "scalars")
     same_bits(by_bank(fast.banks), reference.banks, "banks")
+    same_bits(fast.global_memory.view(np.uint8), reference.global_memory, "the global memory")
 
 
 MACHINE = load_machine("dcom-16x16")

@@ -11,7 +11,7 @@ from runtime import instructions
 from runtime.instructions import INSTRUCTIONS, OPCODE_BITS, WORD_BITS, Instruction, Range
 from runtime.isa_reference import reference
 from runtime.machine import load_machine
-from runtime.operands import BANK, BUFFER, BYTES, COUNT, FLOAT, IMMEDIATE, IREG, SREG, TOKEN, Kind, OperandError
+from runtime.operands import BANK, BUFFER, BYTES, COUNT, FLOAT, GLOBAL, IMMEDIATE, IREG, SREG, TOKEN, Kind, OperandError
 
 MACHINE = load_machine("dcom-16x16")
 HALT, LI = INSTRUCTIONS[0], INSTRUCTIONS[1]
@@ -29,9 +29,9 @@ def test_fields_follow_one_another_and_fit(row: Instruction) -> None:
 @pytest.mark.parametrize("row", INSTRUCTIONS, ids=lambda row: row.mnemonic)
 def test_every_address_has_its_range_and_every_scalar_its_use(row: Instruction) -> None:
     """What timing waits for: no operand that touches the buffer or a scalar is forgotten."""
-    addresses = {name for name, kind in row.operands if kind is BUFFER}
+    addresses = {(name, kind is GLOBAL) for name, kind in row.operands if kind in (BUFFER, GLOBAL)}
     scalars = {name for name, kind in row.operands if kind is SREG}
-    assert {entry.operand for entry in row.ranges} == addresses
+    assert {(entry.operand, entry.shared) for entry in row.ranges} == addresses
     assert {*row.scalars_read, *row.scalars_written} == scalars
 
 

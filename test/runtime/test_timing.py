@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from machines import compile_kernel, issues, machine, machine_file, words
 
 from runtime.accelerator import run_kernel, time_kernel
-from runtime.instructions import Access, Unit
+from runtime.instructions import Access, Range, Unit
 from runtime.machine import Machine, load_machine
+from runtime.operands import Values
 from runtime.sequencer import MachineFault
 from runtime.timing import Timing, TimingReader
 
@@ -77,6 +78,26 @@ ALONE = [
     ("allreduce.row [r0+0x0], 20, 0", Unit.ROW_LINKS, 3, 8 * (1 + 2) + 7),
     ("allreduce.col [r0+0x0], 1, 0", Unit.COLUMN_LINKS, 1, 31),
     ("allreduce.col [r0+0x0], 9, 8", Unit.COLUMN_LINKS, 2, 4 * (1 + 2) + 3),
+    # 8 squares of 8 x 4 clusters, 4 bytes of each in a cycle of its own; 8 cycles to the memory.
+    ("put [r0+0x0], [r0+0x0], 1, 8, 4", Unit.GLOBAL_WRITE, 8, 8),
+    # 80 bytes of each in 2 cycles.
+    ("put [r0+0x0], [r0+0x0], 20, 8, 8", Unit.GLOBAL_WRITE, 4 * 2, 8),
+    # 8 times 12 bytes, 64 a cycle; 8 cycles to the clusters.
+    ("get [r0+0x0], [r0+0x0], 3, 8, 1", Unit.GLOBAL_READ, 2, 8),
+    ("get [r0+0x0], [r0+0x0], 1, 0, 0", Unit.GLOBAL_READ, 16, 8),
+    # As `subtract`: 2 turns for each of 7 factors and 2 chunks; latency: multiply 2, add 2.
+    ("madd [r0+0x100], [r0+0x1000], [r0+0x0], 7, 100, 0, 2", Unit.ARRAY, 7 * 2 * 2, 4),
+    # 2 chunks: 512 bytes read and 256 written in 2 cycles each; latency: add 2.
+    ("sub [r0+0x0], [r0+0x1000], 100", Unit.ARRAY, 2 * 2, 2),
+    # An accumulator takes an addition each 2 cycles; latency: a tree of 6 levels and the accumulation.
+    ("sum [r0+0x0], [r0+0x1000], 129", Unit.ARRAY, 3 * 2, 14),
+    # 1000 bytes read at 256 and written at 128 a cycle.
+    ("part.row [r0+0x0], [r0+0x1000], 1000, 4000, 1", Unit.ARRAY, 8, 1),
+    ("part.col [r0+0x0], [r0+0x1000], 32, 512, 4", Unit.ARRAY, 1, 1),
+    # The last link of the line carries the pieces of 15 clusters, 2 beats each; 15 hops.
+    ("gather.row [r0+0x0], [r0+0x1000], 40, 640, 0", Unit.ROW_LINKS, 15 * 2, 15),
+    ("gather.col [r0+0x0], [r0+0x1000], 40, 160, 4", Unit.COLUMN_LINKS, 3 * 2, 3),
+    ("s.div s1, s2, s3", Unit.SCALAR, 1, 16),
     ("s.li s1, 2.0", Unit.SCALAR, 1, 1),
     ("s.ld s1, [r0+0x0]", Unit.SCALAR, 1, 1),
     ("s.st [r0+0x0], s1", Unit.SCALAR, 1, 1),
@@ -108,6 +129,9 @@ NOTHING = [
     "allreduce.row [r0+0x0], 20, 1",
     "allreduce.col [r0+0x0], 0, 0",
     "fill [r0+0x0], 0",
+    "put [r0+0x0], [r0+0x0], 0, 0, 0",
+    "get [r0+0x0], [r0+0x0], 0, 0, 0",
+    "gather.row [r0+0x0], [r0+0x100], 0, 4, 0",
 ]
 
 
@@ -198,6 +222,23 @@ def test_reads_that_touch_no_written_byte_do_not_wait() -> None:
 
 def test_one_shared_byte_is_a_hazard() -> None:
     assert time(NORM, "s.ld s1, [r0+0x3]").causes["result of array"] == 25
+
+
+def test_the_global_memory_is_not_the_buffer() -> None:
+    """`get` waits for the data that it reads there, not for what a buffer has at these addresses."""
+    # put: busy 1, done at 1 + 1 + 8 = 10; get issues at 10, is busy 1 and done at 20.
+    put = "put [r0+0x40], [r0+0x0], 1, 0, 0"
+    timing = time(put, "get [r0+0x80], [r0+0x0], 1, 1, 1")
+    assert timing.causes == {"result of global memory write": 9, "drain": 9, "issue": 3}
+    assert time(put, "get [r0+0x80], [r0+0x4], 1, 1, 1").causes == {"drain": 9, "issue": 3}
+    assert time(put, "s.ld s1, [r0+0x0]").causes == {"drain": 8, "issue": 3}
+    # The next put waits until the data has been read, in cycle 12: issued then, done at 12 + 1 + 1 + 8 = 22.
+    assert time(put, "get [r0+0x80], [r0+0x0], 1, 1, 1", put).causes == {
+        "result of global memory write": 9,
+        "buffer read by global memory read": 1,
+        "drain": 9,
+        "issue": 4,
+    }
 
 
 def test_write_after_read() -> None:
@@ -327,6 +368,11 @@ LINES = st.one_of(
     line("allreduce.col", ADDRESSES, SIZES, PIECES),
     line("ld", ADDRESSES, "r1", SIZES, "0", "2", st.integers(0, 5), st.integers(0, 3).map("t{}".format)),
     line("st", ADDRESSES, "r1", SIZES, "0", "1", "0", "t7"),
+    line("put", ADDRESSES, ADDRESSES, TILES, PIECES, PIECES),
+    line("get", ADDRESSES, ADDRESSES, TILES, PIECES, PIECES),
+    line("madd", ADDRESSES, ADDRESSES, ADDRESSES, TILES, SIZES, "1", PIECES),
+    line("part.col", ADDRESSES, ADDRESSES, SIZES, SIZES, PIECES),
+    line("gather.row", ADDRESSES, ADDRESSES, SIZES, SIZES, PIECES),
     line("s.ld", SCALARS, ADDRESSES),
     line("s.st", ADDRESSES, SCALARS),
     line("s.mul", SCALARS, SCALARS, SCALARS),
@@ -358,7 +404,7 @@ def plain_cycles(lines: Sequence[str], m: Machine) -> int:
     for issue in issues(*lines, "halt"):
         row, v = issue.word.instruction, issue.values
         busy = row.cost.busy(v, m)
-        spans = [(r.access, int(v[r.operand]), int(v[r.operand]) + r.size(v, m)) for r in row.ranges] if busy else []
+        spans = [(r.access, *interval(r, v, m)) for r in row.ranges] if busy else []
         reads = [(start, end) for access, start, end in spans if access is not Access.WRITE]
         writes = [(start, end) for access, start, end in spans if access is not Access.READ]
         scalars = {v[name] for name in (*row.scalars_read, *row.scalars_written)}
@@ -379,6 +425,11 @@ def plain_cycles(lines: Sequence[str], m: Machine) -> int:
             read = {v[name] for name in row.scalars_read}
             past.append(Past(row.unit, reads, writes, written, read, start + busy, clock + busy, done))
     return clock
+
+
+def interval(used: Range, v: Values, m: Machine) -> tuple[int, int]:
+    start = int(v[used.operand]) + 10**9 * used.shared
+    return start, start + used.size(v, m)
 
 
 def meet(some: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> bool:

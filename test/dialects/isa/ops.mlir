@@ -41,6 +41,26 @@ isa.kernel @all layout {
   isa.subtract [r0+0x200], [r6+0x0], [r0+0x800], 1, 300, 0
 // CHECK-NEXT:    isa.scale [r8+0x0], [r0+0x200], s5, 512, 0
   isa.scale [r8+0x0], [r0+0x200], s5, 512, 0
+// CHECK-NEXT:    isa.put [r0+0x100], [r0+0x40], 1, 8, 4
+  isa.put [r0+0x100], [r0+0x40], 1, 8, 4
+// CHECK-NEXT:    isa.get [r2+0x20], [r5+0x7ffff], r3, 0, 255
+  isa.get [r2+0x20], [r5+0x7ffff], r3, 0, 255
+// CHECK-NEXT:    isa.madd [r0+0x4], [r1+0x200], [r2+0x8], 4, 300, 1, 2
+  isa.madd [r0+0x4], [r1+0x200], [r2+0x8], 4, 300, 1, 2
+// CHECK-NEXT:    isa.sub [r0+0x100], [r3+0x40], r2
+  isa.sub [r0+0x100], [r3+0x40], r2
+// CHECK-NEXT:    isa.sum [r0+0x4], [r0+0x100], 8
+  isa.sum [r0+0x4], [r0+0x100], 8
+// CHECK-NEXT:    isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8
+  isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8
+// CHECK-NEXT:    isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255
+  isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255
+// CHECK-NEXT:    isa.gather.row [r0+0x4], [r3+0x40], 32, 512, 8
+  isa.gather.row [r0+0x4], [r3+0x40], 32, 512, 8
+// CHECK-NEXT:    isa.gather.col [r0+0x4], [r3+0x40], 2, 1048575, 0
+  isa.gather.col [r0+0x4], [r3+0x40], 2, 1048575, 0
+// CHECK-NEXT:    isa.s.div s1, s2, s3
+  isa.s.div s1, s2, s3
 // CHECK-NEXT:    isa.reduce.row [r0+0x10], 2, 0
   isa.reduce.row [r0+0x10], 2, 0
 // CHECK-NEXT:    isa.reduce.col [r0+0x10], r2, 0

@@ -1,0 +1,79 @@
+"""What a row of the instruction table says, and how its word is laid out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from runtime import costs
+from runtime.machine import Machine
+from runtime.operands import Kind, Values
+
+WORD_BITS = 128
+OPCODE_BITS = 8
+_AFTER_BUFFERS = 1 << 48
+
+
+class Unit(StrEnum):
+    """What an instruction keeps busy. A stream has one of each but the bank port, which belongs to a column."""
+
+    CONTROL = "control"
+    ARRAY = "array"
+    ROW_LINKS = "row links"
+    COLUMN_LINKS = "column links"
+    SCALAR = "scalar"
+    BANK = "bank"
+    GLOBAL_WRITE = "global memory write"
+    GLOBAL_READ = "global memory read"
+
+
+class Access(Enum):
+    """How an instruction uses the buffer at an address operand."""
+
+    READ = "read"
+    WRITE = "write"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bytes of the buffer, or of the global memory, that an instruction uses from an address operand on."""
+
+    operand: str
+    access: Access
+    size: Callable[[Values, Machine], int]
+    element: int
+    """Bytes of an element; address and size are multiples of it."""
+    shared: bool = False
+    """Whether they are of the global memory."""
+
+    def interval(self, values: Values, machine: Machine) -> tuple[int, int]:
+        """First byte and end, where those of the global memory come after all that a buffer may have."""
+        first = int(values[self.operand]) + (_AFTER_BUFFERS if self.shared else 0)
+        return first, first + self.size(values, machine)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One row of the table."""
+
+    mnemonic: str
+    opcode: int
+    operands: tuple[tuple[str, Kind], ...]
+    meaning: str
+    unit: Unit
+    cost: costs.Cost
+    ranges: tuple[Range, ...] = ()
+    scalars_read: tuple[str, ...] = ()
+    scalars_written: tuple[str, ...] = ()
+    products: Callable[[Values, Machine], int] = costs.none
+    """Multiplications that the array of each cluster makes."""
+
+    @property
+    def layout(self) -> tuple[tuple[str, Kind, int], ...]:
+        """Name, kind and lowest bit of each operand."""
+        fields: list[tuple[str, Kind, int]] = []
+        position = OPCODE_BITS
+        for name, kind in self.operands:
+            fields.append((name, kind, position))
+            position += kind.bits
+        return tuple(fields)
