@@ -1,5 +1,6 @@
 """A compiled model beside the dense one on the same tokens: what `Program.run` is made of, and what it finds."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +15,14 @@ from xdsl.utils.hints import isa
 from dcomc.diagnostics import DcomError, counted
 from dcomc.encode import check_launches
 from dcomc.evaluate import Array, Evaluation, Forward, Scores, Window, dense_forward, torch_weights
+from dcomc.evaluation.checkpoint import Checkpoint
 from dcomc.factors import check_factors
 from dcomc.ir import parse_module
 from dcomc.model import Model, Tokenizer, resolve_model
 from dcomc.program import Program
 from dcomc.progress import EvaluationProgress, speaker
 from dcomc.simulate import work_of
+from dcomc.weights import weights_digest
 from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp, WeightOp
 from runtime.accelerator import Accelerator
 from runtime.engines import PATIENCE_SECONDS, Plan, plan
@@ -261,9 +264,12 @@ def compare(
     memory_limit: int | None = None,
     backend: Literal["numpy", "torch"] = "torch",
     device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Run a program, its controls and the dense model on the same windows; options as for `dcomc.Program.run`.
+
+    With a checkpoint, an interrupted comparison goes on after its last whole window.
 
     Raises:
         DcomError: what `make_windows` raises, a model that is not the one traced or has no weights, a program without
@@ -302,6 +308,17 @@ def compare(
     if chosen and chosen.seconds > PATIENCE_SECONDS:
         say(f"simulation: {chosen}")
     evaluation = Evaluation(dense_forward(dense, device, bar.layer), models)
+    if checkpoint is not None:
+        subject = {
+            "program": hashlib.sha256(program.host.encode()).hexdigest(),
+            "weights": weights_digest(weights),
+            "arithmetic": decompose_with,
+        }
+        checkpoint.attach(evaluation, windows, subject)
+        if evaluation.done:
+            say(
+                f"going on from {checkpoint.path.name}: {evaluation.done} of {counted(len(windows), 'window')} are done"
+            )
     bar.follow(evaluation, windows)
     scores = evaluation.scores
     return Comparison(

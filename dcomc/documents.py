@@ -1,7 +1,10 @@
-"""Text and rows out of local files and folders: plain text, and JSON lines, perhaps packed with gzip."""
+"""Text and rows out of local files and folders: plain text, JSON lines, perhaps packed with gzip, and data sets as
+`datasets` of Hugging Face saves them (`save_to_disk`)."""
 
 import gzip
+import importlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from dcomc.diagnostics import DcomError
 
 _ROWS = (".jsonl", ".jsonl.gz")
 _TEXTS = (".txt", ".md")
+_SAVED = "dataset_info.json"
+"""A file that every data set saved by `datasets` has."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,17 @@ class Row:
 def find_files(paths: Iterable[str | Path], endings: tuple[str, ...] = (*_TEXTS, *_ROWS)) -> list[Path]:
     """The files, and of the folders all files within them with one of the endings, by name.
 
+    A saved data set is a folder that counts as a file; one of several splits, as each of them.
+
     Raises:
         DcomError: nothing of that name, or a folder without such a file.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        saved = sorted(file.parent for file in path.rglob(_SAVED)) if path.is_dir() else []
+        if saved:
+            found += saved
+        elif path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(endings))
             if not inside:
                 raise DcomError(f"{path} holds no file that ends in {', '.join(endings)}", hint="write such files")
@@ -66,11 +76,14 @@ def find_files(paths: Iterable[str | Path], endings: tuple[str, ...] = (*_TEXTS,
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON lines file, one after the other; empty lines are passed over.
+    """The objects of a JSON lines file, one after the other, without its empty lines; or the rows of a saved data set.
 
     Raises:
         DcomError: the file cannot be read, or a line is no JSON object.
     """
+    if path.is_dir():
+        yield from _saved_rows(path)
+        return
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -82,6 +95,21 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise DcomError(f"{path} is not UTF-8 text", hint="give JSON lines") from error
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a file of JSON lines") from error
+
+
+def _saved_rows(path: Path) -> Iterator[Row]:
+    os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+    try:
+        datasets: Any = importlib.import_module("datasets")
+    except ImportError as error:
+        hint = "`pip install dcomc[harness]`, or write its rows as JSON lines"
+        raise DcomError(f"{path} is a data set saved by `datasets`, which is not installed", hint=hint) from error
+    try:
+        saved: Iterable[dict[str, Any]] = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DcomError(f"{path} is no data set that `datasets` can read", hint="save it again") from error
+    for number, values in enumerate(saved):
+        yield Row(f"{path}[{number}]", values)
 
 
 def _row(line: str, place: str) -> Row:
@@ -97,7 +125,7 @@ def _row(line: str, place: str) -> Row:
 def read_documents(paths: Iterable[str | Path], limit: int | None = None) -> Iterator[Document]:
     """The first `limit` texts of files and folders, read when they are asked for; empty ones are passed over.
 
-    A text file is one document; a line of a JSON lines file is one by its key `text`.
+    A text file is one document; a line of a JSON lines file, and a row of a saved data set, is one by its key `text`.
 
     Raises:
         DcomError: a file that is not there, not readable, or has a line without a text.
@@ -106,7 +134,7 @@ def read_documents(paths: Iterable[str | Path], limit: int | None = None) -> Ite
 
 
 def _documents(path: Path) -> Iterator[Document]:
-    if path.name.endswith(_ROWS):
+    if path.is_dir() or path.name.endswith(_ROWS):
         for row in read_rows(path):
             yield Document(row.place, row.text("text"))
         return

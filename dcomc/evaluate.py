@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from math import exp
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
@@ -240,20 +241,29 @@ def _followed(module: "torch.nn.Module", progress: Callable[[int], None] | None)
 
 @dataclass
 class Evaluation:
-    """Several models on the same windows, each compared with the first, the reference."""
+    """Several models on the same windows, each compared with the first, the reference.
+
+    Attributes:
+        done: windows that `dense` and `scores` hold already, and `run` passes over.
+        after: called after each window.
+    """
 
     reference: Forward
     models: Mapping[str, Forward]
     dense: Scores = field(default_factory=Scores)
     scores: dict[str, Scores] = field(default_factory=dict[str, Scores])
+    done: int = 0
+    after: Callable[[], None] = lambda: None
 
     def run(self, windows: Sequence[Window]) -> Iterator[tuple[int, str]]:
         """Evaluate; yields the window's number and the model's name before each of them runs."""
-        self.scores = {name: Scores() for name in self.models}
-        for number, window in enumerate(windows):
+        self.scores = {name: self.scores.get(name) or Scores() for name in self.models}
+        for number, window in islice(enumerate(windows), self.done, None):
             yield number, "dense"
             reference = self.reference(window)
             self.dense.add(window, reference, reference, "the dense model")
             for name, model in self.models.items():
                 yield number, name
                 self.scores[name].add(window, model(window), reference, f"the {name} run")
+            self.done = number + 1
+            self.after()

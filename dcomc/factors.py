@@ -1,6 +1,5 @@
 """The factors of a program's weights: found when it is compiled, stored beside it, and checked when it runs."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError
 from dcomc.statistics import Statistics
-from dcomc.weights import Array, SafetensorsWeights, write_safetensors
+from dcomc.weights import Array, SafetensorsWeights, weights_digest, write_safetensors
 from dialects.dcom import Element, WeightOp
 from runtime.executor_block import element_dtype
 from runtime.weight_factors import Factors, truncated, tucker2, whitened
@@ -94,13 +93,13 @@ def compute_factors(
                 found |= {f"{name}.u": factors.u, f"{name}.v": factors.v}
     typed = {name: factor.astype(element_dtype(types[name], module)) for name, factor in found.items()}
     if typed:
-        module.attributes[DIGEST] = StringAttr(_digest(typed))
+        module.attributes[DIGEST] = StringAttr(weights_digest(typed))
     return typed
 
 
 def write_factors(path: Path, factors: Mapping[str, Array]) -> None:
     """Write factors whole or not at all; raises `DcomError` where that fails."""
-    write_safetensors(path, factors, {"format": FORMAT, "sha256": _digest(factors)})
+    write_safetensors(path, factors, {"format": FORMAT, "sha256": weights_digest(factors)})
 
 
 def check_factors(module: ModuleOp, factors: Mapping[str, Array] | Path | None) -> Mapping[str, Array]:
@@ -126,7 +125,7 @@ def check_factors(module: ModuleOp, factors: Mapping[str, Array] | Path | None) 
             raise DcomError("the file holds no factors of weights", hint=_AGAIN, place=place)
         if factors.metadata.get("sha256") != digest.data:
             raise DcomError("the factors belong to another program", hint=_AGAIN, place=place)
-    if factors is None or _digest(factors) != digest.data:
+    if factors is None or weights_digest(factors) != digest.data:
         what = "the program's weights in factors are missing" if factors is None else "the factors are damaged"
         raise DcomError(what, hint=_AGAIN, place=place)
     return factors
@@ -161,12 +160,3 @@ def _matrix(weights: Mapping[str, Array], name: str, shape: Sequence[int]) -> Ar
 def _shape(type_: object) -> tuple[int, ...]:
     assert isa(type_, TensorType[Element])
     return type_.get_shape()
-
-
-def _digest(factors: Mapping[str, Array]) -> str:
-    """SHA-256 of names, element types, shapes and data, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, factor in sorted(factors.items()):
-        digest.update(f"{name} {factor.dtype} {factor.shape}\n".encode())
-        digest.update(np.ascontiguousarray(factor).data)
-    return digest.hexdigest()

@@ -66,17 +66,18 @@ class EvaluationProgress:
         """Run the evaluation to its end."""
         names = ["dense", *evaluation.models]
         width = max(map(len, names))
-        total = self._layers * len(names) * len(windows)
+        before = evaluation.done
+        total = self._layers * len(names) * (len(windows) - before)
         started = time.monotonic()
         label, since = "", started
-        self._bar.update(self._task, total=total, description=f"window 1/{len(windows)} {names[0]:{width}}")
+        self._bar.update(self._task, total=total, description=f"window {before + 1}/{len(windows)} {names[0]:{width}}")
         self._bar.start_task(self._task)
         with self._bar if self._console.is_terminal else nullcontext():
             for position, (number, name) in enumerate(evaluation.run(windows)):
                 self._finished(label, since)
                 since = time.monotonic()
-                if number == 1 and name == "dense":
-                    self._estimate(since - started, len(windows) - 1)
+                if number == before + 1 and name == "dense":
+                    self._estimate(since - started, len(windows) - number)
                 label = f"window {number + 1:{len(str(len(windows)))}}/{len(windows)} {name:{width}}"
                 self._bar.update(self._task, completed=position * self._layers, description=label)
             self._bar.update(self._task, completed=total)

@@ -145,3 +145,12 @@ def _read_header(file: Path, hint: str) -> tuple[dict[str, tuple[Path, str, tupl
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DcomError(f"{file} is not a valid safetensors file: {error}", hint=hint) from error
     return places, metadata
+
+
+def weights_digest(weights: Mapping[str, Array]) -> str:
+    """SHA-256 of names, element types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {weight.dtype} {weight.shape}\n".encode())
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()

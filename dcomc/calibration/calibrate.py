@@ -23,7 +23,9 @@ from dcomc.documents import read_documents
 from dcomc.evaluate import Array, Window, split_windows, torch_weights
 from dcomc.model import Model, Tokenizer, resolve_model
 from dcomc.progress import WorkProgress, speaker
+from dcomc.state_files import state_path
 from dcomc.tracer import trace
+from dcomc.weights import weights_digest
 from dialects.dcom import SITES
 from passes._sites import Layers
 from runtime.executor_arrays import NUMPY, Arrays, make_arrays
@@ -65,11 +67,6 @@ class Options:
             raise DcomError("rank, seq-len or sensitivity-tokens is too small", hint="they go from 1, 2 and 0 upwards")
         if self.block is not None and (self.block < 1 or self.seq_len % self.block):
             raise DcomError(f"blocks of {self.block} tokens do not divide prompts of {self.seq_len}")
-
-
-def state_path(output: Path) -> Path:
-    """Where the state of a calibration is kept until its table is written."""
-    return output.with_name(output.name + ".state")
 
 
 def calibrate(
@@ -115,9 +112,11 @@ def calibrate(
         )
     windows = split_windows(tokens[: count * chosen.seq_len], 1, chosen.seq_len)
     module = trace(whole, chosen.seq_len)
+    weights = torch_weights(whole.torch_model("f32"))
     identity = {
         "format": FORMAT,
         "model": hashlib.sha256(json.dumps(whole.config(), sort_keys=True).encode()).hexdigest(),
+        "weights": weights_digest(weights),
         "text": hashlib.sha256(np.array(tokens[: count * chosen.seq_len]).tobytes()).hexdigest(),
         "options": asdict(chosen),
     }
@@ -125,7 +124,6 @@ def calibrate(
     state = State(identity) if restart or not path.exists() else State.load(path, identity)
     if state.windows:
         say(f"going on from {path.name}: {state.windows} of {counted(count, 'prompt')} are measured")
-    weights = torch_weights(whole.torch_model("f32"))
     arrays = make_arrays("torch", device)
 
     probed = ProbedExecutor(module, weights, arrays)

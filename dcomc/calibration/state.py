@@ -11,11 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from dcomc.calibration.statistics import SiteStatistics
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import atomic_write
 from dcomc.evaluate import Array
+from dcomc.state_files import check_identity, damaged
 
 Place = tuple[int, str]
 """A layer and a site."""
+
+_WORK = "a calibration"
 
 
 @dataclass
@@ -70,12 +73,6 @@ class State:
             losses = {(window, layer, site): loss for window, layer, site, loss in header["losses"]}
             found, state = header["identity"], State(identity, header["windows"], sites, header["dense_losses"], losses)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            hint = "give --restart to calibrate from the start"
-            raise DcomError(f"{path} is no state of a calibration, or damaged", hint=hint) from error
-        for key, value in identity.items():
-            if found.get(key) != value:
-                raise DcomError(
-                    f"{path} is the state of a calibration with another {key.replace('_', ' ')}",
-                    hint="give the model, text and options that it was begun with, or --restart",
-                )
+            raise damaged(path, _WORK) from error
+        check_identity(path, _WORK, found, identity)
         return state

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="text files, .jsonl files of objects with a text, or folders of them",
+        help="text files, .jsonl files of objects with a text, data sets as `datasets` saves them, or folders of them",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE.toml", help="where to write the table"

