@@ -18,6 +18,7 @@ COMMANDS = {
     "opt": "run passes over IR, as mlir-opt does",
     "statistics": "collect what the whitening of weights needs, over a text",
     "sim": "simulate a program's decompositions",
+    "profile": "show what a program's cycles are spent on",
     "run": "run the whole model with decomposed layers, against the dense one",
     "estimate": "estimate latency and memory on GPUs, with and without a D-com",
     "eval": "judge a program or a model on texts and questions",

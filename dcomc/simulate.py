@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from dcomc.activations import made_from_seed
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
-from runtime.accelerator import Accelerator, PromptResult, time_launch
+from runtime.accelerator import Accelerator, PromptResult, launch_uses, time_launch
 from runtime.banks import together_in
+from runtime.counts import Use
 from runtime.engines import Beside, Plan, Work
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
@@ -39,6 +40,8 @@ class LaunchResult:
     """Where the activations came from."""
     timings: tuple[Timing, ...]
     """Of each run of the kernel, one after another."""
+    uses: Mapping[Use, int]
+    """Multiplications of all runs."""
     relative_error: float | None
     """||X - U core V|| / ||X|| over the batch; None without data."""
     optimal_error: float | None
@@ -77,6 +80,7 @@ class LaunchResult:
             "causes": causes,
             "instructions": sum(timing.instructions for timing in self.timings),
             "bank_bytes": sum(timing.bank_bytes for timing in self.timings),
+            "multiplications": self.uses,
             "relative_error": self.relative_error,
             "optimal_error": self.optimal_error,
         }
@@ -234,7 +238,8 @@ def simulate_launches(
         given = partial(LaunchResult, launch, layout.rows, layout.cols, layout.iterations)
         if inputs is None:
             timings = time_launch(kernel, program.machine, launch.prompts)
-            yield given((), "none: timing only", timings, None, None)
+            uses = launch_uses(kernel, program.machine, launch.prompts, timings)
+            yield given((), "none: timing only", timings, uses, None, None)
             continue
         activations = inputs(launch, layout.rows, layout.cols)
         measure = partial(_measure, launch.rank if errors else None)
@@ -246,10 +251,12 @@ def simulate_launches(
         exact, difference, optimal = (
             math.sqrt(sum(getattr(prompt, name) for prompt in prompts)) for name in ("exact", "difference", "optimal")
         )
+        timings = _timings(kernel, program.machine, prompts)
         yield given(
             tuple(prompt.steps for prompt in prompts),
             activations.source,
-            _timings(kernel, program.machine, prompts),
+            timings,
+            launch_uses(kernel, program.machine, launch.prompts, timings),
             (difference / exact if exact else 0.0) if errors else None,
             (optimal / exact if exact else 0.0) if errors else None,
         )

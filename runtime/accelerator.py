@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from dcomc.diagnostics import DcomError
 from runtime.access import check_access
 from runtime.banks import rounds, together_in, unpack
+from runtime.counts import Use
 from runtime.encoding import Word
 from runtime.engines import in_order, load
+from runtime.groups import Groups
 from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, KernelLayout, Launch, Program
@@ -129,6 +131,21 @@ def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing,
     if kernel.layout.in_flight > 1:
         return (time_kernel(kernel, machine, prompts),)
     return (time_kernel(kernel, machine),) * rounds(prompts, kernel.layout, machine)
+
+
+def launch_uses(kernel: Kernel, machine: Machine, prompts: int, timings: Sequence[Timing]) -> dict[Use, int]:
+    """Multiplications by use of a launch's runs; those of groups that get no matrix in the last round are padding."""
+    layout, uses = kernel.layout, dict.fromkeys(Use, 0)
+    together = Groups.of(layout, machine.grid).count * layout.in_flight
+    if layout.in_flight > 1:
+        together *= rounds(prompts, layout, machine)
+    for number, timing in enumerate(timings):
+        matrices = min(together, prompts - number * together)
+        for use, count in timing.uses.items():
+            kept = count * matrices // together if use in (Use.USEFUL, Use.REPLICATED) else count
+            uses[use] += kept
+            uses[Use.PADDING] += count - kept
+    return uses
 
 
 class Accelerator:

@@ -94,6 +94,11 @@ class Counts:
         """Multiplications by use."""
         return {use: sum(n for (_, one), n in self.products.items() if one is use) for use in Use}
 
+    @property
+    def all_bank_bytes(self) -> int:
+        """Bytes that the banks sent and took."""
+        return sum(self.bank_bytes(direction) for direction in Direction)
+
     def bank_bytes(self, direction: Direction, bank: int | None = None) -> int:
         """Bytes in one direction, of the bank of a column or of all."""
         served = ((columns, n) for (_, way, columns), n in self.streams.items() if way is direction)

@@ -43,7 +43,7 @@ class Timing:
     @cached_property
     def bank_bytes(self) -> int:
         """Bytes that the banks sent and took."""
-        return sum(self.counts.bank_bytes(direction) for direction in Direction)
+        return self.counts.all_bank_bytes
 
     @cached_property
     def uses(self) -> dict[Use, int]:

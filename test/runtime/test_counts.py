@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from machines import compile_kernel, issues, machine, machine_file
 from random_programs import ProgramWriter, random_banks, random_machine
 
-from runtime.accelerator import time_kernel
+from runtime.accelerator import launch_uses, time_kernel, time_launch
 from runtime.access import transfer_extent
-from runtime.banks import pack, to_half_scaled
+from runtime.banks import pack, rounds, to_half_scaled
 from runtime.counts import Counts, Direction, Use
 from runtime.groups import Groups
 from runtime.instructions import Unit
@@ -160,3 +160,18 @@ def test_what_is_overwritten_is_no_activation() -> None:
         clock.read(issue)
     uses = clock.result().uses
     assert uses[Use.OTHER] == sum(uses.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("mapping", "in_flight", "prompts"), [("cluster", None, 6), ("column", None, 21), ("16x8", 2, 5)]
+)
+def test_groups_without_a_matrix_multiply_padding(mapping: str, in_flight: int | None, prompts: int) -> None:
+    """Each matrix has as many useful products as the next; nothing vanishes."""
+    m, kernel = machine(), compile_kernel(8, 64, 3, mapping=mapping, in_flight=in_flight)
+    timings = time_launch(kernel, m, prompts)
+    uses, whole = launch_uses(kernel, m, prompts, timings), [timing.uses for timing in timings]
+    capacity = Groups.of(kernel.layout, m.grid).count * kernel.layout.in_flight * rounds(prompts, kernel.layout, m)
+    assert prompts < capacity
+    for use in (Use.USEFUL, Use.REPLICATED):
+        assert uses[use] * capacity == sum(one[use] for one in whole) * prompts
+    assert sum(uses.values()) == sum(sum(one.values()) for one in whole)

@@ -1,0 +1,157 @@
+"""Where a program's cycles go: by decomposition, kernel, step, instruction, line of the model, cause and unit."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from runtime.accelerator import launch_uses, time_launch
+from runtime.counts import Counts, Direction, Use
+from runtime.instructions import Unit
+from runtime.machine import Machine
+from runtime.program import Kernel, Launch, Program
+from runtime.timing import Timing
+
+_PLACE = re.compile(r"\(([^()]*)\)")
+"""Of `model.layers.1.mlp.down_proj (modeling_llama.py:164)`, what is in the brackets."""
+
+
+@dataclass(frozen=True)
+class LaunchProfile:
+    """What a launch does, without breakdowns."""
+
+    launch: Launch
+    kernel: Kernel
+    counts: Counts
+    """Of all its runs."""
+    uses: Mapping[Use, int]
+    """Multiplications; those of groups of clusters that get no matrix are padding."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Counts of one kind with what they are of."""
+
+    name: str
+    counts: Counts
+    """Those of several kernels have lost which instruction they are of."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Counts of a program's launches, one after another; each view of them has all cycles."""
+
+    machine: Machine
+    launches: tuple[LaunchProfile, ...]
+
+    @cached_property
+    def total(self) -> Counts:
+        """Of everything."""
+        return _sum(launch.counts for launch in self.launches)
+
+    @property
+    def uses(self) -> dict[Use, int]:
+        """Multiplications by use."""
+        return {use: sum(launch.uses[use] for launch in self.launches) for use in Use}
+
+    def by(self, view: str) -> list[Line]:
+        """The lines of a view of `VIEWS`, those of most cycles first."""
+        parts: dict[str, list[Counts]] = {}
+        for launch in self.launches:
+            for line in VIEWS[view](launch):
+                parts.setdefault(line.name, []).append(line.counts)
+        lines = [Line(name, _sum(counts)) for name, counts in parts.items()]
+        return sorted(lines, key=lambda line: -line.counts.cycles)
+
+    def to_json(self) -> dict[str, Any]:
+        """All views as JSON values, in cycles, bytes and multiplications."""
+        banks = range(self.machine.grid.cols)
+        return {
+            "machine": {"name": self.machine.name, "hash": self.machine.hash},
+            "cycles": self.total.cycles,
+            "seconds": self.total.cycles / self.machine.clock.hz,
+            "instructions": self.total.instructions,
+            "causes": self.total.causes,
+            "busy": busy_of(self.total, self.machine),
+            "bank_bytes": {way: [self.total.bank_bytes(way, bank) for bank in banks] for way in Direction},
+            "multiplications": self.uses,
+            **{view: [line_to_json(line, self.machine) for line in self.by(view)] for view in VIEWS},
+        }
+
+
+def profile(program: Program) -> Profile:
+    """Time the launches of a program, without data and so without breakdowns."""
+    timed: dict[tuple[str, int], tuple[Counts, Mapping[Use, int]]] = {}
+    launches: list[LaunchProfile] = []
+    for launch in program.launches:
+        kernel, key = program.kernel(launch.kernel), (launch.kernel, launch.prompts)
+        if key not in timed:
+            timings = time_launch(kernel, program.machine, launch.prompts)
+            uses = launch_uses(kernel, program.machine, launch.prompts, timings)
+            timed[key] = Counts().plus(timings[0].counts, len(timings)), uses  # all its runs take the same
+        launches.append(LaunchProfile(launch, kernel, *timed[key]))
+    return Profile(program.machine, tuple(launches))
+
+
+def _split(name: Callable[[LaunchProfile, int], str]) -> Callable[[LaunchProfile], Iterable[Line]]:
+    """A view that names each instruction of a launch."""
+
+    def view(launch: LaunchProfile) -> Iterable[Line]:
+        parts: dict[str, set[int]] = {}
+        for index in launch.counts.issues:
+            parts.setdefault(name(launch, index), set()).add(index)
+        return (Line(name, launch.counts.part(indices)) for name, indices in parts.items())
+
+    return view
+
+
+def _whole(name: Callable[[LaunchProfile], str]) -> Callable[[LaunchProfile], Iterable[Line]]:
+    """A view that names launches."""
+    return lambda launch: [Line(name(launch), launch.counts)]
+
+
+def _op(launch: LaunchProfile, index: int) -> str:
+    """Of `z = A^T u (model.layers.1 (modeling.py:3))` what stands before the place."""
+    return launch.kernel.locations[index].partition(" (")[0]
+
+
+def _place(launch: LaunchProfile) -> str:
+    """Of `model.layers.1.mlp.down_proj (modeling_llama.py:164)` the lines, or all where it has none."""
+    return "; ".join(_PLACE.findall(launch.launch.location)) or launch.launch.location
+
+
+VIEWS: Mapping[str, Callable[[LaunchProfile], Iterable[Line]]] = {
+    "decomposition": _whole(lambda launch: launch.launch.key),
+    "kernel": _whole(lambda launch: launch.kernel.name),
+    "line": _whole(_place),
+    "op": _split(_op),
+    "opcode": _split(lambda launch, index: launch.kernel.words[index].instruction.mnemonic),
+    "instruction": _split(lambda launch, index: f"{launch.kernel.name}:{index} {launch.kernel.words[index]}"),
+}
+"""What cycles can be told by: launch, kernel, line of the model, operation of the kernel in MLIR, kind of instruction,
+and instruction by its place."""
+
+
+def _sum(parts: Iterable[Counts]) -> Counts:
+    total = Counts()
+    for part in parts:
+        total = total.plus(part)
+    return total
+
+
+def busy_of(counts: Counts, machine: Machine) -> dict[Unit, float]:
+    """Busy cycles of each unit; of the banks, the mean over the columns."""
+    return Timing(counts.cycles, counts, machine.grid.cols).busy
+
+
+def line_to_json(line: Line, machine: Machine) -> dict[str, Any]:
+    """A line of a view."""
+    return {
+        "name": line.name,
+        "cycles": line.counts.cycles,
+        "instructions": line.counts.instructions,
+        "causes": line.counts.causes,
+        "busy": busy_of(line.counts, machine),
+        "bank_bytes": {way: line.counts.bank_bytes(way) for way in Direction},
+    }
