@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 # A file of tests stays in one process, for what its tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # Programs that tests call and no Python package brings, each with the Debian package that does.
-TOOLS := mlir-opt-19:mlir-19-tools
+TOOLS := mlir-opt-19:mlir-19-tools chromium-headless-shell:chromium-headless-shell
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -71,7 +71,7 @@ reference: $(INSTALLED) ## write docs/dialects, docs/passes.md, docs/isa.md and 
 	python -m dcomc.reference
 
 lock: $(INSTALLED) ## write requirements.lock anew from pyproject.toml (remove it first to take the newest of everything)
-	uv pip compile pyproject.toml --extra model --extra figures --extra harness --extra test --extra dev --python-version 3.11 \
+	uv pip compile pyproject.toml --extra model --extra figures --extra harness --extra report --extra test --extra dev --python-version 3.11 \
 		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove what was installed and what was made

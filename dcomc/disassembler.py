@@ -55,7 +55,7 @@ def _kernel_lines(kernel: Kernel, start: int, hex_words: bool) -> list[str]:
         if kernel.locations[index] != location:
             location = kernel.locations[index]
             lines.append(f".loc {json.dumps(location, ensure_ascii=False)}")
-        text = f"    {_instruction(word, kernel.labels)}"
+        text = f"    {instruction_text(word, kernel.labels)}"
         if hex_words:
             bits = int.from_bytes(encode_word(word), "little")
             text = f"{text:<72} ; {start + index * WORD_BYTES:#06x}: {bits:#034x}"
@@ -65,7 +65,8 @@ def _kernel_lines(kernel: Kernel, start: int, hex_words: bool) -> list[str]:
     return lines
 
 
-def _instruction(word: Word, labels: Mapping[int, str]) -> str:
+def instruction_text(word: Word, labels: Mapping[int, str]) -> str:
+    """An instruction as in assembly; `labels` by the index of the instruction that they stand before."""
     texts = [
         labels.get(raw, kind.format(raw)) if kind is TARGET else kind.format(raw)
         for (_, kind), raw in zip(word.instruction.operands, word.operands, strict=True)

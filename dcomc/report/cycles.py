@@ -1,0 +1,150 @@
+"""What a program's kernels take: a timeline of each, its cycles by cause, and its place under the roofline."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from dcomc.costs import SiteCost
+from dcomc.simulate import LaunchResult
+from runtime.accelerator import time_launch
+from runtime.banks import rounds
+from runtime.groups import Groups
+from runtime.instructions import Unit
+from runtime.machine import Machine
+from runtime.program import Kernel, Program
+from runtime.sequencer import never_leave, sequence
+from runtime.timing import TimingReader
+
+MOST_EVENTS = 4000
+"""Of a timeline; a longer run is shown up to there."""
+
+
+@dataclass(frozen=True)
+class InstructionCycles:
+    """What one instruction of a kernel took in all its issues."""
+
+    issues: int
+    busy: float
+    """Cycles that its unit worked; for the banks the mean over the columns."""
+    cycles: Mapping[str, int]
+    """Cycles of the stream by cause: its issues, and what the stream waited for before them."""
+
+
+@dataclass(frozen=True)
+class KernelCycles:
+    """A run of a kernel, without a breakdown. The lists of the timeline have an entry an event."""
+
+    name: str
+    matrices: int
+    """Decomposed by the run."""
+    cycles: int
+    causes: Mapping[str, int]
+    """Each cycle of the stream has one: an issue, or what it waited for."""
+    busy: Mapping[str, float]
+    """Cycles that each unit worked; for the banks the mean over the columns."""
+    uses: Mapping[str, int]
+    """Multiplications by use."""
+    instructions: tuple[InstructionCycles, ...]
+    event_instructions: tuple[int, ...]
+    event_units: tuple[str, ...]
+    event_starts: tuple[int, ...]
+    event_ends: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """Decompositions by the same kernel in the same number of matrices, which take the same time."""
+
+    label: str
+    launches: tuple[str, ...]
+    flops: int
+    """Of the algorithm, for each of them: products with the matrix, orthogonalisation and truncation."""
+    bytes: int
+    """That the banks moved."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The machine's two bounds, and what the decompositions reach."""
+
+    flops_per_second: float
+    """Two for each multiplier and cycle."""
+    bytes_per_second: float
+    """Of all banks."""
+    points: tuple[RooflinePoint, ...]
+
+
+def time_kernels(program: Program) -> tuple[KernelCycles, ...]:
+    """The first run of each kernel that is launched."""
+    prompts: dict[str, int] = {}
+    for launch in program.launches:
+        prompts.setdefault(launch.kernel, launch.prompts)
+    return tuple(
+        _time(kernel, program.machine, prompts[kernel.name]) for kernel in program.kernels if kernel.name in prompts
+    )
+
+
+def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
+    layout = kernel.layout
+    timing = time_launch(kernel, machine, prompts)[0]
+    counts, instructions = timing.counts, list[InstructionCycles]()
+    for index, word in enumerate(kernel.words):
+        unit = word.instruction.unit
+        busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else 1)
+        cycles = {cause: waited for (number, cause), waited in counts.waits.items() if number == index}
+        instructions.append(InstructionCycles(counts.issues[index], busy, cycles))
+    turns = rounds(prompts, layout, machine) if layout.in_flight > 1 else 1
+    events = list(islice(_events(kernel, machine, turns), MOST_EVENTS))
+    numbers, units, starts, ends = zip(*events, strict=True) if events else ((), (), (), ())
+    return KernelCycles(
+        kernel.name,
+        min(prompts, turns * layout.in_flight * Groups.of(layout, machine.grid).count),
+        timing.cycles,
+        timing.causes,
+        {unit: cycles for unit, cycles in timing.busy.items() if unit is not Unit.CONTROL},
+        {str(use): count for use, count in timing.uses.items()},
+        tuple(instructions),
+        numbers,
+        units,
+        starts,
+        ends,
+    )
+
+
+def _events(kernel: Kernel, machine: Machine, turns: int) -> Iterator[tuple[int, str, int, int]]:
+    """What keeps a unit busy: the instruction, the unit, the first cycle and the one after the last."""
+    clock = TimingReader(machine, kernel.layout)
+    for issue in sequence(kernel.words, 0, never_leave, turns):
+        start = clock.earliest(issue)
+        clock.read(issue)
+        busy = issue.word.instruction.cost.busy(issue.values, machine)
+        if busy:
+            yield issue.index, issue.word.instruction.unit, start, start + busy
+
+
+def make_roofline(machine: Machine, results: Sequence[LaunchResult], costs: Sequence[SiteCost]) -> Roofline:
+    """Each decomposition's operations a second against the operations that it does for a byte of the banks."""
+    flops = {(cost.layer, cost.site): cost.decomposition.flops for cost in costs}
+    points: dict[tuple[str, int, int], list[LaunchResult]] = {}
+    for result in results:
+        launch = result.launch
+        key = launch.kernel, launch.prompts, flops.get((launch.layer, launch.site), 0)
+        points.setdefault(key, []).append(result)
+    multipliers = machine.grid.rows * machine.grid.cols * machine.cluster.mac_rows * machine.cluster.mac_cols
+    return Roofline(
+        2.0 * multipliers * machine.clock.hz,
+        float(machine.grid.cols * machine.bank.stream_bytes_per_cycle * machine.clock.hz),
+        tuple(
+            RooflinePoint(
+                f"{first.rows} x {first.cols}, rank {first.launch.rank}",
+                tuple(result.launch.key for result in found),
+                work,
+                sum(timing.bank_bytes for timing in first.timings),
+                first.cycles / machine.clock.hz,
+            )
+            for (_, _, work), found in points.items()
+            for first in found[:1]
+            if work and first.cycles
+        ),
+    )

@@ -1,0 +1,10 @@
+"use strict";
+/* Fill the page. */
+
+showQuality();
+startPipeline();
+startTimeline();
+showRoofline();
+showDecompositions();
+showConfiguration();
+showHead();

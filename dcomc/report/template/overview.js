@@ -1,0 +1,236 @@
+"use strict";
+/* The head of the page, what is decomposed and why, the roofline, quality, and configuration. */
+
+const SITES = ["qkv", "o", "gate_up", "down"];
+const layerWord = (layers) => `${layers.length === 1 ? "layer" : "layers"} ${ranges(layers)}`;
+const modelName = report.model.model ?? report.file;
+
+function showHead() {
+  const layers = new Set(report.decompositions.map((each) => each.layer));
+  const cycles = report.decompositions.reduce((sum, each) => sum + each.cycles, 0);
+  const ranks = ranges(new Set(report.decompositions.map((each) => each.rank)));
+  const machine = `${report.machine.name}, ${report.machine.grid.rows} × ${report.machine.grid.cols} clusters at ${report.machine.clock.hz / 1e9} GHz`;
+  byId("title").textContent = `${modelName}: ${report.file}`;
+  byId("summary").textContent = layers.size
+    ? `${layers.size} of ${report.model.layers} layers run on factors of their activations, of rank ${ranks}. ` +
+      `${count(report.decompositions.length, "decomposition")} a run of ${report.model.batch} × ${whole(report.model.seq_len)} tokens take ` +
+      `${whole(cycles)} cycles, ${duration(cycles / report.machine.clock.hz)}, on ${machine}.`
+    : `No activation is decomposed; the program is for ${machine}.`;
+  const sections = [...document.querySelectorAll("main > section")].filter((section) => !section.hidden);
+  byId("sections").append(
+    ...sections.map((section) => make("li", {}, make("a", { href: `#${section.id}`, text: section.querySelector("h2").textContent }))),
+  );
+  byId("footer").textContent = `Made by dcomc ${report.version} from ${report.file}, SHA-256 ${report.sha256}.`;
+  showTiles(layers, cycles);
+}
+
+function showTiles(layers, cycles) {
+  const sum = (name) => report.decompositions.reduce((total, each) => total + each[name], 0);
+  const share = (name) => report.decompositions.reduce((total, each) => total + each.cycles * each[name], 0) / cycles;
+  const tiles = [];
+  if (layers.size) {
+    const [dense, now] = [sum("dense_flops"), sum("flops")];
+    tiles.push(["Decomposed layers", `${layers.size} of ${report.model.layers}`, ranges(layers)]);
+    tiles.push(["Operations of these sites", `${(dense / now).toPrecision(3)} × fewer`, `${quantity(dense, "flop")} dense, ${quantity(now, "flop")} on factors`]);
+    tiles.push(["To find the factors", duration(cycles / report.machine.clock.hz), `${quantity(cycles)} cycles on D-com, ${quantity(sum("decomposition_flops"), "flop")}`]);
+    const [array, bank] = [share("array_share"), share("bank_share")];
+    tiles.push(["Busiest unit", `${bank > array ? "banks" : "arrays"} ${percent(Math.max(array, bank))}`, `arrays ${percent(array)}, banks ${percent(bank)} of all cycles`]);
+  }
+  const perplexity = report.quality.find((each) => each.is_ratio);
+  const program = perplexity?.scores.find((score) => score.name === "program");
+  if (program) tiles.push(["Perplexity", `${program.change.toFixed(3)} ×`, `${program.value.toFixed(2)} against ${perplexity.scores[0].value.toFixed(2)} dense`]);
+  byId("tiles").append(
+    ...tiles.map(([name, value, note]) =>
+      make("div", {}, make("dt", { text: name }), make("dd", {}, make("span", { class: "value", text: value }), make("span", { class: "note", text: note }))),
+    ),
+  );
+}
+
+function showDecompositions() {
+  const names = { decomposed: "decomposed", projected: "on the basis of another site", dense: "dense" };
+  const states = report.sites.map((each) => ({ ...each, state: names[each.state] }));
+  const used = Object.values(names).filter((state) => states.some((each) => each.state === state));
+  const colours = () => used.map((state) => ({ decomposed: colour("--c0"), dense: colour("--line") })[state] ?? colour("--c2"));
+  const layers = new Set(states.filter((each) => each.state !== "dense").map((each) => each.layer));
+  chart(
+    byId("site-map"),
+    `Sites of ${modelName} by layer: ${layers.size ? `decomposed in ${layerWord([...layers])}` : "all dense"}.`,
+    (width) => ({
+      data: { values: states },
+      height: 22 * new Set(states.map((each) => each.site)).size,
+      mark: { type: "rect", cornerRadius: 3, stroke: colour("--card"), strokeWidth: 2 },
+      encoding: {
+        x: { field: "layer", type: "ordinal", title: "layer", axis: { labelAngle: 0, labelOverlap: true, ticks: false, domain: false } },
+        y: { field: "site", type: "nominal", sort: SITES, title: null, axis: { ticks: false, domain: false } },
+        color: { field: "state", type: "nominal", scale: { domain: used, range: colours() }, legend: legendBelow(width) },
+        tooltip: [{ field: "layer" }, { field: "site" }, { field: "state" }],
+      },
+    }),
+    table(
+      [["site", (group) => group[0].site], ["state", (group) => group[0].state], ["layers", (group) => ranges(group.map((each) => each.layer)), "wide"]],
+      groupBy(states, (each) => `${each.site} ${each.state}`),
+    ),
+  );
+  const alike = ({ layer, location, error, optimal_error, ...rest }) => JSON.stringify(rest) + location.replaceAll(`layers.${layer}.`, "*");
+  const groups = groupBy(report.decompositions, alike);
+  const spread = (group, name) => {
+    const values = group.map((each) => each[name]).filter((value) => value !== null).sort((a, b) => a - b);
+    const texts = [...new Set([values[0], values.at(-1)].map(fixed(4)))];
+    return values.length ? texts.join("–") : "";
+  };
+  const measured = report.decompositions.some((each) => each.error !== null);
+  const first = (name) => (group) => group[0][name];
+  byId("decompositions").append(
+    table(
+      [
+        ["layers", (group) => ranges(group.map((each) => each.layer)), "layers"],
+        ["site", first("site")],
+        ["matrices", ([each]) => `${each.matrices} of ${whole(each.rows)} × ${whole(each.cols)}`, "number"],
+        ["rank", first("rank"), "number"],
+        ["steps", first("iterations"), "number"],
+        ["kept exact", first("exact"), "number"],
+        ["dense", ([each]) => quantity(each.dense_flops, "flop"), "number"],
+        ["on factors", ([each]) => quantity(each.flops, "flop"), "number"],
+        ["fewer", ([each]) => `${(each.dense_flops / each.flops).toPrecision(3)} ×`, "number"],
+        ["cycles", ([each]) => whole(each.cycles), "number"],
+        ["time", ([each]) => duration(each.seconds), "number"],
+        ["arrays", ([each]) => percent(each.array_share), "number"],
+        ["banks", ([each]) => percent(each.bank_share), "number"],
+        ...(measured ? [["error", (group) => spread(group, "error"), "number"], ["least", (group) => spread(group, "optimal_error"), "number"]] : []),
+        ["kernel", first("kernel"), "code"],
+      ],
+      groups,
+      `Each line is one decomposition in each of its layers${measured ? "; error: ‖X − U core V‖ / ‖X‖, least: of any matrix of that rank" : ""}.`,
+    ),
+  );
+  byId("reasons").append(
+    table(
+      [
+        ["layers", (reason) => ranges(reason.layers), "layers"],
+        ["product", (reason) => reason.product.split(" ")[0], "code"],
+        ["cost", (reason) => reason.chosen, "number"],
+        ["the result is dense from here on because of", (reason) => reason.stopped, "wide"],
+      ],
+      report.reasons,
+    ),
+  );
+}
+
+function showRoofline() {
+  const { flops_per_second: peak, bytes_per_second: bandwidth, points } = report.roofline;
+  byId("roofline").hidden = !points.length;
+  if (!points.length) return;
+  const shown = points.map((point) => {
+    const intensity = point.flops / point.bytes;
+    const reached = point.flops / point.seconds;
+    const bound = Math.min(peak, bandwidth * intensity);
+    return { ...point, intensity, reached, share: reached / bound, bound: bound < peak ? "banks" : "arrays", times: point.launches.length };
+  });
+  const ridge = peak / bandwidth;
+  const intensities = [ridge, ...shown.map((each) => each.intensity)];
+  const [low, high] = [Math.min(...intensities) / 4, Math.max(...intensities) * 4];
+  const roof = [low, ridge, high].map((intensity) => ({ intensity, reached: Math.min(peak, bandwidth * intensity) }));
+  const tooltip = [
+    { field: "label", title: "decomposition" },
+    { field: "times", title: "launches" },
+    { field: "intensity", format: ".3s", title: "flop a byte" },
+    { field: "reached", format: ".3s", title: "flop/s" },
+    { field: "share", format: ".1%", title: "of the bound" },
+  ];
+  const axes = {
+    x: { field: "intensity", type: "quantitative", scale: { type: "log", domain: [low, high], nice: false }, title: "operations for each byte of the banks (flop/byte)", axis: { format: "~s", tickCount: 6 } },
+    y: { field: "reached", type: "quantitative", scale: { type: "log", nice: true }, title: "flop/s", axis: { format: "~s", tickCount: 6 } },
+  };
+  chart(
+    byId("roof"),
+    `The roof is ${quantity(peak, "flop/s")} of the multipliers and ${quantity(bandwidth, "B/s")} of the banks. ` +
+      shown.map((each) => `${each.label}: ${percent(each.share)} of the bound of the ${each.bound}`).join("; ") + ".",
+    (width) => ({
+      height: 300,
+      layer: [
+        { data: { values: roof }, mark: { type: "line", color: colour("--soft"), strokeWidth: 2 }, encoding: axes },
+        {
+          data: { values: shown },
+          mark: { type: "point", filled: true, size: 140, opacity: 0.9 },
+          encoding: { ...axes, color: { field: "label", type: "nominal", legend: legendBelow(width) }, shape: { field: "label", type: "nominal", legend: legendBelow(width) }, tooltip },
+        },
+      ],
+    }),
+    table(
+      [
+        ["decomposition", (each) => each.label],
+        ["launches", (each) => whole(each.times), "number"],
+        ["flop a byte", (each) => each.intensity.toPrecision(3), "number"],
+        ["reached", (each) => quantity(each.reached, "flop/s"), "number"],
+        ["of the bound", (each) => percent(each.share), "number"],
+        ["bound by", (each) => each.bound],
+      ],
+      shown,
+    ),
+  );
+}
+
+function showQuality() {
+  byId("quality").hidden = !report.quality.length;
+  for (const quality of report.quality) {
+    const figure = make("figure");
+    byId("metrics").append(figure);
+    const lower = quality.is_ratio ? "lower is better" : "higher is better";
+    const against = quality.is_ratio ? "ratio to dense" : "difference to dense";
+    chart(
+      figure,
+      `${quality.metric} on ${quality.about}, ${lower} (${quality.source}).`,
+      () => ({
+        data: { values: quality.scores },
+        height: 30 * quality.scores.length,
+        encoding: { y: { field: "name", type: "nominal", sort: null, title: null }, x: { field: "value", type: "quantitative", title: quality.metric } },
+        layer: [
+          {
+            mark: { type: "bar", cornerRadiusEnd: 3, height: 18 },
+            encoding: {
+              color: { condition: { test: "datum.name === 'program'", value: colour("--c0") }, value: colour("--c8") },
+              tooltip: [{ field: "name" }, { field: "about" }, { field: "value", format: ".4f" }],
+            },
+          },
+          { mark: { type: "text", align: "left", dx: 5 }, encoding: { text: { field: "value", format: ".3f" } } },
+        ],
+      }),
+      table(
+        [
+          ["model", (score) => score.name],
+          [quality.metric, (score) => fixed(3)(score.value), "number"],
+          [against, (score) => fixed(3)(score.change), "number"],
+          ["95% interval", (score) => (score.low === null ? "" : `${score.low.toFixed(3)} to ${score.high.toFixed(3)}`), "number"],
+          ["what it is", (score) => score.about, "wide"],
+        ],
+        quality.scores,
+      ),
+    );
+  }
+}
+
+function showConfiguration() {
+  const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const pairs = (values, caption) => table([["option", ([name]) => name], ["value", ([, value]) => text(value), "wide"]], Object.entries(values), caption);
+  const { name, ...parts } = report.machine;
+  const machine = Object.fromEntries(
+    Object.entries(parts).flatMap(([part, values]) => Object.entries(values).map(([key, value]) => [`${part}.${key}`, value])),
+  );
+  const { model, ...options } = report.options;
+  byId("settings").append(
+    make("div", {}, make("h3", { text: "Model and compiler" }), pairs({ ...report.model, ...options }, "What was traced, and what the compiler was asked for")),
+    make("div", {}, make("h3", { text: "Machine" }), pairs(machine, `${name}, hash ${report.machine_hash}`)),
+  );
+  byId("file").append(
+    table(
+      [
+        ["section", (section) => section.name, "code"],
+        ["bytes", (section) => whole(section.bytes), "number"],
+        ["holds", (section) => section.what],
+        ["SHA-256", (section) => section.sha256, "code"],
+      ],
+      report.sections,
+      `${report.file}, format ${report.format}, ${whole(report.bytes)} bytes, SHA-256 ${report.sha256}`,
+    ),
+  );
+}
