@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type
+from xdsl.dialects.builtin import Float16Type, Float32Type
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
@@ -31,7 +31,7 @@ from dialects.dcom import (
 from dialects.dcom_tracks import with_rank
 from passes._build import add, convert, element_of, reshape, shape_of, structured
 from passes._layouts import Axis, Digit, Layout, joined, origin
-from passes._sites import starts_from_zero
+from passes._sites import converts, starts_from_zero
 
 
 @dataclass(frozen=True)
@@ -181,25 +181,6 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
             return _vector(state, op, other, digits, isinstance(binary, arith.AddfOp))
         case _:
             return None
-
-
-def converts(op: Operation) -> bool:
-    """Whether an operation only changes the element type of a tensor.
-
-    Factors keep theirs, which is exact where the tensor is widened; where it would be rounded to fewer bits, it is so
-    once it is reconstructed, and what comes before that is not.
-    """
-    if not isinstance(op, GenericOp) or len(op.inputs) != 1 or len(op.results) != 1:
-        return False
-    first, end = op.body.block.first_op, op.body.block.last_op
-    return (
-        isinstance(first, arith.TruncFOp | arith.ExtFOp)
-        and first.input is op.body.block.args[0]
-        and end is not None
-        and tuple(end.operands) == (first.result,)
-        and isinstance(element_of(op.results[0]), BFloat16Type | Float16Type | Float32Type)
-        and len({attribute.data for attribute in op.get_indexing_maps()}) == 1
-    )
 
 
 def _loops(map_: AffineMap) -> list[int] | None:

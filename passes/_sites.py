@@ -9,6 +9,9 @@ from typing import TypeVar
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     ArrayAttr,
+    BFloat16Type,
+    Float16Type,
+    Float32Type,
     FloatAttr,
     FusedLoc,
     IntegerAttr,
@@ -257,6 +260,21 @@ def starts_from_zero(matmul: MatmulOp | GenericOp) -> bool:
         return False
     constant = fill.inputs[0].owner
     return isinstance(constant, arith.ConstantOp) and isa(constant.value, FloatAttr) and constant.value.value.data == 0
+
+
+def converts(op: Operation) -> bool:
+    """Whether an operation does nothing but change the element type of a tensor, to float16, bfloat16 or float32."""
+    if not isinstance(op, GenericOp) or len(op.inputs) != 1 or len(op.results) != 1:
+        return False
+    first, end = op.body.block.first_op, op.body.block.last_op
+    return (
+        isinstance(first, arith.TruncFOp | arith.ExtFOp)
+        and first.input is op.body.block.args[0]
+        and end is not None
+        and tuple(end.operands) == (first.result,)
+        and isa(op.results[0].type, TensorType[BFloat16Type | Float16Type | Float32Type])
+        and len({attribute.data for attribute in op.get_indexing_maps()}) == 1
+    )
 
 
 def erase_dead(value: SSAValue) -> None:

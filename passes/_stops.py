@@ -18,7 +18,7 @@ from dialects.dcom import (
     TokenMatmulOp,
     TokenSplitOp,
 )
-from passes._preserve_steps import converts
+from passes._sites import converts
 
 _SHAPES = tensor.ExpandShapeOp | tensor.CollapseShapeOp | tensor.ExtractSliceOp | tensor.CastOp | TransposeOp
 """Operations that only move elements: what reads their result is the reason."""
@@ -46,12 +46,15 @@ def why_stopped(
 def _readers(op: Operation, refusals: Mapping[Operation, str]) -> list[Use]:
     """The uses of what `op` computes, through what only moves or converts elements and sums with exact tracks."""
     found: list[Use] = []
-    for result in op.results:
-        for use in result.uses:
+    pending = [op]
+    while pending:
+        for use in (use for result in pending.pop().results for use in result.uses):
             reader = use.operation
             moves = isinstance(reader, _SHAPES) and use.index == 0
-            passed = reader not in refusals and (moves or converts(reader) or _adds_exact_track(reader))
-            found += _readers(reader, refusals) if passed else [use]
+            if reader not in refusals and (moves or converts(reader) or _adds_exact_track(reader)):
+                pending.append(reader)
+            else:
+                found.append(use)
     return found
 
 

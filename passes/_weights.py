@@ -16,17 +16,16 @@ from xdsl.dialects.builtin import (
     TensorType,
 )
 from xdsl.dialects.func import CallOp, FuncOp
-from xdsl.dialects.linalg.ops import GenericOp, MatmulOp, TransposeOp, YieldOp
+from xdsl.dialects.linalg.ops import GenericOp, MatmulOp, TransposeOp
 from xdsl.dialects.ml_program import GlobalLoadConstantOp, GlobalOp
-from xdsl.ir import BlockArgument, Operation, SSAValue
-from xdsl.ir.affine import AffineMap
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects.dcom import Element
-from passes._sites import NOT_TRACED
+from passes._sites import NOT_TRACED, converts
 
 WEIGHT = "dcom.weight"
 """The attribute of a layer function's parameter that says which of the layer's weights it is."""
@@ -94,13 +93,21 @@ class Weight:
     """[N, H], as checkpoints have it; its element type may be narrower than that of `value`."""
 
 
-@dataclass(frozen=True)
 class Parameters:
-    """The parameters of a layer's function, and what its calls bind to them."""
+    """The parameters of a layer's function, and what its calls bind to them.
 
-    function: FuncOp
-    calls: Sequence[CallOp]
-    globals: Globals
+    Parameters that are added or dropped change function and calls once, in `finish`.
+    """
+
+    def __init__(self, function: FuncOp, calls: Sequence[CallOp], globals_: Globals) -> None:
+        self.function = function
+        self.calls = calls
+        self.globals = globals_
+        known = function.arg_attrs
+        self._attributes = list(known) if known else [DictionaryAttr({}) for _ in function.body.block.args]
+        self._dropped: set[BlockArgument] = set()
+        self._added: list[tuple[BlockArgument, StringAttr]] = []
+        self._loads: list[list[SSAValue]] = [[] for _ in calls]
 
     def weight_of(self, matmul: MatmulOp) -> Weight:
         """The weight of a matmul.
@@ -125,58 +132,54 @@ class Parameters:
         return Weight(names.pop(), value, transposition, parameter)
 
     def add(self, name: str, type_: TensorType[Element], like: Weight) -> BlockArgument:
-        """A new last parameter, bound to a new global; named and placed like another weight."""
+        """What stands for a new last parameter, bound to a new global; named and placed like another weight."""
         self.globals.add(name, type_, like.name)
-        attributes = self._attributes()
-        known = attributes[like.parameter.index].data.get(WEIGHT)
+        known = self._attributes[like.parameter.index].data.get(WEIGHT)
         prefix = like.name.removesuffix(known.data) if isinstance(known, StringAttr) else ""
         local = name.removeprefix(prefix)
-        block = self.function.body.block
-        added = block.insert_arg(type_, len(block.args))
+        (added,) = Block(arg_types=[type_]).args
         added.location, added.name_hint = like.parameter.location, local.replace(".", "_")
-        self._update([*attributes, DictionaryAttr({WEIGHT: StringAttr(local)})])
-        for call in self.calls:
-            call.operands = [*call.operands, self.globals.load(name, InsertPoint.before(call))]
+        self._added.append((added, StringAttr(local)))
+        for call, loads in zip(self.calls, self._loads, strict=True):
+            loads.append(self.globals.load(name, InsertPoint.before(call)))
         return added
 
     def drop(self, weight: Weight) -> None:
         """Remove a parameter that nothing reads, and its weight from the module where no other layer has it."""
-        index = weight.parameter.index
-        attributes = self._attributes()
-        self.function.body.block.erase_arg(weight.parameter)
-        self._update([*attributes[:index], *attributes[index + 1 :]])
-        for call in self.calls:
-            load = call.operands[index].owner
-            call.operands = [*call.operands[:index], *call.operands[index + 1 :]]
-            if isinstance(load, GlobalLoadConstantOp) and load.result.first_use is None:
-                self.globals.drop(load)
+        self._dropped.add(weight.parameter)
 
-    def _attributes(self) -> list[DictionaryAttr]:
-        known = self.function.arg_attrs
-        return list(known) if known else [DictionaryAttr({}) for _ in self.function.body.block.args]
-
-    def _update(self, attributes: Sequence[DictionaryAttr]) -> None:
-        """The function's type from its block, and the attributes of its parameters."""
+    def finish(self) -> None:
+        """Give the function a block with the parameters that are kept and those that were added, and calls to match."""
+        old = self.function.body.block
+        kept = [argument for argument in old.args if argument not in self._dropped]
+        values = [*kept, *(argument for argument, _ in self._added)]
+        attributes = [
+            *(self._attributes[argument.index] for argument in kept),
+            *(DictionaryAttr({WEIGHT: local}) for _, local in self._added),
+        ]
+        block = Block(arg_types=[value.type for value in values])
+        for value, argument in zip(values, block.args, strict=True):
+            argument.location, argument.name_hint = value.location, value.name_hint
+            value.replace_all_uses_with(argument)
+        for call, loads in zip(self.calls, self._loads, strict=True):
+            bound = list(call.operands)
+            call.operands = [*(bound[argument.index] for argument in kept), *loads]
+            for load in (bound[argument.index].owner for argument in self._dropped):
+                if isinstance(load, GlobalLoadConstantOp) and load.result.first_use is None:
+                    self.globals.drop(load)
+        Rewriter.inline_block(old, InsertPoint.at_end(block))
+        self.function.body.add_block(block)
         outputs = self.function.function_type.outputs.data
-        inputs = list(self.function.body.block.arg_types)
-        self.function.properties["function_type"] = FunctionType.from_lists(inputs, outputs)
+        self.function.properties["function_type"] = FunctionType.from_lists(block.arg_types, outputs)
         self.function.properties["arg_attrs"] = ArrayAttr(attributes)
 
 
 def _unwidened(value: SSAValue) -> SSAValue:
     """What the tracer made `value` of, where that is the same in a wider element type; or else `value` itself."""
-    widening = value.owner
-    if not isinstance(widening, GenericOp) or len(widening.operands) != 2 or len(widening.body.block.args) != 2:
-        return value
-    if any(map_.data != AffineMap.identity(map_.data.num_dims) for map_ in widening.indexing_maps):
-        return value
-    match list(widening.body.block.ops):
-        case [ExtFOp() as wide, YieldOp() as result] if (
-            wide.input == widening.body.block.args[0] and result.operands[0] == wide.result
-        ):
-            return widening.operands[0]
-        case _:
-            return value
+    op = value.owner
+    if isinstance(op, GenericOp) and converts(op) and isinstance(op.body.block.first_op, ExtFOp):
+        return op.operands[0]
+    return value
 
 
 def _erase(op: Operation) -> None:

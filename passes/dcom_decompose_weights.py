@@ -78,6 +78,7 @@ class DcomDecomposeWeightsPass(ModulePass):
                     if statistics is not None:
                         statistics.of(layer, name, stack[0].value.type.get_shape()[0])
                     self._decompose(parameters, stack, layer, name)
+            parameters.finish()
 
     def _decompose(self, parameters: Parameters, stack: Sequence[Weight], layer: int, site: str) -> None:
         """Replace weights of one shape, which share U and V."""
@@ -88,13 +89,15 @@ class DcomDecomposeWeightsPass(ModulePass):
 
         def factor(of: Weight, part: str, stored: Element, *shape: int) -> SSAValue:
             parameter = parameters.add(f"{of.name}.{part}", TensorType(stored, shape), of)
-            with building(InsertPoint.at_start(parameter.block), of.parameter.location):
+            with building(InsertPoint.at_start(of.parameter.block), of.parameter.location):
                 return convert(parameter, element)
 
         u = factor(first, "u", unit, rows, rank)
-        cores = [factor(weight, "core", element, rank, rank) for weight in stack]
+        once = {weight.name: weight for weight in stack}  # one that is transposed several times has one core
+        cores = {name: factor(weight, "core", element, rank, rank) for name, weight in once.items()}
         v = factor(first, "v", unit, rank, cols)
-        for weight, core in zip(stack, cores, strict=True):
+        for weight in stack:
+            core = cores[weight.name]
             with building(InsertPoint.before(weight.transposition), weight.parameter.location):
                 factored = WeightOp(u, core, v, of=weight.name, layer=layer, site=site, method=self.method).weight
             factored.name_hint = "weight"

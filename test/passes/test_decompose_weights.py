@@ -5,6 +5,7 @@ import pytest
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import run_passes
+from dialects.dcom import WeightOp
 from passes import make_passes
 
 
@@ -19,7 +20,13 @@ from passes import make_passes
     ],
 )
 def test_mistakes_are_one_line(options: str, message: str) -> None:
-    text = """
+    sites = "" if "sites" in options else " sites=o"
+    module = parse_module(TEXT, "case", make_context())
+    with pytest.raises(DcomError, match=message):
+        run_passes(make_context(), module, make_passes(f"dcom-decompose-weights{{layers=0{sites} {options}}}"))
+
+
+TEXT = """
 module attributes {dcom.batch = 1 : i64, dcom.seq_len = 8 : i64} {
   ml_program.global private @o.weight(dense_resource<a> : tensor<12x12xf32>) : tensor<12x12xf32>
   func.func private @layer(%x: tensor<8x12xf32>, %w: tensor<12x12xf32>) -> tensor<8x12xf32> {
@@ -36,7 +43,18 @@ module attributes {dcom.batch = 1 : i64, dcom.seq_len = 8 : i64} {
     func.return %y : tensor<8x12xf32>
   }
 }"""
-    sites = "" if "sites" in options else " sites=o"
-    module = parse_module(text, "case", make_context())
-    with pytest.raises(DcomError, match=message):
-        run_passes(make_context(), module, make_passes(f"dcom-decompose-weights{{layers=0{sites} {options}}}"))
+
+
+def test_a_weight_that_is_transposed_twice_has_one_core() -> None:
+    again = """%t1 = linalg.transpose ins(%w : tensor<12x12xf32>) outs(%e : tensor<12x12xf32>) permutation = [1, 0]
+    %z = linalg.matmul {dcom.role = "o_proj"} ins(%y, %t1 : tensor<8x12xf32>, tensor<12x12xf32>)
+        outs(%x : tensor<8x12xf32>) -> tensor<8x12xf32>
+    func.return %z : tensor<8x12xf32>
+  }
+  func.func @main"""
+    before, _, after = TEXT.partition("func.return %y : tensor<8x12xf32>\n  }\n  func.func @main")
+    module = parse_module(before + again + after, "case", make_context())
+    run_passes(make_context(), module, make_passes("dcom-decompose-weights{layers=0 sites=o rank=4}"))
+    weights = [op for op in module.walk() if isinstance(op, WeightOp)]
+    assert len(weights) == 2
+    assert {weight.core for weight in weights} == {weights[0].core}

@@ -180,3 +180,24 @@ def test_what_a_body_yields_decides(body: str, moves: bool) -> None:
     module = parse_module(generic(PARALLEL, body, "tensor<64xf32>"), "program", context)
     run_passes(context, module, make_passes("dcom-preserve-decomposed"))
     assert any(op.name == "dcom.scale" for op in module.walk()) == moves
+
+
+def test_a_reason_is_found_behind_any_number_of_reshapes() -> None:
+    count = 600
+    moves = "\n".join(
+        f"%x{number} = tensor.expand_shape %y{number - 1} [[0], [1, 2]] output_shape [64, 64, 1] :"
+        f" tensor<64x64xf32> into tensor<64x64x1xf32>\n%y{number} = tensor.collapse_shape %x{number} [[0], [1, 2]] :"
+        " tensor<64x64x1xf32> into tensor<64x64xf32>"
+        for number in range(1, count + 1)
+    )
+    text = f"""
+func.func @f(%f: !dcom.factored<1x64x64, rank 2, f32>) -> tensor<64x64xf32> {{
+  %y0 = dcom.reconstruct %f : !dcom.factored<1x64x64, rank 2, f32> -> tensor<64x64xf32>
+  {moves}
+  func.return %y{count} : tensor<64x64xf32>
+}}"""
+    context = make_context()
+    module = parse_module(text, "program", context)
+    run_passes(context, module, make_passes("dcom-preserve-decomposed"))
+    (stop,) = stops(module)
+    assert stop.startswith("it leaves the function")
