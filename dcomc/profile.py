@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from runtime.accelerator import launch_uses, time_launch
 from runtime.counts import Counts, Direction, Use
+from runtime.energy import energies
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
+from runtime.technology import Technology
 from runtime.timing import Timing
 
 _PLACE = re.compile(r"\(([^()]*)\)")
@@ -64,8 +66,8 @@ class Profile:
         lines = [Line(name, _sum(counts)) for name, counts in parts.items()]
         return sorted(lines, key=lambda line: -line.counts.cycles)
 
-    def to_json(self) -> dict[str, Any]:
-        """All views as JSON values, in cycles, bytes and multiplications."""
+    def to_json(self, technology: Technology) -> dict[str, Any]:
+        """All views as JSON values, in cycles, bytes and multiplications; joules from least to most."""
         banks = range(self.machine.grid.cols)
         return {
             "machine": {"name": self.machine.name, "hash": self.machine.hash},
@@ -76,6 +78,8 @@ class Profile:
             "busy": busy_of(self.total, self.machine),
             "bank_bytes": {way: [self.total.bank_bytes(way, bank) for bank in banks] for way in Direction},
             "multiplications": self.uses,
+            "technology": technology.name,
+            "joules": {unit: asdict(joules) for unit, joules in energies(self.total, technology).items()},
             **{view: [line_to_json(line, self.machine) for line in self.by(view)] for view in VIEWS},
         }
 

@@ -15,11 +15,14 @@ from dialects.dcom import SITES
 from runtime.accelerator import Accelerator, PromptResult, launch_uses, time_launch
 from runtime.banks import together_in
 from runtime.counts import Use
+from runtime.energy import energies, together
 from runtime.engines import Beside, Plan, Work
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
+from runtime.ranges import Range
+from runtime.technology import Technology
 from runtime.timing import Timing
 
 Array = NDArray[Any]
@@ -107,6 +110,11 @@ class Simulation:
     def seconds(self) -> float:
         """The same at the machine's clock."""
         return self.cycles / self.machine.clock.hz
+
+    def joules(self, technology: Technology) -> Range:
+        """Energy of all launches."""
+        counts = (timing.counts for result in self.launches for timing in result.timings)
+        return together(joules for one in counts for joules in energies(one, technology).values())
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, as `dcomc sim --stats` writes them."""

@@ -1,6 +1,10 @@
 """Tables for people."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.ranges import Range
 
 
 def print_table(
@@ -30,6 +34,14 @@ def print_table(
     console.print(table)
     if caption is not None:
         console.print(caption, highlight=False, soft_wrap=True)
+
+
+def energy(joules: "Range") -> str:
+    """A range of energies with a unit that suits it: `1.2 to 3.4 mJ`."""
+    unit, size = next(
+        ((unit, size) for unit, size in (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)) if joules.high >= size), ("nJ", 1e-9)
+    )
+    return f"{joules.low / size:.3g} to {joules.high / size:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -43,6 +43,8 @@ class Counts:
     """Cycles that it kept its unit busy; those of the bank ports, of which each column has one, added up."""
     streams: Counter[tuple[int, Direction, int]] = field(default_factory=Counter[tuple[int, Direction, int]])
     """By direction and number of columns: bytes that it moved in the bank of each of the first so many columns."""
+    operands: Counter[int] = field(default_factory=Counter[int])
+    """Bytes of the buffers that its operands took and its results gave, each once, of all clusters together."""
     products: Counter[tuple[int, Use]] = field(default_factory=Counter[tuple[int, Use]])
     """Multiplications by their use, those of all clusters added up."""
 
@@ -53,6 +55,7 @@ class Counts:
             _add(self.waits, other.waits, times),
             _add(self.busy, other.busy, times),
             _add(self.streams, other.streams, times),
+            _add(self.operands, other.operands, times),
             _add(self.products, other.products, times),
         )
 
@@ -63,6 +66,7 @@ class Counts:
             _pick(self.waits, indices),
             _pick(self.busy, indices),
             _pick(self.streams, indices),
+            Counter({index: n for index, n in self.operands.items() if index in indices}),
             _pick(self.products, indices),
         )
 

@@ -79,6 +79,7 @@ class TimingReader:
 
     def __init__(self, machine: Machine, layout: KernelLayout | None = None) -> None:
         self._machine = machine
+        self._grid = machine.grid.rows, machine.grid.cols
         self._clock = 0
         self._counts = Counts()
         self._products = ProductReader(machine, layout)
@@ -112,12 +113,17 @@ class TimingReader:
         done = begun + busy + instruction.cost.latency(values, machine)
         self._last = max(self._last, done)
         self._free[instruction.unit] = start + busy
+        touched = 0
         for used in instruction.ranges:
             first, end = used.interval(values, machine)
+            if not used.shared:
+                touched += (end - first) * (2 if used.access is Access.UPDATE else 1)
             if used.access is not Access.READ:
                 self._writes.append(_InFlight(first, end, done, instruction.unit))
             if used.access is not Access.WRITE:
                 self._reads.append(_InFlight(first, end, begun + busy, instruction.unit))
+        rows, columns = transfer_extent(values, machine) if instruction.unit is Unit.BANK else self._grid
+        self._counts.operands[issue.index] += touched * rows * columns
         for name in instruction.scalars_read:
             register = int(values[name])
             if self._scalar_reads.get(register, (0, Unit.SCALAR))[0] <= begun + busy:

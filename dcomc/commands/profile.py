@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dcomc.profile import Line, Profile
+    from runtime.technology import Technology
 
 VIEWS = {
     "decomposition": "decomposition",
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sort", choices=(*NUMBERS, "name"), default="cycles", help="order of the lines (default: cycles)"
     )
     parser.add_argument("--top", type=_positive, metavar="N", default=10, help="lines of each (default: %(default)s)")
+    parser.add_argument(
+        "--technology", default="15nm", metavar="NAME|FILE.toml", help="of energies (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every line of every view")
 
 
@@ -49,12 +53,14 @@ def run(args: argparse.Namespace) -> int:
     # NumPy and the dialects take a tenth of a second to import, which `--help` need not wait for.
     import dcomc
     from dcomc.profile import profile
+    from runtime.technology import load_technology
 
+    technology = load_technology(args.technology)
     told = profile(dcomc.load(args.program))
     if args.json:
-        print(json.dumps(told.to_json(), indent=1, ensure_ascii=False))
+        print(json.dumps(told.to_json(technology), indent=1, ensure_ascii=False))
         return 0
-    _print_summary(told)
+    _print_summary(told, technology)
     if told.launches:
         for view in args.by or SHOWN:
             _print_view(told, view, args.sort, args.top)
@@ -67,11 +73,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _print_summary(told: "Profile") -> None:
+def _print_summary(told: "Profile", technology: "Technology") -> None:
     from dcomc.diagnostics import counted
     from dcomc.profile import busy_of
-    from dcomc.tables import duration
+    from dcomc.tables import duration, energy
     from runtime.counts import Direction, Use
+    from runtime.energy import energies
 
     machine, total = told.machine, told.total
     lines = [f"machine: {machine.name} ({machine.hash}), {machine.clock.hz / 1e9:g} GHz"]
@@ -86,6 +93,8 @@ def _print_summary(told: "Profile") -> None:
             f"busy: {_shares(busy, cycles)}",
             f"multiplications: {products:,}: {_shares({use.value: uses[use] for use in Use}, products)}",
             f"bank bytes: {', '.join(moved)}, of {counted(machine.grid.cols, 'bank')}",
+            f"energy in {technology.name}: "
+            + ", ".join(f"{unit} {energy(joules)}" for unit, joules in energies(total, technology).items()),
         ]
     else:
         lines.append("the program decomposes nothing: it has no launches")

@@ -62,8 +62,9 @@ def _print(simulation: "Simulation") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dcomc.tables import duration
+    from dcomc.tables import duration, energy
     from runtime.instructions import Unit
+    from runtime.technology import load_technology
 
     machine, results = simulation.machine, simulation.launches
     console = Console(width=None if Console().is_terminal else 120)
@@ -103,5 +104,7 @@ def _print(simulation: "Simulation") -> None:
     console.print(table)
     total = counted(len(results), "decomposition")
     print(f"total: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
+    joules = simulation.joules(load_technology("15nm"))
+    print(f"energy: {energy(joules)} (arrays, buffers and banks; 15nm)")
     if results[0].relative_error is not None:
         print("error: ||X - U core V|| / ||X||; optimal: the least at that rank (truncated SVD)")

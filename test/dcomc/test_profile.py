@@ -51,6 +51,8 @@ def test_every_view_has_all_cycles(program: Path, told: dict[str, Any], tmp_path
         for unit, busy in told["busy"].items():
             assert sum(line["busy"][unit] for line in lines) == pytest.approx(busy)
         assert all(sum(line["causes"].values()) == line["cycles"] for line in lines)
+    for joules in told["joules"].values():
+        assert 0 < joules["low"] < joules["high"] < 1e-3
     uses = [entry["multiplications"] for entry in simulated["decompositions"]]
     assert told["multiplications"] == {use: sum(launch[use] for launch in uses) for use in told["multiplications"]}
     assert told["multiplications"]["useful"] > 0 == told["multiplications"]["other"]
@@ -142,6 +144,7 @@ def test_program_without_launches(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([__file__], "no program: the file "),
         (["{program}", "--by", "file"], "invalid choice: 'file'"),
         (["{program}", "--sort", "size"], "invalid choice: 'size'"),
+        (["{program}", "--technology", "3nm"], "unknown technology '3nm'"),
         (["{program}", "--top", "0"], "'0' is no number of lines"),
     ],
 )

@@ -81,6 +81,7 @@ def test_table(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert row.split()[9] == f"{entry['cycles']:,}"
         assert row.split()[-4] == f"{entry['array_busy']:.1%}"
         assert row.split()[-2:] == [f"{entry['relative_error']:.4f}", f"{entry['optimal_error']:.4f}"]
+    assert re.search(r"^energy: [\d.]+ to [\d.]+ uJ \(arrays, buffers and banks; 15nm\)$", streams.out, re.MULTILINE)
     assert f"total: 4 decompositions, {stats['total_cycles']:,} cycles, " in streams.out
 
 

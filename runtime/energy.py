@@ -1,0 +1,34 @@
+"""Energy of what a stream did, first order: its multiplications, and its bytes to and from buffers and banks.
+
+A multiplication counts as one of a dense stream of binary16 products with their sums, whatever its use. Links, the
+global memory, scalars, control and leakage are left out.
+"""
+
+from collections.abc import Iterable
+
+from runtime.counts import Counts
+from runtime.ranges import Range
+from runtime.technology import Technology
+
+_JOULES = 1e-15
+
+
+def energies(counts: Counts, technology: Technology) -> dict[str, Range]:
+    """Joules of the arrays, the buffers and the banks."""
+    energy = technology.energy_fj
+    mac = Range(*(energy.mac_trees * end for end in (energy.mac_uncertainty.low, energy.mac_uncertainty.high)))
+    return {
+        "arrays": _times(counts.products.total(), mac),
+        "buffers": _times(counts.operands.total(), energy.buffer_byte),
+        "banks": _times(counts.all_bank_bytes, energy.bank_byte),
+    }
+
+
+def together(parts: Iterable[Range]) -> Range:
+    """All of them: the least where all are at their least."""
+    parts = list(parts)
+    return Range(sum(part.low for part in parts), sum(part.high for part in parts))
+
+
+def _times(count: int, femtojoules: Range) -> Range:
+    return Range(_JOULES * count * femtojoules.low, _JOULES * count * femtojoules.high)
