@@ -10,6 +10,9 @@ from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
 from dialects.dcom import MOST_PASSES, SITES
 
+EXTRA_ITERATIONS = 5
+"""Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
+
 
 @dataclass(frozen=True)
 class SiteOptions:

@@ -137,10 +137,10 @@ def collect(
 
     with ExitStack() as stack, torch.inference_mode():
         for layer, site in places:
-            projections = _projections(module, layer, site)
-            hook = projections[0].register_forward_pre_hook(adder(f"layer{layer}.{site}"))
+            readers = projections(module, layer, site)
+            hook = readers[0].register_forward_pre_hook(adder(f"layer{layer}.{site}"))
             stack.callback(hook.remove)
-            matrices = (cast("torch.Tensor", projection.weight) for projection in projections)
+            matrices = (cast("torch.Tensor", projection.weight) for projection in readers)
             weights[f"layer{layer}.{site}"] = [weight_digest(cast(Array, matrix.numpy())) for matrix in matrices]
         for number, window in enumerate(windows):
             if progress is not None:
@@ -154,8 +154,12 @@ def collect(
     return Statistics({key: moment.numpy() for key, moment in moments.items()}, model.name, tokens, weights)
 
 
-def _projections(module: "torch.nn.Module", layer: int, site: str) -> "list[torch.nn.Module]":
-    """The projections that read a site's input."""
+def projections(module: "torch.nn.Module", layer: int, site: str) -> "list[torch.nn.Module]":
+    """The modules of a model of transformers that read a site's input.
+
+    Raises:
+        DcomError: the model has no such layer, or the layer no such projection.
+    """
     import torch
 
     from passes._sites import FUSED, SITES

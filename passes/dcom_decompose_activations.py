@@ -7,15 +7,12 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from dcomc.config import SiteConfig, SiteOptions, check_range
+from dcomc.config import EXTRA_ITERATIONS, SiteConfig, SiteOptions, check_range
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
 from passes._build import building
 from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
-
-EXTRA_ITERATIONS = 5
-"""Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,15 @@ def decompose(
     """
     with torch.inference_mode():
         blocks = torch.from_numpy(x).to(device).float().reshape(batch, -1, x.shape[-1])
-        return Factored(
-            *(
-                part.cpu().numpy()
-                for part in _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation), rank)
-            )
-        )
+        parts = factors(blocks, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation)
+        return Factored(*(part.cpu().numpy() for part in parts))
+
+
+def factors(
+    blocks: Tensor, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H] float32."""
+    return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation), rank)
 
 
 def _bidiagonalise(a: Tensor, iterations: int, seed: int, reorthogonalisation: int) -> tuple[Tensor, Tensor, Tensor]:
