@@ -148,9 +148,18 @@ class TimingReader:
         for use, products in self._products.read(issue).items():
             counts.products[issue.index, use] += products
 
+    @property
+    def cycles(self) -> int:
+        """Those of the stream so far."""
+        return self._clock
+
+    def start(self, issue: Issue) -> tuple[int, str]:
+        """The first cycle in which the instruction could issue as the next, and what it waits for until then."""
+        return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine))
+
     def earliest(self, issue: Issue) -> int:
         """The first cycle in which the instruction could issue as the next."""
-        return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine))[0]
+        return self.start(issue)[0]
 
     def _start(self, issue: Issue, busy: int) -> tuple[int, str]:
         """The first cycle in which the instruction can issue, and what it waits for until then."""

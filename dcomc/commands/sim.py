@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcomc.commands._engine import add_engine_arguments
-from dcomc.diagnostics import check_output, counted, write_text
+from dcomc.diagnostics import DcomError, check_output, counted, write_text
 
 if TYPE_CHECKING:
+    from dcomc.perfetto_trace import Window
     from dcomc.simulate import Simulation
 
 
@@ -25,6 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine", metavar="NAME|FILE.toml", help="check that the program is for this machine")
     parser.add_argument("--no-errors", action="store_true", help="do not compare the factors with the activations")
     add_engine_arguments(parser)
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write a trace of units, banks and stalls for ui.perfetto.dev, as if there were no breakdowns; needs the "
+        "extra `perfetto`",
+    )
+    parser.add_argument(
+        "--trace-window",
+        type=_window,
+        metavar="A:B",
+        help="only what goes on in cycles A to before B; either may be left out",
+    )
     parser.add_argument("--stats", type=Path, metavar="FILE.json", help="write all numbers as JSON")
 
 
@@ -33,9 +47,15 @@ def run(args: argparse.Namespace) -> int:
     # NumPy and the dialects take a tenth of a second to import, which `--help` need not wait for.
     import dcomc
     from dcomc.container import check_machine
+    from dcomc.perfetto_trace import Window, check_perfetto, write_trace
     from runtime.machine import load_machine
 
     check_output(args.stats)
+    check_output(args.trace)
+    if args.trace is not None:
+        check_perfetto()
+    elif args.trace_window is not None:
+        raise DcomError("--trace-window is of a trace", hint="give --trace FILE, too")
     program = dcomc.load(args.program)
     if args.machine is not None:
         check_machine(program, load_machine(args.machine))
@@ -53,7 +73,19 @@ def run(args: argparse.Namespace) -> int:
     if args.stats is not None:
         document = {**simulation.to_json(), "options": dict(program.options)}
         write_text(args.stats, json.dumps(document, indent=1) + "\n")
+    if args.trace is not None:
+        write_trace(program, args.trace, args.trace_window or Window())
     return 0
+
+
+def _window(text: str) -> "Window":
+    from dcomc.perfetto_trace import Window
+
+    first, colon, end = text.partition(":")
+    numbers = [int(part) if part.isdecimal() else None for part in (first or "0", end)]
+    if not colon or numbers[0] is None or (end and (numbers[1] is None or numbers[1] <= numbers[0])):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window of cycles, such as 1000:2000 or 5000:")
+    return Window(numbers[0], numbers[1])
 
 
 def _print(simulation: "Simulation") -> None:

@@ -1,0 +1,140 @@
+"""A run as a Perfetto trace, for ui.perfetto.dev: what units and banks do when, and what the stream waits for.
+
+A nanosecond of the trace is a cycle. Packets go to the file as they come, so that memory does not grow with the run.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from dcomc.diagnostics import DcomError, atomic_write
+from runtime.accelerator import time_launch
+from runtime.access import transfer_extent
+from runtime.banks import rounds
+from runtime.instructions import Unit
+from runtime.machine import Machine
+from runtime.program import Kernel, Program
+from runtime.sequencer import Issue, never_leave, sequence
+from runtime.timing import TimingReader
+
+_SEQUENCE = 1
+"""The one writer of the trace."""
+
+
+class _Builder(Protocol):
+    """The library's `StreamingTraceProtoBuilder`; a packet is a `TracePacket` of its protobufs."""
+
+    def create_packet(self) -> Any: ...
+
+    def write_packet(self, packet: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Cycles of a program from `first` to before `end`."""
+
+    first: int = 0
+    end: int | None = None
+
+    def meets(self, first: int, end: int) -> bool:
+        """Whether any of these cycles are in it."""
+        return self.first < end and (self.end is None or first < self.end)
+
+
+def check_perfetto() -> None:
+    """Raise `DcomError` where the library that writes traces is not installed."""
+    try:
+        import_module("perfetto.trace_builder.proto_builder")
+    except ImportError as error:
+        raise DcomError(f"a trace needs perfetto: {error}", hint="pip install 'dcomc[perfetto]'") from error
+
+
+def write_trace(program: Program, path: Path, window: Window = Window()) -> None:
+    """Write what the runs of a program's launches do, one after another and without breakdowns, whole or not at all.
+
+    Tracks: the decompositions, the stream (an event for each issue), its stalls, each unit, and each bank.
+
+    Args:
+        window: events of other cycles are left out.
+
+    Raises:
+        DcomError: perfetto is not installed, or the file cannot be written.
+    """
+    check_perfetto()
+    with atomic_write(path) as file:
+        tracks, base = _Tracks(file, program.machine.name, window), 0
+        for launch in program.launches:
+            kernel = program.kernel(launch.kernel)
+            for timing in time_launch(kernel, program.machine, launch.prompts):
+                if window.meets(base, base + timing.cycles):
+                    tracks.event("decompositions", launch.key, base, base + timing.cycles, launch.location)
+                    _run(tracks, program.machine, kernel, launch.prompts, base)
+                base += timing.cycles
+
+
+def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int) -> None:
+    """The events of one run that begins in cycle `base`."""
+    turns = rounds(prompts, kernel.layout, machine) if kernel.layout.in_flight > 1 else 1
+    clock = TimingReader(machine)
+    for issue in sequence(kernel.words, 0, never_leave, turns):
+        waited = base + clock.cycles
+        start, cause = clock.start(issue)
+        clock.read(issue)
+        begun = base + clock.cycles
+        instruction, location = issue.word.instruction, kernel.locations[issue.index].partition(" (")[0]
+        tracks.event("stalls", cause, waited, base + start, location, issue)
+        tracks.event("stream", issue.mnemonic, base + start, begun, location, issue)
+        end = begun + instruction.cost.busy(issue.values, machine)
+        if instruction.unit is Unit.BANK:
+            for bank in range(transfer_extent(issue.values, machine)[1]):
+                tracks.event(f"bank {bank}", issue.mnemonic, begun, end, location, issue)
+        else:
+            tracks.event(instruction.unit, issue.mnemonic, begun, end, location, issue)
+        if tracks.window.end is not None and begun >= tracks.window.end:
+            return
+
+
+class _Tracks:
+    """Writes events, and each track's name before its first."""
+
+    def __init__(self, file: IO[bytes], machine: str, window: Window) -> None:
+        library = import_module("perfetto.trace_builder.proto_builder")
+        packets = import_module("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
+        self.window = window
+        self._builder = cast(_Builder, library.StreamingTraceProtoBuilder(file))
+        self._begin, self._end = packets.TrackEvent.TYPE_SLICE_BEGIN, packets.TrackEvent.TYPE_SLICE_END
+        self._numbers = {"": 1}
+        self._describe(1, machine)
+
+    def event(self, track: str, name: str, start: int, end: int, location: str, issue: Issue | None = None) -> None:
+        """Something that goes on from a cycle to before another; nothing where these are one."""
+        if start >= end or not self.window.meets(start, end):
+            return
+        if track not in self._numbers:
+            self._numbers[track] = len(self._numbers) + 1
+            self._describe(self._numbers[track], track, parent=1)
+        packet = self._packet(self._begin, start, track)
+        packet.track_event.name = name
+        details = {"location": location}
+        if issue is not None:
+            details |= {"instruction": f"{issue.index}: {issue.word}"}
+        for key, value in details.items():
+            annotation = packet.track_event.debug_annotations.add()
+            annotation.name, annotation.string_value = key, value
+        self._builder.write_packet(packet)
+        self._builder.write_packet(self._packet(self._end, end, track))
+
+    def _packet(self, kind: int, cycle: int, track: str) -> Any:
+        packet = self._builder.create_packet()
+        packet.timestamp, packet.trusted_packet_sequence_id = cycle, _SEQUENCE
+        packet.track_event.type, packet.track_event.track_uuid = kind, self._numbers[track]
+        return packet
+
+    def _describe(self, number: int, name: str, parent: int | None = None) -> None:
+        packet = self._builder.create_packet()
+        packet.trusted_packet_sequence_id = _SEQUENCE
+        packet.track_descriptor.uuid, packet.track_descriptor.name = number, name
+        if parent is not None:
+            packet.track_descriptor.parent_uuid = parent
+        self._builder.write_packet(packet)

@@ -1,0 +1,127 @@
+"""`dcomc sim --trace`: the events of a trace, read back by the protobufs of Perfetto, are those of the timing."""
+
+import itertools
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+from dcomc.cli import main
+
+Event = tuple[int, int, str, dict[str, str]]
+"""Begin, end, name, annotations."""
+
+
+@pytest.fixture(scope="module")
+def program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "prog.bin"
+    options = ["--decompose-layers", "1", "--sites", "qkv,down", "--rank", "2", "--iterations", "3", "-o", str(path)]
+    assert main(["compile", str(tiny_ir), *options]) == 0
+    return path
+
+
+def traced(program: Path, tmp_path: Path, *options: str) -> dict[str, list[Event]]:
+    """Events by the name of their track."""
+    path = tmp_path / "sim.pftrace"
+    assert main(["sim", str(program), "--timing-only", "--trace", str(path), *options]) == 0
+    trace = Trace()
+    trace.ParseFromString(path.read_bytes())
+    names: dict[int, str] = {}
+    open_events: dict[int, Any] = {}
+    events: dict[str, list[Event]] = defaultdict(list)
+    for packet in trace.packet:
+        if packet.HasField("track_descriptor"):
+            assert names.setdefault(packet.track_descriptor.uuid, packet.track_descriptor.name)
+            continue
+        track = packet.track_event.track_uuid
+        if packet.track_event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            assert track in names and track not in open_events
+            open_events[track] = packet
+        else:
+            begin = open_events.pop(track)
+            notes = {note.name: note.string_value for note in begin.track_event.debug_annotations}
+            events[names[track]].append((begin.timestamp, packet.timestamp, begin.track_event.name, notes))
+    assert not open_events
+    return events
+
+
+@pytest.fixture(scope="module")
+def whole(program: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Event]]:
+    return traced(program, tmp_path_factory.mktemp("traced"))
+
+
+def test_every_cycle_is_an_issue_or_a_stall(program: Path, whole: dict[str, list[Event]], tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+    assert main(["sim", str(program), "--timing-only", "--stats", str(stats)]) == 0
+    simulated = json.loads(stats.read_text())
+    pieces = sorted((begin, end) for track in ("stream", "stalls") for begin, end, *_ in whole[track])
+    assert pieces[0][0] == 0 and pieces[-1][1] == simulated["total_cycles"]
+    assert all(end == begin for (_, end), (begin, _) in itertools.pairwise(pieces))
+    causes: dict[str, int] = defaultdict(int)
+    for entry in simulated["decompositions"]:
+        for cause, cycles in entry["causes"].items():
+            causes[cause] += cycles
+    stalls: dict[str, int] = defaultdict(int, issue=sum(end - begin for begin, end, *_ in whole["stream"]))
+    for begin, end, cause, _ in whole["stalls"]:
+        stalls[cause] += end - begin
+    assert stalls == causes
+    assert len(whole["decompositions"]) == 4 and {event[2] for event in whole["decompositions"]} == {
+        "layer1.qkv",
+        "layer1.down",
+    }
+
+
+def test_units_and_banks_are_as_busy_as_the_profile_says(
+    program: Path, whole: dict[str, list[Event]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(program), "--json"]) == 0
+    busy = json.loads(capsys.readouterr().out)["busy"]
+    for unit in ("array", "row links", "column links", "scalar"):
+        events = whole[unit]
+        assert sum(end - begin for begin, end, *_ in events) == busy[unit] > 0
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(events)), "one at a time"
+    banks = [sum(end - begin for begin, end, *_ in whole[f"bank {bank}"]) for bank in range(16)]
+    assert sum(banks) / 16 == pytest.approx(busy["bank"])
+
+
+def test_events_say_what_they_are_of(whole: dict[str, list[Event]]) -> None:
+    notes = next(notes for _, _, name, notes in whole["array"] if name == "mv.col")
+    assert notes["location"] == "z = A^T u" and ": mv.col [r0+0x" in notes["instruction"]
+    assert "modeling_llama.py:" in whole["decompositions"][0][3]["location"]
+
+
+def test_window(program: Path, whole: dict[str, list[Event]], tmp_path: Path) -> None:
+    """Events that go on in it, the last of the first run and the first of the second."""
+    cut = whole["decompositions"][0][1]
+    first, end = cut - 200, cut + 300
+    part = traced(program, tmp_path, "--trace-window", f"{first}:{end}")
+    assert part == {
+        track: kept
+        for track, events in whole.items()
+        if (kept := [event for event in events if event[1] > first and event[0] < end])
+    }
+    assert traced(program, tmp_path, "--trace-window", f"{first}:")["stream"][-1] == whole["stream"][-1]
+
+
+def test_without_perfetto(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "perfetto.trace_builder.proto_builder", None)
+    path = tmp_path / "sim.pftrace"
+    assert main(["sim", str(program), "--trace", str(path)]) == 1
+    streams = capsys.readouterr()
+    assert streams.err.count("\n") == 1 and "pip install 'dcomc[perfetto]'" in streams.err
+    assert streams.out == "" and not path.exists()
+
+
+@pytest.mark.parametrize("window", ["5", "a:b", "7:7", "8:7", ":x", "-1:4"])
+def test_windows_that_are_none(program: Path, window: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", str(program), "--trace", "x.pftrace", f"--trace-window={window}"]) == 1
+    assert f"'{window}' is no window of cycles" in capsys.readouterr().err
+
+
+def test_a_window_of_no_trace(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", str(program), "--trace-window", "1:2"]) == 1
+    assert "give --trace FILE, too" in capsys.readouterr().err
