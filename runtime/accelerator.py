@@ -20,8 +20,9 @@ from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, KernelLayout, Launch, Program
 from runtime.replay import Stream
-from runtime.sequencer import Issue, MachineFault, sequence
-from runtime.timing import Timing, TimingReader
+from runtime.sequencer import Issue, MachineFault
+from runtime.steady import time_stream
+from runtime.timing import Timing
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -112,13 +113,10 @@ def _time(
     turns: int,
 ) -> Timing:
     """Cycles of a stream, which depend on data by its exits alone: those given, after which it leaves no loop."""
-    clock, left = TimingReader(machine, layout), iter(decisions)
     try:
-        for issue in sequence(words, 0, lambda _: next(left, False), turns):
-            clock.read(issue)
+        return time_stream(words, machine, layout, decisions, turns)
     except MachineFault as fault:
         raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel}") from fault
-    return clock.result()
 
 
 def time_kernel(kernel: Kernel, machine: Machine, matrices: int = 1) -> Timing:

@@ -51,6 +51,10 @@ class Kind:
         """What the operand stands for while a stream has these integer registers."""
         return raw
 
+    def register(self, raw: int) -> int:
+        """The integer register that the value depends on; 0 for none."""
+        return 0
+
     def check(self, raw: int, text: str) -> int:
         """`raw` if it fits the width; raises `OperandError` otherwise."""
         if not 0 <= raw < 1 << self.bits:
@@ -86,6 +90,9 @@ class PointerKind(RegisterKind):
     def value(self, raw: int, registers: Sequence[int]) -> int:
         return registers[raw]
 
+    def register(self, raw: int) -> int:
+        return raw
+
 
 class AddressKind(Kind):
     """A byte address in the cluster buffer or the global memory: an integer register plus an offset."""
@@ -109,6 +116,9 @@ class AddressKind(Kind):
 
     def value(self, raw: int, registers: Sequence[int]) -> int:
         return registers[raw & 31] + (raw >> 5)
+
+    def register(self, raw: int) -> int:
+        return raw & 31
 
 
 class CountKind(Kind):
@@ -140,6 +150,9 @@ class CountKind(Kind):
 
     def value(self, raw: int, registers: Sequence[int]) -> int:
         return registers[raw & 31] if raw >> (self.bits - 1) else raw
+
+    def register(self, raw: int) -> int:
+        return raw & 31 if raw >> (self.bits - 1) else 0
 
 
 class ImmediateKind(Kind):

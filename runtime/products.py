@@ -6,7 +6,7 @@ buffer these are is followed from the streams that load tiles, through the matve
 matvecs' results.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -67,6 +67,10 @@ class ProductReader:
         once, times = known
         return {Use.USEFUL: once, Use.REPLICATED: once * (times - 1), Use.PADDING: total - once * times}
 
+    def state(self) -> Hashable:
+        """What the uses of further multiplications depend on."""
+        return self._activation.state() if self._activation else ()
+
 
 class _Activation:
     """Where in the buffers the activation is, and what comes of it."""
@@ -97,6 +101,10 @@ class _Activation:
         if issue.mnemonic == "ld":
             self._load(issue)
         return known
+
+    def state(self) -> Hashable:
+        """Where it is now."""
+        return tuple(self._pieces)
 
     def _load(self, issue: Issue) -> None:
         """The bank address tells what a stream loads, in every turn the same."""

@@ -43,12 +43,37 @@ Decide = Callable[[Issue], bool]
 """Whether an `exit.ngt` leaves its loop."""
 
 
+@dataclass
+class Loop:
+    """A hardware loop that is open: one each time that it is entered."""
+
+    first: int
+    end: int
+    """The place after its last instruction."""
+    turns_left: int
+    """With the one that is under way."""
+    begun: int
+    """Instructions of the stream before that turn."""
+
+
+TurnEnds = Callable[[Sequence[Loop], list[int]], int]
+"""What a reader does between two turns of the innermost of the open loops, by the integer registers: it returns how
+many turns, which issue as many instructions each as the last, it has read at once and changed the registers for."""
+
+
+def step_on(loops: Sequence[Loop], registers: list[int]) -> int:
+    """Of a reader that reads each turn by itself."""
+    return 0
+
+
 def never_leave(issue: Issue) -> bool:
     """The decision of a run without data: no breakdown."""
     return False
 
 
-def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) -> Iterator[Issue]:
+def sequence(
+    words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1, turn_ends: TurnEnds = step_on
+) -> Iterator[Issue]:
     """The instructions of a stream in the order of their execution, `halt` last.
 
     An exit is yielded before it is decided, so that the readers have seen all before it.
@@ -57,6 +82,7 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) 
         base: bank address of the launch's data, the first value of register 1.
         leaves: decides each exit.
         rounds: the first value of register 31.
+        turn_ends: called where a loop begins a further turn; may let turns pass.
 
     Raises:
         MachineFault: the stream runs past its last word, nests too many loops or lets them cross, jumps backward,
@@ -64,9 +90,9 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) 
     """
     registers = [0] * INTEGER_REGISTERS
     registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
-    loops: list[list[int]] = []  # [first, end, turns left]
-    index = 0
-    for _ in range(ISSUE_LIMIT):
+    loops: list[Loop] = []
+    index = issued = 0
+    while issued < ISSUE_LIMIT:
         if not 0 <= index < len(words):
             raise MachineFault(f"the stream runs past its last instruction, {len(words) - 1}", hint="end it by halt")
         word = words[index]
@@ -79,7 +105,7 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) 
                 raise MachineFault(f"instruction {index}: {name} is negative, {values[name]}")
         issue = Issue(index, word, values)
         yield issue
-        index += 1
+        index, issued = index + 1, issued + 1
         match word.instruction.mnemonic:
             case "halt":
                 return
@@ -91,28 +117,33 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) 
                 end = int(values["end"])
                 if end < index:
                     raise MachineFault(f"instruction {issue.index}: the loop ends before it begins")
-                if loops and end > loops[-1][1]:
+                if loops and end > loops[-1].end:
                     raise MachineFault(f"instruction {issue.index}: the loop ends after the one that holds it")
                 if not values["count"] or end == index:
                     index = end
                 elif len(loops) == LOOP_DEPTH:
                     raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
                 else:
-                    loops.append([index, end, int(values["count"])])
+                    loops.append(Loop(index, end, int(values["count"]), issued))
             case "exit.ngt":
                 target = int(values["target"])
                 if target < index:
                     raise MachineFault(f"instruction {issue.index}: an exit must lead forward")
                 if leaves(issue):
                     index = target
-                    while loops and not loops[-1][0] <= target < loops[-1][1]:
+                    while loops and not loops[-1].first <= target < loops[-1].end:
                         loops.pop()
             case _:
                 pass
-        while loops and index == loops[-1][1]:
-            loops[-1][2] -= 1
-            if loops[-1][2]:
-                index = loops[-1][0]
+        while loops and index == loops[-1].end:
+            loop = loops[-1]
+            loop.turns_left -= 1
+            if loop.turns_left:
+                passed = turn_ends(loops, registers)
+                loop.turns_left -= passed
+                issued += passed * (issued - loop.begun)
+            if loop.turns_left:
+                index, loop.begun = loop.first, issued
                 break
             loops.pop()
     raise MachineFault(f"the stream issued {ISSUE_LIMIT} instructions without an end", hint="look for a runaway loop")
@@ -120,4 +151,9 @@ def sequence(words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1) 
 
 def _write(registers: list[int], register: int | float, value: int | float) -> None:
     if register:  # r0 stays zero
-        registers[int(register)] = (int(value) + (1 << 63)) % (1 << 64) - (1 << 63)
+        registers[int(register)] = wrapped(int(value))
+
+
+def wrapped(value: int) -> int:
+    """The number that an integer register holds of it: 64 bits in two's complement."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)

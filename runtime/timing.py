@@ -7,6 +7,7 @@ they are complete. Every cycle of the stream has one cause: an issue, or the wai
 to the total. What each instruction did is counted beside.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,6 +59,15 @@ class Timing:
     def share(self, unit: Unit) -> float:
         """Busy cycles of a unit over all cycles."""
         return self.busy[unit] / self.cycles if self.cycles else 0.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A time in a stream."""
+
+    clock: int
+    counts: Counts
+    """Until then."""
 
 
 @dataclass
@@ -197,6 +207,44 @@ class TimingReader:
                         if u.start < end and first < u.end
                     ]
         return max(waits, key=lambda wait: wait[0])
+
+    def state(self) -> Hashable:
+        """All that the waits and counts of further instructions depend on, relative to the clock."""
+        now = self._clock
+
+        def ahead(registers: dict[int, tuple[int, Unit]]) -> frozenset[tuple[int, int, Unit]]:
+            return frozenset(
+                (register, until - now, unit) for register, (until, unit) in registers.items() if until > now
+            )
+
+        return (
+            tuple(max(until - now, 0) for until in (*self._free.values(), self._last)),
+            tuple(None if until is None else max(until - now, 0) for until in self._tokens),
+            *(
+                tuple((use.start, use.end, use.until - now, use.unit) for use in uses if use.until > now)
+                for uses in (self._writes, self._reads)
+            ),
+            ahead(self._scalars),
+            ahead(self._scalar_reads),
+            self._products.state(),
+        )
+
+    def mark(self) -> Mark:
+        """What the stream took so far, for `repeat`."""
+        return Mark(self._clock, self._counts.plus(Counts()))
+
+    def repeat(self, since: Mark, times: int) -> None:
+        """Read once more, `times` times, all instructions since a time when the state was what it is now."""
+        self._counts = self._counts.plus(self._counts.plus(since.counts, -1), times)
+        later = times * (self._clock - since.clock)
+        self._clock += later
+        self._last += later
+        self._free = {unit: until + later for unit, until in self._free.items()}
+        self._tokens = [None if until is None else until + later for until in self._tokens]
+        for use in (*self._writes, *self._reads):
+            use.until += later
+        self._scalars = {register: (until + later, unit) for register, (until, unit) in self._scalars.items()}
+        self._scalar_reads = {register: (until + later, unit) for register, (until, unit) in self._scalar_reads.items()}
 
     def result(self) -> Timing:
         """What the stream took so far; complete after `halt`."""
