@@ -26,6 +26,7 @@ COMMANDS = {
     "reproduce": "compute the paper's figures and tables, with a verdict on each claim",
     "asm": "assemble text to a program",
     "disasm": "disassemble a program to text",
+    "compare": "set two programs or results side by side",
     "report": "show a program as a page for a browser",
     "inspect": "show what a program holds",
     "doctor": "say what is installed; measure this machine as a host",

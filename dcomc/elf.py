@@ -11,8 +11,8 @@ from dataclasses import dataclass
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
 
-_MAGIC = b"\x7fELF"
-_IDENT = _MAGIC + bytes([2, 1, 1]) + bytes(9)  # 64 bits, little-endian, ELF version 1
+MAGIC = b"\x7fELF"
+_IDENT = MAGIC + bytes([2, 1, 1]) + bytes(9)  # 64 bits, little-endian, ELF version 1
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
@@ -94,7 +94,7 @@ def read_elf(data: bytes) -> list[Section]:
         ForeignError: it is a file of another kind.
         ElfError: it is damaged, incomplete, or has something after its end.
     """
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise ForeignError("is empty" if not data else "is no ELF file")
     if len(data) < _HEADER.size:
         raise ElfError(f"is cut off within its header, after {len(data)} bytes")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc.diagnostics import DcomError, check_output, write_text
+from dcomc.elf import MAGIC
 from dcomc.state_files import state_path
 
 if TYPE_CHECKING:
     from dcomc.evaluation.tasks import Judged
 
 _TASKS = ("perplexity", "arc_easy", "arc_challenge", "lambada")
-_ELF = b"\x7fELF"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _is_program(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(_ELF)) == _ELF
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _document(judged: "list[Judged]") -> dict[str, Any]:

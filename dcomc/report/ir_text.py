@@ -89,7 +89,7 @@ def parse_lines(text: str) -> list[Line]:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """A line without its locations, and the last of them where it ends the line."""
+    """A line without its locations, and the last of them where it ends the line, or is that of a block's argument."""
     kept: list[str] = []
     last, depth, start, position = "", 0, 0, 0
     for token in _TOKEN.finditer(line):
@@ -103,7 +103,7 @@ def _split(line: str) -> tuple[str, str]:
             if not depth:
                 last, position = line[start : token.start()], token.end()
     kept.append(line[position:])
-    return "".join(kept), last if position == len(line) else ""
+    return "".join(kept), last if position == len(line) or line.lstrip().startswith("^") else ""
 
 
 @dataclass(frozen=True)

@@ -13,3 +13,12 @@ def tiny_ir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traced") / "tiny.mlir"
     assert main(["trace", "tiny", "--seq-len", "24", "--batch", "2", "-o", str(path)]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """prog.bin of `tiny` with layers 1 and 2 decomposed alike, rank 4, and beside it `stages`, the IR of each pass."""
+    folder = tmp_path_factory.mktemp("compiled")
+    options = ["--decompose-layers=1-2", "--rank=4", "--iterations=6", "--dump-ir-dir", str(folder / "stages")]
+    assert main(["compile", str(tiny_ir), *options, "-o", str(folder / "prog.bin")]) == 0
+    return folder / "prog.bin"

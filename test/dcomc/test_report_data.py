@@ -30,17 +30,8 @@ TEXT = """module @m {
 
 
 @pytest.fixture(scope="module")
-def compiled(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with prog.bin, of which layers 1 and 2 are decomposed alike, and its stages."""
-    folder = tmp_path_factory.mktemp("compiled")
-    arguments = ["compile", str(tiny_ir), "--decompose-layers=1-2", "--rank=4", "--iterations=6"]
-    assert main([*arguments, "--dump-ir-dir", str(folder / "stages"), "-o", str(folder / "prog.bin")]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(compiled: Path) -> Report:
-    return gather(compiled / "prog.bin", compiled / "stages")
+def report(tiny_program: Path) -> Report:
+    return gather(tiny_program, tiny_program.parent / "stages")
 
 
 def test_lines_lose_their_locations_and_openings_have_those_of_their_ends():
@@ -56,7 +47,8 @@ def test_lines_lose_their_locations_and_openings_have_those_of_their_ends():
     ]
     assert lines[0].location == lines[-1].location == '"model.layers.3"("a/b.py":1:1)'
     assert lines[2].location == lines[5].location
-    assert lines[3].location == ""
+    assert lines[3].location == '"model.layers.3.mlp"("a/b.py":8:1)'
+    assert lines[4].location == "unknown"
 
 
 def test_modules_are_cut_into_functions_and_layers():
@@ -111,8 +103,8 @@ def test_a_line_of_python_is_tied_to_instructions(report: Report):
     assert any(instructions.instructions[n] for n in tied)
 
 
-def test_instructions_are_numbered_as_in_their_kernel(compiled: Path, report: Report):
-    program, pipeline = dcomc.load(compiled / "prog.bin"), report.pipeline
+def test_instructions_are_numbered_as_in_their_kernel(tiny_program: Path, report: Report):
+    program, pipeline = dcomc.load(tiny_program), report.pipeline
     stage = pipeline.views[0].stages[-1]
     for line, name in zip(stage.lines, stage.instructions, strict=True):
         if name:
@@ -123,18 +115,18 @@ def test_instructions_are_numbered_as_in_their_kernel(compiled: Path, report: Re
     assert sum(map(bool, stage.instructions)) == sum(len(program.kernel(name).words) for name in launched)
 
 
-def test_other_kernels_than_the_passes_make_are_shown_as_they_are(compiled: Path):
+def test_other_kernels_than_the_passes_make_are_shown_as_they_are(tiny_program: Path):
     from dcomc.ir import parse_module
 
-    program = dcomc.load(compiled / "prog.bin")
+    program = dcomc.load(tiny_program)
     kernels = tuple(replace(kernel, seed=kernel.seed + 1) for kernel in program.kernels)
     pipeline = make_pipeline(replace(program, kernels=kernels), parse_module(program.host, "host"), None)
     assert [stage.level for stage in pipeline.views[0].stages] == ["Python", "dcom", "isa"]
     assert pipeline.views[0].stages[-1].name == "instructions"
 
 
-def test_cycles_of_instructions_and_causes_add_up(compiled: Path):
-    program = dcomc.load(compiled / "prog.bin")
+def test_cycles_of_instructions_and_causes_add_up(tiny_program: Path):
+    program = dcomc.load(tiny_program)
     for kernel in time_kernels(program):
         assert sum(kernel.causes.values()) == kernel.cycles
         assert sum(sum(each.cycles.values()) for each in kernel.instructions) == kernel.cycles
@@ -149,27 +141,27 @@ def test_the_roofline_holds_what_is_reached_below_it(report: Report):
         assert point.flops / point.seconds < roofline.flops_per_second
 
 
-def test_errors_of_a_simulation_are_taken(compiled: Path, tmp_path: Path):
+def test_errors_of_a_simulation_are_taken(tiny_program: Path, tmp_path: Path):
     stats = tmp_path / "stats.json"
-    assert main(["sim", str(compiled / "prog.bin"), "--stats", str(stats)]) == 0
-    report = gather(compiled / "prog.bin", results=[stats])
+    assert main(["sim", str(tiny_program), "--stats", str(stats)]) == 0
+    report = gather(tiny_program, results=[stats])
     assert all(each.error and each.optimal_error and each.error >= each.optimal_error for each in report.decompositions)
 
 
-def test_results_of_another_program_are_refused(compiled: Path, tmp_path: Path):
+def test_results_of_another_program_are_refused(tiny_program: Path, tmp_path: Path):
     stats = tmp_path / "stats.json"
-    assert main(["sim", str(compiled / "prog.bin"), "--timing-only", "--stats", str(stats)]) == 0
+    assert main(["sim", str(tiny_program), "--timing-only", "--stats", str(stats)]) == 0
     values = json.loads(stats.read_text())
     stats.write_text(json.dumps({**values, "options": {**values["options"], "rank": 5}}))
     with pytest.raises(DcomError, match="of another program"):
-        gather(compiled / "prog.bin", results=[stats])
+        gather(tiny_program, results=[stats])
 
 
-def test_scores_of_a_run(compiled: Path, tmp_path: Path):
+def test_scores_of_a_run(tiny_program: Path, tmp_path: Path):
     scores = {"perplexity": 30.0, "ratio": 1.5}
     run = {"dense_perplexity": 20.0, **scores, "tokens": 512, "controls": {"rank_0": {"perplexity": 40, "ratio": 2}}}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    (quality,) = gather(compiled / "prog.bin", results=[tmp_path / "run.json"]).quality
+    (quality,) = gather(tiny_program, results=[tmp_path / "run.json"]).quality
     assert [(score.name, score.value, score.change) for score in quality.scores] == [
         ("dense", 20.0, None),
         ("program", 30.0, 1.5),
@@ -180,19 +172,19 @@ def test_scores_of_a_run(compiled: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"decompositions": [1]}', '{"models": {}}', '{"dense_perplexity": "x"}']
 )
-def test_files_without_results_are_named(compiled: Path, tmp_path: Path, text: str):
+def test_files_without_results_are_named(tiny_program: Path, tmp_path: Path, text: str):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(DcomError, match=r"results\.json holds no"):
-        gather(compiled / "prog.bin", results=[tmp_path / "results.json"])
+        gather(tiny_program, results=[tmp_path / "results.json"])
 
 
-def test_stages_of_another_program_are_refused(compiled: Path, tiny_ir: Path, tmp_path: Path):
+def test_stages_of_another_program_are_refused(tiny_program: Path, tiny_ir: Path, tmp_path: Path):
     other = ["compile", str(tiny_ir), "--decompose-layers=1-2", "--rank=5", "--iterations=6", "--emit=dcom"]
     assert main([*other, "--dump-ir-dir", str(tmp_path / "stages"), "-o", str(tmp_path / "other.mlir")]) == 0
     with pytest.raises(DcomError, match="end in another layer 1"):
-        gather(compiled / "prog.bin", tmp_path / "stages")
+        gather(tiny_program, tmp_path / "stages")
     with pytest.raises(DcomError, match="holds no stage"):
-        gather(compiled / "prog.bin", tmp_path)
+        gather(tiny_program, tmp_path)
 
 
 def test_values_cannot_end_the_element_that_holds_them():

@@ -16,14 +16,12 @@ LOAD_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
-def page_file(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_file(tiny_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a small program, with its stages and the errors of its factors."""
     folder = tmp_path_factory.mktemp("report")
-    program, stages, stats, page = (str(folder / name) for name in ("prog.bin", "stages", "stats.json", "page.html"))
-    options = ["--decompose-layers=1-2", "--rank=4", "--iterations=6", "--dump-ir-dir", stages]
-    assert main(["compile", str(tiny_ir), *options, "-o", program]) == 0
-    assert main(["sim", program, "--stats", stats]) == 0
-    assert main(["report", program, "-o", page, "--stages", stages, "--result", stats]) == 0
+    stages, stats, page = str(tiny_program.parent / "stages"), str(folder / "stats.json"), str(folder / "page.html")
+    assert main(["sim", str(tiny_program), "--stats", stats]) == 0
+    assert main(["report", str(tiny_program), "-o", page, "--stages", stages, "--result", stats]) == 0
     return Path(page)
 
 
@@ -186,7 +184,7 @@ def test_it_fits_a_phone(phone: Opened):
     panes = [pane.bounding_box() for pane in page.locator(".pane").all()]
     assert all(panes)
     assert panes[0] and panes[1] and panes[1]["y"] >= panes[0]["y"] + panes[0]["height"]
-    page.locator(".code").nth(1).locator("[data-origin]").first.tap()
+    page.locator(".code").nth(1).get_by_text("dcom.decompose").first.tap()
     assert page.locator("#trail li").count() > 1
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
@@ -215,9 +213,9 @@ def test_it_opens_quickly(browser: Browser, page_file: Path):
 
 
 def test_a_missing_package_is_named(
-    page_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
-    assert main(["report", str(page_file.parent / "prog.bin"), "-o", str(tmp_path / "page.html")]) == 1
+    assert main(["report", str(tiny_program), "-o", str(tmp_path / "page.html")]) == 1
     assert "pip install 'dcomc[report]'" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()

@@ -69,8 +69,9 @@ function table(columns, rows, caption) {
     return kind === "code" ? make("td", {}, make("code", { text: found })) : make("td", { ...attributes, text: found });
   };
   const heading = ([text, , kind]) => make("th", { scope: "col", class: kind === "number" ? kind : null, text });
-  const element = make("table", {}, ...(caption ? [make("caption", { text: caption })] : []));
+  const element = make("table", { "aria-label": caption });
   element.append(make("thead", {}, make("tr", {}, ...columns.map(heading))));
   element.append(make("tbody", {}, ...rows.map((row) => make("tr", {}, ...columns.map((column) => cell(row, column))))));
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption ?? "Table" }, element);
+  const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption ?? "Table" }, element);
+  return make("div", {}, ...(caption ? [make("p", { class: "caption", text: caption })] : []), scroll);
 }

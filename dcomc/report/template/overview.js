@@ -150,9 +150,14 @@ function showRoofline() {
       layer: [
         { data: { values: roof }, mark: { type: "line", color: colour("--soft"), strokeWidth: 2 }, encoding: axes },
         {
+          data: { values: [{ ...roof[0], text: "banks" }, { ...roof[1], text: "multipliers" }] },
+          mark: { type: "text", align: "left", baseline: "bottom", dx: 6, dy: -6, color: colour("--soft") },
+          encoding: { ...axes, text: { field: "text" } },
+        },
+        {
           data: { values: shown },
           mark: { type: "point", filled: true, size: 140, opacity: 0.9 },
-          encoding: { ...axes, color: { field: "label", type: "nominal", legend: legendBelow(width) }, shape: { field: "label", type: "nominal", legend: legendBelow(width) }, tooltip },
+          encoding: { ...axes, color: { field: "label", type: "nominal", sort: null, legend: legendBelow(width) }, shape: { field: "label", type: "nominal", sort: null, legend: legendBelow(width) }, tooltip },
         },
       ],
     }),
@@ -183,7 +188,7 @@ function showQuality() {
       () => ({
         data: { values: quality.scores },
         height: 30 * quality.scores.length,
-        encoding: { y: { field: "name", type: "nominal", sort: null, title: null }, x: { field: "value", type: "quantitative", title: quality.metric } },
+        encoding: { y: { field: "name", type: "nominal", sort: null, title: null }, x: { field: "value", type: "quantitative", title: quality.metric, axis: { tickCount: 5 } } },
         layer: [
           {
             mark: { type: "bar", cornerRadiusEnd: 3, height: 18 },

@@ -11,6 +11,7 @@ const panes = [...document.querySelectorAll(".pane")].map((element, side) => ({
 }));
 const kernels = new Map(report.kernels.map((kernel) => [kernel.name, kernel]));
 const MOST_JUMPS = 4;
+const FRAME = /^\s*(?:[}^]|func\.func |cluster\.kernel |isa\.kernel )/; // lines around operations, which the trail leaves out
 let view = views[0];
 let selected = null; // { stage, line }
 
@@ -22,7 +23,8 @@ function related(one, other) {
   if (one === other) return true;
   const [a, b] = [origins[one], origins[other]];
   if (a.step && b.step && a.step !== b.step) return false;
-  return a.places.some((place) => b.places.includes(place)) || (a.step !== "" && a.step === b.step);
+  if (!a.places.length || !b.places.length) return a.step !== "" && a.step === b.step;
+  return a.places.some((place) => b.places.includes(place));
 }
 
 /** What an instruction took: its entry in `kernels`, or null. */
@@ -132,9 +134,9 @@ function showTrail() {
   }
   const origin = originOf(selected.stage, selected.line);
   const modules = origins[origin].places.map((place) => report.pipeline.places[place]);
-  const names = [...new Set(modules.map((place) => place.module))];
+  const names = [...new Set(modules.map((place) => place.module.replace(/^model\.layers\.\*\./, "")))];
   const steps = view.stages.map((stage, number) => {
-    const found = stage.lines.map((_, line) => line).filter((line) => related(origin, originOf(number, line)));
+    const found = stage.lines.map((_, line) => line).filter((line) => related(origin, originOf(number, line)) && !FRAME.test(texts[stage.lines[line]]));
     const cycles = found.map((line) => cyclesOf(number, line)).filter(Boolean);
     const total = cycles.reduce((sum, each) => sum + spent(each), 0);
     const about = cycles.length ? `${count(cycles.length, "instruction")}, ${whole(total)} cycles a run` : count(found.length, "line");

@@ -93,7 +93,9 @@ function chosenInstructions() {
 }
 
 function sayRange() {
-  byId("range").textContent = `Cycles ${whole(range[0])} to ${whole(range[1])}.`;
+  const chosen = chosenInstructions();
+  const marked = chosen.length ? (chosen[0] < 0 ? " Nothing of the selection runs in this kernel." : ` ${count(chosen.length, "instruction")} of the selection.`) : "";
+  byId("range").textContent = `Cycles ${whole(range[0])} to ${whole(range[1])}.${marked}`;
 }
 
 function zoom(how) {
@@ -126,7 +128,7 @@ function showCauses() {
       mark: { type: "bar", height: 24 },
       encoding: {
         x: { field: "share", type: "quantitative", stack: "zero", title: "share of cycles", axis: { format: ".0%", tickCount: 5 }, scale: { domain: [0, 1] } },
-        y: { field: "kernel", type: "nominal", title: null, axis: { labelLimit: width < 600 ? 110 : 260 } },
+        y: { field: "kernel", type: "nominal", sort: null, title: null, axis: { labelLimit: width < 600 ? 110 : 260 } },
         color: { field: "cause", type: "nominal", scale: { domain: order, range: colours(order.length) }, legend: legendBelow(width) },
         order: { field: "order" },
         tooltip: [{ field: "kernel" }, { field: "cause" }, { field: "cycles", format: "," }, { field: "share", format: ".1%" }],
@@ -149,8 +151,8 @@ function showCauses() {
       encoding: {
         x: { field: "share", type: "quantitative", title: "busy", axis: { format: ".0%", tickCount: 5 }, scale: { domain: [0, 1] } },
         y: { field: "unit", type: "nominal", sort: UNITS, title: null },
-        yOffset: { field: "kernel", type: "nominal" },
-        color: { field: "kernel", type: "nominal", legend: { ...legendBelow(width), columns: width < 600 ? 1 : 3 } },
+        yOffset: { field: "kernel", type: "nominal", sort: null },
+        color: { field: "kernel", type: "nominal", sort: null, legend: { ...legendBelow(width), columns: width < 600 ? 1 : 3 } },
         tooltip: [{ field: "kernel" }, { field: "unit" }, { field: "share", format: ".1%" }],
       },
     }),
@@ -208,7 +210,10 @@ function startTimeline() {
     showCostliest();
   });
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom(button.dataset.zoom)));
-  document.addEventListener("selection", () => timelineView?.signal("chosen", chosenInstructions()).runAsync());
+  document.addEventListener("selection", () => {
+    timelineView?.signal("chosen", chosenInstructions()).runAsync();
+    sayRange();
+  });
   showTimeline();
   showCauses();
   showUses();

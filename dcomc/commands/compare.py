@@ -1,0 +1,51 @@
+"""Set two programs, or two files of results, side by side: what differs, and by how much."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dcomc.diagnostics import check_output, write_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `dcomc compare`."""
+    help = "a program, or a JSON file of `dcomc sim --stats`, `run --json`, `eval --json` or `profile --json`"
+    parser.add_argument("first", type=Path, metavar="A", help=help)
+    parser.add_argument("second", type=Path, metavar="B", help="another such file")
+    parser.add_argument("--all", action="store_true", help="also show what is equal")
+    parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the values as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what differs."""
+    from dcomc.differences import compare_files
+    from dcomc.tables import print_table
+
+    check_output(args.json)
+    found = compare_files(args.first, args.second)
+    shown = [each for each in found if args.all or each.first != each.second]
+    if args.json is not None:
+        document = [{**asdict(each), "ratio": each.ratio} for each in shown]
+        write_text(args.json, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    equal = sum(each.first == each.second for each in found)
+    if shown:
+        rows = [(each.name, each.where, _text(each.first), _text(each.second), _ratio(each.ratio)) for each in shown]
+        print_table(("", "sites and layers", "A", "B", "B / A"), rows, left=2)
+    print(f"A: {args.first}, B: {args.second}; {equal} of {len(found)} values are equal")
+    return 0
+
+
+def _text(value: Any) -> str:
+    """A value in the width of a column."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 26 else text[:12] + "…" + text[-12:]
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.4g}"

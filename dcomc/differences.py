@@ -1,0 +1,128 @@
+"""Two programs, or two files of results, value by value."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from dcomc.container import read_container
+from dcomc.diagnostics import DcomError
+from dcomc.elf import MAGIC
+
+Place = tuple[int, str]
+"""A layer and a site, or the number alone."""
+
+_HINT = "give two programs, or two JSON files that dcomc wrote"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that two files have; None where one lacks it."""
+
+    name: str
+    where: str
+    """The sites and layers that have it alike, such as `qkv, o of 1-3`; empty for what belongs to no layer."""
+    first: Any
+    second: Any
+
+    @property
+    def ratio(self) -> float | None:
+        """The second over the first, of numbers."""
+        numbers = (int, float)
+        if isinstance(self.first, bool) or isinstance(self.second, bool) or not self.first:
+            return None
+        return (
+            self.second / self.first if isinstance(self.first, numbers) and isinstance(self.second, numbers) else None
+        )
+
+
+def compare_files(first: Path, second: Path) -> list[Difference]:
+    """All values of both files, those of the first in their order, then those that the second alone has.
+
+    Raises:
+        DcomError: a file that cannot be read, or two that have nothing in common.
+    """
+    values = [dict(_flatten(read_values(path))) for path in (first, second)]
+    if not values[0].keys() & values[1].keys():
+        raise DcomError(f"{first} and {second} have nothing in common", hint=_HINT)
+    alike: dict[tuple[str, str], list[Place | None]] = {}
+    for place, name in dict.fromkeys([*values[0], *values[1]]):
+        pair = json.dumps([each.get((place, name)) for each in values])
+        alike.setdefault((name, pair), []).append(place)
+    return [Difference(name, _describe(places), *json.loads(pair)) for (name, pair), places in alike.items()]
+
+
+def read_values(path: Path) -> Mapping[str, Any]:
+    """What a file says: a program's options, machine and cycles, or a JSON object."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DcomError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
+    if data.startswith(MAGIC):
+        return _program_values(path, data)
+    try:
+        values: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DcomError(f"{path} is neither a program nor JSON", hint=_HINT) from error
+    if not isinstance(values, dict):
+        raise DcomError(f"{path} holds no JSON object", hint=_HINT)
+    return cast(dict[str, Any], values)
+
+
+def _program_values(path: Path, data: bytes) -> Mapping[str, Any]:
+    program = read_container(path).program
+    timed = program.simulate(timing_only=True).to_json()
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "options": dict(program.options),
+        "machine": {**asdict(program.machine), "hash": program.machine.hash},
+        "kernels": [{"name": kernel.name, "instructions": len(kernel.words)} for kernel in program.kernels],
+        "decompositions": timed["decompositions"],
+        "total_cycles": timed["total_cycles"],
+    }
+
+
+def _flatten(
+    value: Any, path: tuple[str, ...] = (), place: Place | None = None
+) -> Iterator[tuple[tuple[Place | None, str], Any]]:
+    """The single values of nested ones, by place and name.
+
+    Entries of a list go by layer and site, or by their name; other lists are values.
+    """
+    if isinstance(value, dict):
+        for key, inner in cast(dict[str, Any], value).items():
+            yield from _flatten(inner, (*path, key), place)
+    elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in cast(list[Any], value)):
+        for number, entry in enumerate(cast(list[dict[str, Any]], value)):
+            rest = {key: inner for key, inner in entry.items() if key not in ("layer", "site", "name")}
+            if isinstance(entry.get("layer"), int):
+                yield from _flatten(rest, (), (entry["layer"], str(entry.get("site", ""))))
+            else:
+                yield from _flatten(rest, (*path, str(entry.get("name", number))), place)
+    else:
+        yield (place, ".".join(path)), value
+
+
+def _describe(places: Sequence[Place | None]) -> str:
+    sites: dict[str, list[int]] = {}
+    for place in places:
+        if place is not None:
+            sites.setdefault(place[1], []).append(place[0])
+    by_layers: dict[str, list[str]] = {}
+    for site, layers in sites.items():
+        by_layers.setdefault(_ranges(sorted(layers)), []).append(site)
+    return "; ".join(f"{', '.join(filter(None, found))} of {layers}" for layers, found in by_layers.items())
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers as `1-3, 7`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
