@@ -20,9 +20,9 @@ import sys
 import time
 
 import numpy as np
-from kernels import MACHINE, compile_kernel
 
 from dcomc.activations import made_from_seed
+from dcomc.single_kernel import MACHINE, compile_kernel
 from runtime.accelerator import Accelerator, PromptResult, time_kernel
 from runtime.engines import in_order
 from runtime.lanczos import bidiagonalise, relative_error, truncate

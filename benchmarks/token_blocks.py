@@ -11,8 +11,7 @@ Cycles are counted without data: they do not depend on any. The last line is one
 import argparse
 import json
 
-from kernels import MACHINE, compile_kernel
-
+from dcomc.single_kernel import MACHINE, compile_kernel
 from runtime.accelerator import time_launch
 from runtime.instructions import Unit
 from runtime.machine import load_machine

@@ -33,6 +33,22 @@ from xdsl.irdl import (
 from xdsl.traits import IsolatedFromAbove, NoTerminator, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
+from dialects.cluster_partial import (
+    BankRoomOp,
+    DotOp,
+    EachOp,
+    ExchangeOp,
+    GatherOp,
+    GroupReduceOp,
+    MinusOp,
+    MultiplyOp,
+    PartOp,
+    ProjectOutOp,
+    ReadOp,
+    ReplicaReduceOp,
+    SumOp,
+    WriteOp,
+)
 from dialects.cluster_scalars import (
     ConstantOp,
     LoadOp,
@@ -42,7 +58,16 @@ from dialects.cluster_scalars import (
     StoreOp,
     WhereGreaterOp,
 )
-from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType, operand
+from dialects.cluster_types import (
+    COLS,
+    ROWS,
+    BasisType,
+    CellsType,
+    MatrixType,
+    VectorType,
+    operand,
+    shift_attr,
+)
 
 
 @irdl_op_definition
@@ -169,7 +194,7 @@ class _MatvecOp(IRDLOperation):
     )
 
     def __init__(self, matrix: SSAValue, basis: SSAValue, index: SSAValue, out: SSAValue, shift: int = 0) -> None:
-        super().__init__(operands=[matrix, basis, index, out], properties={"shift": _shift(shift)})
+        super().__init__(operands=[matrix, basis, index, out], properties={"shift": shift_attr(shift)})
 
     def _verify_axes(self, source: str, target: str) -> None:
         matrix, basis, out = self.matrix.type, self.basis.type, self.out.type
@@ -218,7 +243,7 @@ class AllReduceOp(IRDLOperation):
     def __init__(self, data: SSAValue, across: str, count: SSAValue | None = None, shift: int = 0) -> None:
         super().__init__(
             operands=[data, [] if count is None else [count]],
-            properties={"across": StringAttr(across), "shift": _shift(shift)},
+            properties={"across": StringAttr(across), "shift": shift_attr(shift)},
         )
 
     def verify_(self) -> None:
@@ -308,7 +333,7 @@ class Norm2Op(IRDLOperation):
     assembly_format = "$x `into` $out (`pieces` $pieces^)? attr-dict `:` type($x) `,` type($out)"
 
     def __init__(self, x: SSAValue, out: SSAValue, pieces: int = 0) -> None:
-        super().__init__(operands=[x, out], properties={"pieces": _shift(pieces)})
+        super().__init__(operands=[x, out], properties={"pieces": shift_attr(pieces)})
 
 
 @irdl_op_definition
@@ -360,18 +385,9 @@ class OutputOp(IRDLOperation):
 OUTPUTS = ("u", "v", "alpha", "beta")
 
 
-def _shift(shift: int) -> IntegerAttr | None:
-    return IntegerAttr(shift, 64) if shift else None
-
-
 def _counts(shift: int, pieces: int) -> dict[str, Attribute | None]:
     """Properties that stand only where they are not 0."""
-    return {"shift": _shift(shift), "pieces": _shift(pieces)}
-
-
-def shift_of(attribute: IntegerAttr | None) -> int:
-    """The value of an optional shift, or of an optional number of pieces."""
-    return attribute.value.data if attribute is not None else 0
+    return {"shift": shift_attr(shift), "pieces": shift_attr(pieces)}
 
 
 Cluster = Dialect(
@@ -379,9 +395,15 @@ Cluster = Dialect(
     [
         AllocOp,
         AllReduceOp,
+        BankRoomOp,
         ConstantOp,
+        DotOp,
         DotsOp,
+        EachOp,
+        ExchangeOp,
         ForOp,
+        GatherOp,
+        GroupReduceOp,
         KernelOp,
         LoadOp,
         LoadStartOp,
@@ -389,14 +411,22 @@ Cluster = Dialect(
         MatvecOp,
         MatvecTransposedOp,
         MaxOp,
+        MinusOp,
         MulOp,
+        MultiplyOp,
         Norm2Op,
         OutputOp,
+        PartOp,
+        ProjectOutOp,
+        ReadOp,
+        ReplicaReduceOp,
         RsqrtOp,
         ScaleOp,
         StoreOp,
         SubtractOp,
+        SumOp,
         WhereGreaterOp,
+        WriteOp,
         ZeroOp,
     ],
     [BasisType, CellsType, MatrixType, VectorType],

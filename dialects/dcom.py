@@ -44,6 +44,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from dialects.dcom_rules import (
     DENSE,
+    GRAM_SCHMIDT,
     MOST_PASSES,
     SITES,
     WEIGHT,
@@ -69,6 +70,7 @@ from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType,
 from dialects.dcom_weights import METHODS, WeightMatmulOp, WeightOp
 
 __all__ = [
+    "GRAM_SCHMIDT",
     "METHODS",
     "MOST_PASSES",
     "SITES",
@@ -126,6 +128,8 @@ class DecomposeOp(IRDLOperation):
     """Gram-Schmidt passes for each new vector."""
     seed = prop_def(IntegerAttr[I64])
     """Of the start vector."""
+    gram_schmidt = opt_prop_def(StringAttr)
+    """`classical`, the default: all dot products of a pass come first; or `modified`, one vector at a time."""
     energy = opt_prop_def(FloatAttr[Float32Type])
     """e, the share of a block's sum of squares that is enough."""
     kernel = opt_prop_def(SymbolRefAttr)
@@ -146,6 +150,7 @@ class DecomposeOp(IRDLOperation):
         iterations: int,
         reorthogonalisation: int = 2,
         seed: int = 0,
+        gram_schmidt: str = "classical",
         energy: float | None = None,
         kernel: str | None = None,
     ) -> None:
@@ -158,10 +163,16 @@ class DecomposeOp(IRDLOperation):
                 "iterations": i64_attr(iterations),
                 "reorthogonalisation": i64_attr(reorthogonalisation),
                 "seed": i64_attr(seed),
+                "gram_schmidt": None if gram_schmidt == "classical" else StringAttr(gram_schmidt),
                 "energy": None if energy is None else FloatAttr(energy, f32),
                 "kernel": None if kernel is None else SymbolRefAttr(kernel),
             },
         )
+
+    @property
+    def modified(self) -> bool:
+        """Whether Gram-Schmidt takes one vector at a time."""
+        return self.gram_schmidt is not None and self.gram_schmidt.data == "modified"
 
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
@@ -179,6 +190,9 @@ class DecomposeOp(IRDLOperation):
             raise VerifyException(f"reorthogonalisation {passes} is not between 0 and {MOST_PASSES}")
         if self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
+        if self.gram_schmidt is not None and self.gram_schmidt.data not in GRAM_SCHMIDT:
+            known = ", ".join(GRAM_SCHMIDT)
+            raise VerifyException(f"unknown gram_schmidt '{self.gram_schmidt.data}', expected one of {known}")
         if self.energy is not None and not 0 < self.energy.value.data <= 1:
             raise VerifyException(f"energy {self.energy.value.data:g} is not above 0 and at most 1")
 

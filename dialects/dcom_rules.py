@@ -17,6 +17,9 @@ SITES: dict[str, tuple[str, ...]] = {
 }
 """The sites of a decoder layer whose input is decomposed, with the roles of the matmuls that read that input."""
 
+GRAM_SCHMIDT = ("classical", "modified")
+"""How a vector is made orthogonal to those before: to all at once, or to one after another."""
+
 MOST_PASSES = 8
 """Gram-Schmidt passes a vector that a decomposition may ask for: two are enough, and each is code in its kernel."""
 

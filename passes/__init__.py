@@ -30,6 +30,7 @@ PASSES: Mapping[str, Callable[[], type[ModulePass]]] = {
     "dcom-preserve-decomposed": _load("passes.dcom_preserve_decomposed", "DcomPreserveDecomposedPass"),
     "dcom-legalize": _load("passes.dcom_legalize", "DcomLegalizePass"),
     "lower-dcom-to-cluster": _load("passes.lower_dcom_to_cluster", "LowerDcomToClusterPass"),
+    "cluster-expand-reductions": _load("passes.cluster_expand_reductions", "ClusterExpandReductionsPass"),
     "cluster-map": _load("passes.cluster_map", "ClusterMapPass"),
     "cluster-schedule": _load("passes.cluster_schedule", "ClusterSchedulePass"),
     "lower-cluster-to-isa": _load("passes.lower_cluster_to_isa", "LowerClusterToIsaPass"),

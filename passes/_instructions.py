@@ -8,8 +8,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from dialects import cluster, isa
-from dialects.cluster import shift_of
-from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType, length_in, shift_of
 from passes._kernel_check import refuse
 from passes._kernels import only
 from passes._scalars import ScalarRegisters
@@ -35,7 +34,8 @@ class Lowering:
         self._operations: list[Operation] = []
         self._location: LocationAttr = kernel.location
         self._scalars = ScalarRegisters()
-        self._pointers: dict[int, int] = {}  # bytes a turn -> register
+        self._pointers: dict[tuple[int, int, int], int] = {}
+        """Registers by the one that they begin with, the bytes beyond it, and the bytes that each turn adds."""
         self._matrix = only(kernel, cluster.MatrixOp)
         self._loop = only(kernel, cluster.ForOp)
         self._layout = KernelLayout(
@@ -205,16 +205,29 @@ class Lowering:
             self._lower(op)
         body, self._operations = self._operations[start:], self._operations[:start]
         self._location = body_location
-        for register in self._pointers.values():
-            self._emit("li", d=register, value=0)
+        self._begin(self._pointers)
         self._emit("loop", count=loop.count.value.data, end="done")
         self._operations += body
         self._location = body_location
         self._add(_TURN, _TURN, 1)
         self._add(_NEXT, _NEXT, 1)
-        for step, register in self._pointers.items():
-            self._add(register, register, step)
+        self._advance(self._pointers)
         self._label("done")
+
+    def _begin(self, pointers: Mapping[tuple[int, int, int], int]) -> None:
+        for (base, start, _), register in pointers.items():
+            if base:
+                self._add(register, base, start)
+            else:
+                self._emit("li", d=register, value=start)
+
+    def _advance(self, pointers: Mapping[tuple[int, int, int], int]) -> None:
+        for (_, _, step), register in pointers.items():
+            self._add(register, register, step)
+
+    def _turn_pointer(self, step: int, base: int = 0, start: int = 0) -> int:
+        """A register that is `start` beyond the register `base` in the first turn, and `step` more in each."""
+        return self._pointers.setdefault((base, start, step), _FIRST_POINTER + len(self._pointers))
 
     def _lower_output(self, op: cluster.OutputOp) -> None:
         """Each cluster stores what it alone has; what several have, the first of the group, if one instruction can."""
@@ -357,16 +370,15 @@ class Lowering:
     def _vector_bytes(self, room: SSAValue) -> int:
         """Bytes from one vector of a basis, or one scalar of cells, to the next."""
         if isinstance(room.type, BasisType):
-            return 2 * self._slices[f"slice_{room.type.axis.data}"]
+            return 2 * length_in(room.type, self._slices[f"slice_{room.type.axis.data}"])
         return 4
 
     def _vector(self, room: SSAValue, shift: int = 0) -> int:
         """The address of the turn's vector of a basis, or its scalar of cells, or of one `shift` further."""
         step = self._vector_bytes(room)
-        register = self._pointers.setdefault(step, _FIRST_POINTER + len(self._pointers))
-        return BUFFER.pack(register, self._offset(room) + shift * step)
+        return BUFFER.pack(self._turn_pointer(step), self._offset(room) + shift * step)
 
-    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
+    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp | cluster.EachOp) -> int:
         """The number of vectors or cells, that of the turn plus `shift`, as a count operand."""
         return COUNT.pack_register(_NEXT if shift_of(op.shift) else _TURN)
 

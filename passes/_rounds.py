@@ -6,11 +6,10 @@ from xdsl.ir import Operation, SSAValue
 
 from dcomc.diagnostics import DcomError
 from dialects import cluster
-from dialects.cluster import shift_of
-from dialects.cluster_types import COLS, VectorType
-from passes._instructions import Lowering
+from dialects.cluster_types import COLS, VectorType, shift_of
 from passes._interleave import Interleaver
 from passes._kernels import only
+from passes._partial_sums import PartialSumsLowering
 from passes._scalars import ScalarRegisters
 from passes.cluster_schedule import slot_bytes
 from runtime.machine import Machine
@@ -31,7 +30,7 @@ _LEAST_PART = 64
 """Elements of a vector that is worth parting."""
 
 
-class RoundsLowering(Lowering):
+class RoundsLowering(PartialSumsLowering):
     """A slot of the buffer for each matrix in flight; its turns written out, so that addresses and counts are numbers.
 
     A slot streams its next matrix in as soon as it has multiplied by the last. The slots are an equal part of their
@@ -53,7 +52,7 @@ class RoundsLowering(Lowering):
         registers = SCALAR_REGISTERS // self._slots
         self._scalars_of = [ScalarRegisters(slot * registers, registers) for slot in range(self._slots)]
         self._slot_bytes = slot_bytes(kernel, slices, machine)
-        self._slot, self._number = 0, 0
+        self._slot, self._number, self._of_each = 0, 0, 0
         ops = list(kernel.body.block.ops)
         self._before, self._after = ops[: ops.index(self._loop)], ops[ops.index(self._loop) + 1 :]
         self._stored_token = _STORED
@@ -170,7 +169,16 @@ class RoundsLowering(Lowering):
     def _vector(self, room: SSAValue, shift: int = 0) -> int:
         return BUFFER.pack(0, self._offset(room) + (self._number + shift) * self._vector_bytes(room))
 
-    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp) -> int:
+    def _lower_each(self, each: cluster.EachOp) -> None:
+        for number in range(self._count(each)):
+            self._of_each = number
+            for op in each.body.block.ops:
+                self._lower(op)
+
+    def _vector_of_each(self, room: SSAValue) -> int:
+        return BUFFER.pack(0, self._offset(room) + self._of_each * self._vector_bytes(room))
+
+    def _count(self, op: cluster.DotsOp | cluster.SubtractOp | cluster.AllReduceOp | cluster.EachOp) -> int:
         return self._number + shift_of(op.shift)
 
 
@@ -186,8 +194,11 @@ def instructions(kernel: cluster.KernelOp, in_flight: int) -> int:
     """
     loop = only(kernel, cluster.ForOp)
     a_turn = 0
+    turns = loop.count.value.data
     for op in loop.body.block.ops:
         match op:
+            case cluster.EachOp():
+                a_turn += (turns + 1) // 2 * len(list(op.body.block.ops)) * 2 + 1
             case cluster.AllReduceOp():  # of a folded matrix, what lies across its rows is whole in each cluster
                 parts = _PARTS if isinstance(op.data.type, VectorType) else 1
                 a_turn += 2 * parts if op.across.data == COLS else 0
@@ -195,4 +206,4 @@ def instructions(kernel: cluster.KernelOp, in_flight: int) -> int:
                 a_turn += _PARTS
             case _:
                 a_turn += 1
-    return 2 * in_flight * (loop.count.value.data * a_turn + _ASIDE) + _ASIDE
+    return 2 * in_flight * (turns * a_turn + _ASIDE) + _ASIDE

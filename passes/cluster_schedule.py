@@ -11,7 +11,8 @@ from xdsl.passes import ModulePass
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects.cluster import AllocOp, KernelOp, MatrixOp
-from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType
+from dialects.cluster_partial import BankRoomOp
+from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType, length_in
 from passes._kernel_check import check_slices
 from passes._kernels import LONGEST, MAPPING, basis_along, dictionary, numbers, only
 from runtime.machine import Machine, load_machine
@@ -160,6 +161,10 @@ def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dic
     for name, size in sizes.items():
         layout[name] = end
         end = _align(end + size, line)
+    for op in kernel.body.block.ops:
+        if isinstance(op, BankRoomOp):
+            op.properties["offset"] = IntegerAttr(end, i64)
+            end = _align(end + alloc_bytes(op.room.type, slices) * machine.grid.rows, line)
     layout["bank_bytes"] = end
     if end > machine.bank.capacity_bytes:
         raise DcomError(
@@ -174,9 +179,9 @@ def alloc_bytes(room: object, slices: Mapping[str, int]) -> int:
     """Bytes of an allocation in one cluster."""
     match room:
         case BasisType():
-            return 2 * room.shape[0] * slices[f"slice_{room.axis.data}"]
+            return 2 * room.shape[0] * length_in(room, slices[f"slice_{room.axis.data}"])
         case VectorType():
-            return 4 * slices[f"slice_{room.axis.data}"]
+            return 4 * length_in(room, slices[f"slice_{room.axis.data}"])
         case CellsType():
             return 4 * room.count
         case _:

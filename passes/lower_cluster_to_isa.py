@@ -9,13 +9,13 @@ from xdsl.passes import ModulePass
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects import cluster, isa
-from passes._instructions import Lowering
 from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
+from passes._partial_sums import PartialSumsLowering
 from passes._rounds import RoundsLowering
 from runtime.machine import Machine, load_machine
 
-_PLACED = cluster.MatrixOp | cluster.AllocOp
+_PLACED = cluster.MatrixOp | cluster.AllocOp | cluster.BankRoomOp
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _lower(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
     check_slices(kernel, matrix, slices, machine)
     check_body(kernel, only(kernel, cluster.ForOp))
     _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
-    lowering = RoundsLowering if slices["in_flight"] > 1 else Lowering
+    lowering = RoundsLowering if slices["in_flight"] > 1 else PartialSumsLowering
     return lowering(kernel, slices, banks, machine).kernel()
 
 

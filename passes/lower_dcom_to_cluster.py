@@ -39,16 +39,19 @@ class _Shape:
     iterations: int
     reorthogonalisation: int
     seed: int
+    modified: bool
+    """Whether Gram-Schmidt takes one vector at a time."""
 
     @classmethod
     def of(cls, op: DecomposeOp) -> "_Shape":
         _, rows, cols = op.factors.type.blocks
-        options = (op.iterations, op.reorthogonalisation, op.seed)
-        return cls(rows, cols, *(option.value.data for option in options))
+        iterations, passes, seed = (option.value.data for option in (op.iterations, op.reorthogonalisation, op.seed))
+        return cls(rows, cols, iterations, passes, seed, op.modified)
 
     @property
     def symbol(self) -> str:
-        return f"lanczos_{self.rows}x{self.cols}_k{self.iterations}_r{self.reorthogonalisation}_s{self.seed}"
+        name = f"lanczos_{self.rows}x{self.cols}_k{self.iterations}_r{self.reorthogonalisation}_s{self.seed}"
+        return f"{name}_modified" if self.modified else name
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
         v = _alloc("v", BasisType.of(shape.iterations, shape.cols, COLS))
         y = _alloc("y", VectorType.of(shape.rows, ROWS))
         z = _alloc("z", VectorType.of(shape.cols, COLS))
-        dots, alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("dots", "alpha", "beta"))
+        dots = _alloc("dots", CellsType.of(1 if shape.modified else shape.iterations))
+        alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("alpha", "beta"))
         norm, largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
         cluster.ZeroOp(largest)
         matrix.name_hint = "a"
@@ -136,7 +140,19 @@ def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
             product()
             cluster.AllReduceOp(vector, across)
         for turn in range(shape.reorthogonalisation):
-            with step(f"reorthogonalise {letter}, pass {turn + 1}", loop):
+            what = f"reorthogonalise {letter}, pass {turn + 1}"
+            if shape.modified:
+                one = Block(arg_types=[IndexType()])
+                one.args[0].name_hint = "i"
+                one.args[0].location = NameLoc(StringAttr(what), origin)
+                with step(what, one):
+                    cluster.DotOp(basis, vector, dots, one.args[0], _DOTS_PIECES)
+                    cluster.AllReduceOp(dots, axis)
+                    cluster.ProjectOutOp(basis, dots, vector, one.args[0], _PIECES)
+                with step(what, loop):
+                    cluster.EachOp(j, Region(one), known)
+                continue
+            with step(what, loop):
                 cluster.DotsOp(basis, vector, dots, j, known, _DOTS_PIECES)
                 cluster.AllReduceOp(dots, axis, j, known)
                 cluster.SubtractOp(basis, dots, vector, j, known, _PIECES)

@@ -325,7 +325,7 @@ def _part(engine: FastEngine, v: Values, axis: int) -> None:
     d, x = (np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis) for at, size in _PART)
     d[:] = 0
     for place in range(d.shape[1]):
-        first = place // int(v["share"]) * len(d) if v["share"] else 0
+        first = place % (int(v["span"]) or d.shape[1]) // int(v["share"]) * len(d) if v["share"] else 0
         part = x[first : first + len(d), place]
         d[: len(part), place] = part
 

@@ -52,7 +52,14 @@ _STREAM_OPERANDS = (
 _MATVEC_OPERANDS = (("y", BUFFER), ("a", BUFFER), ("x", BUFFER), ("rows", COUNT), ("cols", COUNT), ("accumulate", FLAG))
 _LINE_OPERANDS = (("x", BUFFER), ("length", COUNT), ("span", EXTENT))
 _GLOBAL_OPERANDS = (("x", BUFFER), ("g", GLOBAL), ("length", COUNT), ("rows", EXTENT), ("cols", EXTENT))
-_PART_OPERANDS = (("d", BUFFER), ("x", BUFFER), ("bytes", BYTES), ("total", BYTES), ("share", EXTENT))
+_PART_OPERANDS = (
+    ("d", BUFFER),
+    ("x", BUFFER),
+    ("bytes", BYTES),
+    ("total", BYTES),
+    ("share", EXTENT),
+    ("span", EXTENT),
+)
 _GATHER_OPERANDS = (("x", BUFFER), ("d", BUFFER), ("bytes", BYTES), ("total", BYTES), ("span", EXTENT))
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
@@ -276,8 +283,8 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "part.row",
         0x29,
         _PART_OPERANDS,
-        "In each row, d of cluster i = the (i div `share`)th `bytes` bytes of its own x (`share` 0: the first for "
-        "all), where x has `total` bytes and zeros after them.",
+        "In each row, d of cluster i of each `span` neighbours = the (i div `share`)th `bytes` bytes of its own x "
+        "(`share` 0: the first for all), where x has `total` bytes and zeros after them.",
         Unit.ARRAY,
         costs.PART,
         (Range("d", Access.WRITE, costs.bytes, 2), Range("x", Access.READ, costs.total, 2)),

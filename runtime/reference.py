@@ -291,7 +291,7 @@ def _part(engine: ReferenceEngine, v: Values, axis: int) -> None:
     d, x = _lines(engine, v["d"], v["bytes"], axis), _lines(engine, v["x"], v["total"], axis)
     d[:] = 0
     for place in range(d.shape[1]):
-        first = place // int(v["share"]) * d.shape[2] if v["share"] else 0
+        first = place % (int(v["span"]) or d.shape[1]) // int(v["share"]) * d.shape[2] if v["share"] else 0
         part = x[:, place, first : first + d.shape[2]]
         d[:, place, : part.shape[1]] = part
 

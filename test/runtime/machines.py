@@ -9,6 +9,7 @@ from pathlib import Path
 from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
+from passes import make_passes
 from runtime.encoding import Word
 from runtime.instructions import BY_MNEMONIC
 from runtime.machine import Machine, machine_from_values
@@ -66,16 +67,26 @@ def compile_kernel(
     passes: int = 2,
     mapping: str = "grid",
     in_flight: int | None = None,
+    gram_schmidt: str | None = None,
+    expansion: str | None = None,
 ) -> Kernel:
-    """The Lanczos kernel of one shape, for a machine by name or TOML file."""
+    """The Lanczos kernel of one shape, for a machine by name or TOML file.
+
+    Args:
+        expansion: options of cluster-expand-reductions.
+    """
     factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
+    attribute = f', gram_schmidt = "{gram_schmidt}"' if gram_schmidt else ""
     text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
       %f = dcom.decompose %x {{layer = 3 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = {passes} : i64, seed = {seed} : i64}} : tensor<{rows}x{cols}xf32> -> {factored}
+        reorthogonalisation = {passes} : i64, seed = {seed} : i64{attribute}}} : tensor<{rows}x{cols}xf32> -> {factored}
       func.return %f : {factored}
     }}"""
     context = make_context()
     module = parse_module(text, "kernel.mlir", context)
-    run_passes(context, module, cluster_pipeline(machine, mapping, in_flight) + isa_pipeline(machine))
+    passes = cluster_pipeline(machine, mapping, in_flight) + isa_pipeline(machine)
+    if expansion is not None:
+        passes[1:1] = make_passes(f'cluster-expand-reductions{{{expansion} machine="{machine}"}}')
+    run_passes(context, module, passes)
     (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
     return kernel

@@ -32,8 +32,8 @@ UNALIGNED = [
     ("madd [r0+0], [r0+64], [r0+130], 3, 4, 0, 0", 4),
     ("sub [r0+0], [r0+66], 4", 4),
     ("sum [r0+2], [r0+64], 4", 4),
-    ("part.row [r0+1], [r0+64], 8, 16, 1", 2),
-    ("part.col [r0+0], [r0+64], 8, 15, 1", 2),
+    ("part.row [r0+1], [r0+64], 8, 16, 1, 0", 2),
+    ("part.col [r0+0], [r0+64], 8, 15, 1, 0", 2),
     ("gather.row [r0+1], [r0+64], 8, 16, 0", 2),
     ("gather.col [r0+0], [r0+64], 7, 16, 0", 2),
     *((f"{mnemonic} [r0+2], [r0+0], 1, 1, 1", 4) for mnemonic in ("put", "get")),
@@ -81,7 +81,7 @@ OVERLAPS = [  # 4 x 2 multipliers; the last bytes of one operand are the first o
     "madd [r0+64], [r0+0], [r0+76], 3, 4, 1, 0",
     "sub [r0+64], [r0+64], 1",
     "sum [r0+68], [r0+64], 2",
-    "part.row [r0+64], [r0+70], 8, 16, 1",
+    "part.row [r0+64], [r0+70], 8, 16, 1, 0",
     "gather.col [r0+64], [r0+78], 4, 16, 0",
 ]
 

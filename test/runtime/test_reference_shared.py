@@ -113,13 +113,16 @@ def test_sum_in_a_cluster(any_machine: Machine, length: int) -> None:
     bench.expect(0x400, F, expected)
 
 
-@pytest.mark.parametrize(("size", "total", "share"), [(6, 40, 1), (6, 40, 2), (8, 20, 0), (4, 4, 1), (6, 0, 1)])
+@pytest.mark.parametrize(
+    ("size", "total", "share", "span"),
+    [(6, 40, 1, 0), (6, 40, 2, 0), (8, 20, 0, 0), (4, 4, 1, 0), (6, 0, 1, 0), (4, 40, 1, 2), (4, 40, 2, 3)],
+)
 @pytest.mark.parametrize("mnemonic", ["part.row", "part.col"])
-def test_part(any_machine: Machine, mnemonic: str, size: int, total: int, share: int) -> None:
-    bench = Bench(any_machine, size).run(f"{mnemonic} [r0+0x100], [r0+0x20], {size}, {total}, {share}")
+def test_part(any_machine: Machine, mnemonic: str, size: int, total: int, share: int, span: int) -> None:
+    bench = Bench(any_machine, size).run(f"{mnemonic} [r0+0x100], [r0+0x20], {size}, {total}, {share}, {span}")
     expected = {}
     for r, c in bench.clusters:
-        place = c if mnemonic == "part.row" else r
+        place = (c if mnemonic == "part.row" else r) % (span or 99)
         padded = np.concatenate([bench.before[r, c, 0x20 : 0x20 + total], np.zeros(1024, np.uint8)])
         first = size * (place // share if share else 0)
         expected[r, c] = padded[first : first + size]
@@ -146,7 +149,7 @@ def test_gather_puts_together_what_part_took(any_machine: Machine) -> None:
     side = any_machine.grid.rows
     size = 4 * -(-11 // side)
     bench = Bench(any_machine, 3)
-    bench.run(f"part.col [r0+0x100], [r0+0x20], {size}, 44, 1", f"gather.col [r0+0x200], [r0+0x100], {size}, 44, 0")
+    bench.run(f"part.col [r0+0x100], [r0+0x20], {size}, 44, 1, 0", f"gather.col [r0+0x200], [r0+0x100], {size}, 44, 0")
     buffers = bench.engine.buffers
     for r, c in bench.clusters:
         pieces = [bench.before[n, c, 0x20 : 0x20 + 44][n * size : (n + 1) * size] for n in range(side)]

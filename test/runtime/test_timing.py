@@ -92,8 +92,8 @@ ALONE = [
     # An accumulator takes an addition each 2 cycles; latency: a tree of 6 levels and the accumulation.
     ("sum [r0+0x0], [r0+0x1000], 129", Unit.ARRAY, 3 * 2, 14),
     # 1000 bytes read at 256 and written at 128 a cycle.
-    ("part.row [r0+0x0], [r0+0x1000], 1000, 4000, 1", Unit.ARRAY, 8, 1),
-    ("part.col [r0+0x0], [r0+0x1000], 32, 512, 4", Unit.ARRAY, 1, 1),
+    ("part.row [r0+0x0], [r0+0x1000], 1000, 4000, 1, 0", Unit.ARRAY, 8, 1),
+    ("part.col [r0+0x0], [r0+0x1000], 32, 512, 4, 8", Unit.ARRAY, 1, 1),
     # The last link of the line carries the pieces of 15 clusters, 2 beats each; 15 hops.
     ("gather.row [r0+0x0], [r0+0x1000], 40, 640, 0", Unit.ROW_LINKS, 15 * 2, 15),
     ("gather.col [r0+0x0], [r0+0x1000], 40, 160, 4", Unit.COLUMN_LINKS, 3 * 2, 3),
@@ -371,7 +371,7 @@ LINES = st.one_of(
     line("put", ADDRESSES, ADDRESSES, TILES, PIECES, PIECES),
     line("get", ADDRESSES, ADDRESSES, TILES, PIECES, PIECES),
     line("madd", ADDRESSES, ADDRESSES, ADDRESSES, TILES, SIZES, "1", PIECES),
-    line("part.col", ADDRESSES, ADDRESSES, SIZES, SIZES, PIECES),
+    line("part.col", ADDRESSES, ADDRESSES, SIZES, SIZES, PIECES, PIECES),
     line("gather.row", ADDRESSES, ADDRESSES, SIZES, SIZES, PIECES),
     line("s.ld", SCALARS, ADDRESSES),
     line("s.st", ADDRESSES, SCALARS),

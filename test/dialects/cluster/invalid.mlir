@@ -193,3 +193,104 @@ cluster.kernel @k attributes {seed = 0 : i64} {
   // expected-error @+1 {{no output 'gamma'; known: u, v, alpha, beta}}
   cluster.output %c as "gamma" : !cluster.cells<3>
 }
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %v = cluster.alloc : !cluster.basis<1x40, rows, 1 of 16>
+  %x = cluster.alloc : !cluster.vector<40, rows>
+  %c = cluster.alloc : !cluster.cells<1>
+  // expected-error @+1 {{basis and vector differ in length, axis or parts}}
+  cluster.dot %v, %x into %c : !cluster.basis<1x40, rows, 1 of 16>, !cluster.vector<40, rows>, !cluster.cells<1>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %v = cluster.alloc : !cluster.basis<1x40, rows, 1 of 16>
+  %x = cluster.alloc : !cluster.vector<40, rows>
+  %c = cluster.alloc : !cluster.cells<1>
+  // expected-error @+1 {{basis and vector differ in length, axis or parts}}
+  cluster.project_out %v, %c from %x : !cluster.basis<1x40, rows, 1 of 16>, !cluster.cells<1>, !cluster.vector<40, rows>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %v = cluster.alloc : !cluster.basis<1x40, rows, 1 of 16>
+  %x = cluster.alloc : !cluster.vector<40, rows>
+  %c = cluster.alloc : !cluster.cells<1>
+  // expected-error @+1 {{basis and vector differ in length, axis or parts}}
+  cluster.multiply %v, %c into %x : !cluster.basis<1x40, rows, 1 of 16>, !cluster.cells<1>, !cluster.vector<40, rows>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+  // expected-error @+1 {{parts are taken from a whole slice}}
+  cluster.part %x into %x : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.alloc : !cluster.vector<40, rows>
+  // expected-error @+1 {{what is put together is one part in each cluster}}
+  cluster.gather %x into %x : !cluster.vector<40, rows>, !cluster.vector<40, rows>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+  // expected-error @+1 {{the room is not in the banks}}
+  cluster.read %x into %x : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.bank_room : !cluster.vector<40, rows, 1 of 16>
+  %y = cluster.alloc : !cluster.vector<40, rows>
+  // expected-error @+1 {{room and data differ in parts}}
+  cluster.write %y into %x : !cluster.vector<40, rows>, !cluster.vector<40, rows, 1 of 16>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+  %y = cluster.alloc : !cluster.vector<40, rows>
+  // expected-error @+1 {{each cluster gets one part of those that are summed}}
+  cluster.replica_reduce %x into %y : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  %x = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+  %y = cluster.alloc : !cluster.vector<40, rows>
+  // expected-error @+1 {{the vectors differ in length, axis or parts}}
+  cluster.minus %x, %y : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows>
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  cluster.for 3 : i64 {
+  ^bb0(%j: index):
+    // expected-error @+1 {{the body takes the number of a vector, an index}}
+    cluster.each first %j {
+    ^bb1:
+      %t = cluster.constant 0.5
+    }
+  }
+}
+
+// -----
+
+cluster.kernel @k attributes {seed = 0 : i64} {
+  // expected-error @+1 {{a cluster holds 1 to all parts of its slice}}
+  %x = cluster.alloc : !cluster.vector<40, rows, 17 of 16>
+}

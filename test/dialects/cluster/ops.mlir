@@ -93,3 +93,85 @@ cluster.kernel @scheduled attributes {seed = 0 : i64, mapping = {folded = 0 : i6
   // CHECK-NEXT: cluster.alloc {offset = 12 : i64} : !cluster.cells<3>
   %dots = cluster.alloc {offset = 12 : i64} : !cluster.cells<3>
 }
+
+// One vector at a time, and vectors in parts.
+// CHECK: cluster.kernel @partial attributes {seed = 0 : i64} {
+cluster.kernel @partial attributes {seed = 0 : i64} {
+// CHECK-NEXT: %u = cluster.alloc : !cluster.basis<4x40, rows>
+  %u = cluster.alloc : !cluster.basis<4x40, rows>
+// CHECK-NEXT: %y = cluster.alloc : !cluster.vector<40, rows>
+  %y = cluster.alloc : !cluster.vector<40, rows>
+// CHECK-NEXT: %u_part = cluster.alloc : !cluster.basis<1x40, rows, 1 of 16>
+  %u_part = cluster.alloc : !cluster.basis<1x40, rows, 1 of 16>
+// CHECK-NEXT: %y_part = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+  %y_part = cluster.alloc : !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: %replica = cluster.alloc {offset = 64 : i64} : !cluster.basis<1x40, rows, 8 of 16>
+  %replica = cluster.alloc {offset = 64 : i64} : !cluster.basis<1x40, rows, 8 of 16>
+// CHECK-NEXT: %product = cluster.alloc : !cluster.vector<40, rows, 8 of 16>
+  %product = cluster.alloc : !cluster.vector<40, rows, 8 of 16>
+// CHECK-NEXT: %u_bank = cluster.bank_room : !cluster.basis<4x40, rows, 1 of 16>
+  %u_bank = cluster.bank_room : !cluster.basis<4x40, rows, 1 of 16>
+// CHECK-NEXT: %y_bank = cluster.bank_room {offset = 128 : i64} : !cluster.vector<40, rows, 1 of 16>
+  %y_bank = cluster.bank_room {offset = 128 : i64} : !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: %c = cluster.alloc : !cluster.cells<1>
+  %c = cluster.alloc : !cluster.cells<1>
+// CHECK-NEXT: cluster.part %u into %u_part : !cluster.basis<4x40, rows>, !cluster.basis<1x40, rows, 1 of 16>
+  cluster.part %u into %u_part : !cluster.basis<4x40, rows>, !cluster.basis<1x40, rows, 1 of 16>
+// CHECK-NEXT: cluster.for 3 : i64 {
+  cluster.for 3 : i64 {
+// CHECK-NEXT: ^bb0(%j: index):
+  ^bb0(%j: index):
+// CHECK-NEXT: cluster.part %u[%j shift 1 : i64] into %u_part : !cluster.basis<4x40, rows>, !cluster.basis<1x40, rows, 1 of 16>
+    cluster.part %u[%j shift 1 : i64] into %u_part : !cluster.basis<4x40, rows>, !cluster.basis<1x40, rows, 1 of 16>
+// CHECK-NEXT: cluster.write %u_part into %u_bank[%j shift 1 : i64] : !cluster.basis<1x40, rows, 1 of 16>, !cluster.basis<4x40, rows, 1 of 16>
+    cluster.write %u_part into %u_bank[%j shift 1 : i64] : !cluster.basis<1x40, rows, 1 of 16>, !cluster.basis<4x40, rows, 1 of 16>
+// CHECK-NEXT: cluster.part %y into %y_part : !cluster.vector<40, rows>, !cluster.vector<40, rows, 1 of 16>
+    cluster.part %y into %y_part : !cluster.vector<40, rows>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: cluster.write %y_part into %y_bank : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+    cluster.write %y_part into %y_bank : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: cluster.each first %j {
+    cluster.each first %j {
+// CHECK-NEXT: ^bb0(%i: index):
+    ^bb0(%i: index):
+// CHECK-NEXT: cluster.dot %u[%i], %y into %c pieces 1 : i64 : !cluster.basis<4x40, rows>, !cluster.vector<40, rows>, !cluster.cells<1>
+      cluster.dot %u[%i], %y into %c pieces 1 : i64 : !cluster.basis<4x40, rows>, !cluster.vector<40, rows>, !cluster.cells<1>
+// CHECK-NEXT: cluster.all_reduce %c across "rows" : !cluster.cells<1>
+      cluster.all_reduce %c across "rows" : !cluster.cells<1>
+// CHECK-NEXT: cluster.project_out %u[%i], %c from %y pieces 2 : i64 : !cluster.basis<4x40, rows>, !cluster.cells<1>, !cluster.vector<40, rows>
+      cluster.project_out %u[%i], %c from %y pieces 2 : i64 : !cluster.basis<4x40, rows>, !cluster.cells<1>, !cluster.vector<40, rows>
+// CHECK-NEXT: }
+    }
+// CHECK-NEXT: cluster.each first %j shift 1 : i64 {
+    cluster.each first %j shift 1 : i64 {
+// CHECK-NEXT: ^bb0(%i_1: index):
+    ^bb0(%i_1: index):
+// CHECK-NEXT: cluster.read %u_bank[%i_1] into %u_part : !cluster.basis<4x40, rows, 1 of 16>, !cluster.basis<1x40, rows, 1 of 16>
+      cluster.read %u_bank[%i_1] into %u_part : !cluster.basis<4x40, rows, 1 of 16>, !cluster.basis<1x40, rows, 1 of 16>
+// CHECK-NEXT: cluster.read %y_bank into %y_part : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+      cluster.read %y_bank into %y_part : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: cluster.dot %u_part, %y_part into %c : !cluster.basis<1x40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>, !cluster.cells<1>
+      cluster.dot %u_part, %y_part into %c : !cluster.basis<1x40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>, !cluster.cells<1>
+// CHECK-NEXT: cluster.group_reduce %c over 4 : i64 by 8 : i64 : !cluster.cells<1>
+      cluster.group_reduce %c over 4 : i64 by 8 : i64 : !cluster.cells<1>
+// CHECK-NEXT: cluster.exchange %c of 4 : i64 by 8 : i64 into %c over 1 : i64 by 8 : i64 : !cluster.cells<1>, !cluster.cells<1>
+      cluster.exchange %c of 4 : i64 by 8 : i64 into %c over 1 : i64 by 8 : i64 : !cluster.cells<1>, !cluster.cells<1>
+// CHECK-NEXT: cluster.gather %u_part into %replica : !cluster.basis<1x40, rows, 1 of 16>, !cluster.basis<1x40, rows, 8 of 16>
+      cluster.gather %u_part into %replica : !cluster.basis<1x40, rows, 1 of 16>, !cluster.basis<1x40, rows, 8 of 16>
+// CHECK-NEXT: cluster.multiply %replica, %c into %product pieces 2 : i64 : !cluster.basis<1x40, rows, 8 of 16>, !cluster.cells<1>, !cluster.vector<40, rows, 8 of 16>
+      cluster.multiply %replica, %c into %product pieces 2 : i64 : !cluster.basis<1x40, rows, 8 of 16>, !cluster.cells<1>, !cluster.vector<40, rows, 8 of 16>
+// CHECK-NEXT: cluster.replica_reduce %product into %y_part : !cluster.vector<40, rows, 8 of 16>, !cluster.vector<40, rows, 1 of 16>
+      cluster.replica_reduce %product into %y_part : !cluster.vector<40, rows, 8 of 16>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: cluster.minus %y_part, %y_part : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+      cluster.minus %y_part, %y_part : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: cluster.sum %c into %c : !cluster.cells<1>, !cluster.cells<1>
+      cluster.sum %c into %c : !cluster.cells<1>, !cluster.cells<1>
+// CHECK-NEXT: cluster.project_out %u_part, %c from %y_part : !cluster.basis<1x40, rows, 1 of 16>, !cluster.cells<1>, !cluster.vector<40, rows, 1 of 16>
+      cluster.project_out %u_part, %c from %y_part : !cluster.basis<1x40, rows, 1 of 16>, !cluster.cells<1>, !cluster.vector<40, rows, 1 of 16>
+// CHECK-NEXT: }
+    }
+// CHECK-NEXT: cluster.gather %y_part into %y : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows>
+    cluster.gather %y_part into %y : !cluster.vector<40, rows, 1 of 16>, !cluster.vector<40, rows>
+// CHECK-NEXT: }
+  }
+// CHECK-NEXT: }
+}

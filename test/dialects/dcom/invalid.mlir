@@ -478,3 +478,11 @@ func.func @f(%f: !dcom.factored<2x16x64, rank 4, f32>, %w: !dcom.weight<64x24, r
   %g = dcom.matmul %f, %w : !dcom.factored<2x16x64, rank 4, f32>, !dcom.weight<64x24, rank 8x8, f32> -> !dcom.factored<2x16x24, rank 4, f32>
   func.return
 }
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>) -> !dcom.factored<2x16x64, rank 4, f32> {
+  // expected-error @+1 {{unknown gram_schmidt 'block', expected one of classical, modified}}
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, gram_schmidt = "block"} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return %factors : !dcom.factored<2x16x64, rank 4, f32>
+}

@@ -51,10 +51,10 @@ isa.kernel @all layout {
   isa.sub [r0+0x100], [r3+0x40], r2
 // CHECK-NEXT:    isa.sum [r0+0x4], [r0+0x100], 8
   isa.sum [r0+0x4], [r0+0x100], 8
-// CHECK-NEXT:    isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8
-  isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8
-// CHECK-NEXT:    isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255
-  isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255
+// CHECK-NEXT:    isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8, 0
+  isa.part.row [r0+0x4], [r3+0x40], 32, 512, 8, 0
+// CHECK-NEXT:    isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255, 16
+  isa.part.col [r31+0x7ffff], [r0+0x40], 1048575, 2, 255, 16
 // CHECK-NEXT:    isa.gather.row [r0+0x4], [r3+0x40], 32, 512, 8
   isa.gather.row [r0+0x4], [r3+0x40], 32, 512, 8
 // CHECK-NEXT:    isa.gather.col [r0+0x4], [r3+0x40], 2, 1048575, 0

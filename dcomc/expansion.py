@@ -1,0 +1,90 @@
+"""The sweep of the paper's expansion factor by simulation: cycles of decomposition and of its reorthogonalisation."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dcomc.single_kernel import MACHINE, compile_kernel
+from passes.cluster_expand_reductions import ClusterExpandReductionsPass
+from runtime.accelerator import time_kernel
+from runtime.instructions import Unit
+from runtime.machine import Machine, load_machine
+from runtime.program import Kernel
+from runtime.sequencer import never_leave, sequence
+from runtime.timing import Timing, TimingReader
+
+SCHEDULES = ("banks", "buffers")
+"""Where vectors and bases are between the steps of Gram-Schmidt."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One prompt: [S, H], k iterations, and passes of Gram-Schmidt."""
+
+    rows: int
+    cols: int = 4096
+    iterations: int = 10
+    passes: int = 2
+
+    @property
+    def steps(self) -> int:
+        """Vectors that are projected out, one after another."""
+        return self.passes * self.iterations**2
+
+
+@dataclass(frozen=True)
+class Point:
+    """Cycles of one schedule."""
+
+    whole: int
+    """Of the kernel, for one prompt."""
+    alone: int
+    """Of the instructions of its reorthogonalisation, with nothing else in the machine."""
+    causes: dict[str, int]
+    """Of these, by what the stream waited for."""
+    bank_busy: float
+    """Share of these cycles in which a bank's port is busy."""
+
+
+def factors(machine: Machine) -> list[int]:
+    """The powers of two up to the number of clusters."""
+    clusters = machine.grid.rows * machine.grid.cols
+    return [1 << exponent for exponent in range(clusters.bit_length())]
+
+
+def sweep(work: Workload, vectors: str, machine: str = MACHINE, sums: str = "replicas") -> Iterator[tuple[int, Point]]:
+    """Each factor, and what a schedule takes with it; `vectors` and `sums` are those of cluster-expand-reductions."""
+    for factor in factors(load_machine(machine)):
+        expansion = ClusterExpandReductionsPass(factor=factor, vectors=vectors, sums=sums, machine=machine)
+        yield factor, measure(work, "modified", machine, expansion)
+
+
+def measure(
+    work: Workload,
+    gram_schmidt: str,
+    machine: str = MACHINE,
+    expansion: ClusterExpandReductionsPass | None = None,
+) -> Point:
+    """What a schedule takes."""
+    kernel = compile_kernel(
+        work.rows,
+        work.cols,
+        work.iterations,
+        passes=work.passes,
+        machine=machine,
+        gram_schmidt=gram_schmidt,
+        expansion=expansion,
+    )
+    described = load_machine(machine)
+    alone = _reorthogonalisation(kernel, described)
+    causes = Counter(alone.causes)
+    return Point(time_kernel(kernel, described).cycles, alone.cycles, dict(causes), alone.share(Unit.BANK))
+
+
+def _reorthogonalisation(kernel: Kernel, machine: Machine) -> Timing:
+    """The cycles of a kernel's instructions of reorthogonalisation, as they come, without the others."""
+    clock = TimingReader(machine, kernel.layout)
+    for issue in sequence(kernel.words, 0, never_leave):
+        if issue.mnemonic == "halt" or kernel.locations[issue.index].startswith("reorthogonalise"):
+            clock.read(issue)
+    return clock.result()
