@@ -23,6 +23,7 @@ COMMANDS = {
     "estimate": "estimate latency and memory on GPUs, with and without a D-com",
     "eval": "judge a program or a model on texts and questions",
     "calibrate": "measure a model on text: outlier thresholds, and what each site costs",
+    "search": "choose what to decompose within a budget, and confirm it on text",
     "reproduce": "compute the paper's figures and tables, with a verdict on each claim",
     "asm": "assemble text to a program",
     "disasm": "disassemble a program to text",

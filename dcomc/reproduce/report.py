@@ -34,7 +34,9 @@ def write_report(results: Sequence[Result], folder: Path) -> list[Path]:
     for result in results:
         names = [f"{result.name}-{number}" for number in range(1, len(result.plots) + 1)]
         for name, plot in zip(names, result.plots, strict=True):
-            written += _draw(plot, target / name)
+            for file in (target / f"{name}.svg", target / f"{name}.png"):
+                draw(plot, file)
+                written.append(file)
         file = target / f"{result.name}.json"
         write_text(file, json.dumps(_document(result, names), sort_keys=True) + "\n")
         written.append(file)
@@ -121,19 +123,17 @@ def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
     return [cells(claim.to_json())[:-1] for claim in claims]
 
 
-def _draw(plot: Plot, stem: Path) -> list[Path]:
-    """Draw a plot as SVG and PNG."""
-    figure = _figure(plot)
-    files: list[Path] = []
-    for suffix in ("svg", "png"):
-        buffer = BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
-        data = buffer.getvalue()
-        file = stem.with_suffix(f".{suffix}")
-        with atomic_write(file) as out:
-            out.write(b" ".join(data.splitlines()) if suffix == "svg" else data)
-        files.append(file)
-    return files
+def draw(plot: Plot, file: Path) -> None:
+    """Draw a plot as the file's ending says: .svg or .png.
+
+    Raises:
+        DcomError: matplotlib is not installed, or the file cannot be written.
+    """
+    buffer, kind = BytesIO(), file.suffix[1:]
+    _figure(plot).savefig(buffer, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
+    data = buffer.getvalue()
+    with atomic_write(file) as out:
+        out.write(b" ".join(data.splitlines()) if kind == "svg" else data)
 
 
 def _figure(plot: Plot) -> "Figure":

@@ -1,0 +1,124 @@
+"""Choose what to decompose within a budget, from calibrations, and confirm it on text: a file for compile --config."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcomc.diagnostics import DcomError, check_output
+
+if TYPE_CHECKING:
+    from dcomc.search.search import Found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `dcomc search`."""
+    parser.add_argument("model", metavar="MODEL", help="Hugging Face folder, GGUF file, or preset")
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        required=True,
+        metavar="FILE.toml",
+        help="tables made by `dcomc calibrate` of this model, each for a rank, a block or a share of outliers to "
+        "choose from",
+    )
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="texts to confirm on, others than those of the calibration: files, data sets, or folders of them",
+    )
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument(
+        "--layers",
+        type=int,
+        metavar="N",
+        help="decompose N layers, and leave no more operations of them than the first calibration does",
+    )
+    budget.add_argument(
+        "--operations", type=float, metavar="SHARE", help="operations of all projections that may be left, such as 0.9"
+    )
+    parser.add_argument(
+        "--sites", default="qkv,o,gate_up,down", metavar="LIST", help="inputs to decompose (default: %(default)s)"
+    )
+    parser.add_argument("--confirm", type=int, default=4, metavar="K", help="candidates to run (default: %(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=8192, metavar="N", help="tokens to run them on (default: %(default)s)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.toml", help="where to write the file")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg|png", help="draw loss against operations")
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew where FILE.toml.state has an interrupted search"
+    )
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="where torch computes, such as cuda:0 (default: cpu)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, show the candidates, and draw."""
+    check_output(args.output)
+    check_output(args.plot)
+    if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
+        raise DcomError(f"a plot is no {args.plot.suffix or 'file without an ending'}", hint="name it .svg or .png")
+    from dcomc.search.search import Budget, search
+
+    found = search(
+        args.model,
+        args.calibration,
+        args.text,
+        args.output,
+        Budget(args.layers, args.operations),
+        sites=tuple(part.strip() for part in args.sites.split(",")),
+        confirm=args.confirm,
+        max_tokens=args.max_tokens,
+        restart=args.restart,
+        device=args.device,
+        progress=True,
+    )
+    _print(found)
+    if args.plot is not None:
+        _plot(found, args.plot)
+    return 0
+
+
+def _print(found: "Found") -> None:
+    from math import exp
+
+    from dcomc.tables import print_table
+
+    rows = [
+        (
+            each.candidate.name,
+            ",".join(map(str, each.candidate.layers)),
+            f"{exp(each.candidate.loss):.4f}",
+            f"{each.ratio:.4f}",
+            f"{each.kept.products:.1%}",
+            f"{each.kept.model:.1%}",
+        )
+        for each in found.confirmed
+    ]
+    columns = ("candidate", "layers", "expected ratio", "ratio", "left of their sites", "left of all projections")
+    print_table(columns, rows, left=2, caption=f"ratio: perplexity over the dense one, on {found.tokens:,} tokens")
+
+
+def _plot(found: "Found", file: Path) -> None:
+    from math import exp
+
+    from dcomc.reproduce.claims import Curve, Plot
+    from dcomc.reproduce.report import draw
+
+    front = sorted(found.front, key=lambda candidate: candidate.operations)
+    measured = sorted(found.confirmed, key=lambda each: each.kept.model)
+    curves = [
+        Curve("expected", [each.operations for each in front], [exp(each.loss) for each in front]),
+        Curve("measured", [each.kept.model for each in measured], [each.ratio for each in measured]),
+    ]
+    plot = Plot(
+        "Perplexity against operations",
+        "operations of all projections that are left",
+        "perplexity over the dense one",
+        curves,
+        logarithmic=False,
+    )
+    draw(plot, file)

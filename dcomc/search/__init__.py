@@ -1,0 +1,1 @@
+"""What to decompose within a budget: candidates from calibrations, confirmed by running them."""

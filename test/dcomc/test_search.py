@@ -1,0 +1,148 @@
+"""`dcomc search`: budgets against brute force, its file against compile and eval, interruption, and mistakes."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import save_model, words
+
+from dcomc.cli import main
+from dcomc.costs import count_costs
+from dcomc.diagnostics import DcomError
+from dcomc.evaluation.bench import Bench
+from dcomc.model import resolve_model
+from dcomc.search.search import Budget, search
+from dcomc.search.space import Calibration, Space
+from dcomc.state_files import state_path
+from dcomc.tracer import trace
+
+SEQ_LEN = 16
+SITES = ("qkv", "o", "gate_up", "down")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("search") / "model")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(words(40, seed=5))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tables(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "text.txt").write_text(words(64, seed=3))
+    found: list[Path] = []
+    for block in (8, 16):
+        found.append(folder / f"{block}.toml")
+        options = ["--seq-len=16", "--rank=3", f"--block={block}", "--sensitivity-tokens=32", "-o", str(found[-1])]
+        assert main(["calibrate", str(model), "--text", str(folder / "text.txt"), *options]) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def space(model: Path, tables: list[Path]) -> Space:
+    costs = count_costs(trace(resolve_model(model), SEQ_LEN))
+    return Space([Calibration.read(path) for path in tables], costs, SEQ_LEN)
+
+
+def test_no_choice_within_the_budget_loses_less(space: Space) -> None:
+    """Of all choices of two sites of two layers; a price finds the hull, so what it finds is the best of its cost."""
+    for share in (0.97, 0.94):
+        found = space.allocate(share, ("qkv",), 2)
+        assert found.operations <= share and len(found.layers) == 2
+        others = [
+            space._candidate("", dict(zip(((a, "qkv"), (b, "qkv")), pair, strict=True)))
+            for a, b in itertools.combinations(space.layers, 2)
+            for pair in itertools.product(space.choices[a, "qkv"], space.choices[b, "qkv"])
+        ]
+        assert found.loss <= min(other.loss for other in others if other.operations <= found.operations) + 1e-12
+
+
+def test_more_operations_never_lose_more(space: Space) -> None:
+    losses = [space.allocate(share, SITES).loss for share in (0.6, 0.7, 0.8, 0.9)]
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
+    with pytest.raises(DcomError, match=r"1\.0% of the operations cannot be reached"):
+        space.allocate(0.01, SITES)
+
+
+def evaluated(model: Path, config: Path, layers: str, text: Path, folder: Path) -> float:
+    source, program, result = folder / "m.mlir", folder / "p.bin", folder / "r.json"
+    assert main(["trace", str(model), "--seq-len=16", "-o", str(source)]) == 0
+    options = [f"--decompose-layers={layers}", "--outliers=0", "--config", str(config), "-o", str(program)]
+    assert main(["compile", str(source), *options]) == 0
+    arguments = ["--model", str(model), "--task=perplexity", "--data", str(text), "--max-tokens=32"]
+    assert main(["eval", str(program), *arguments, "--no-controls", "--json", str(result)]) == 0
+    return json.loads(result.read_text())["models"]["program"]["perplexity"]["change"]
+
+
+def test_the_file_compiles_to_what_was_confirmed(
+    model: Path, tables: list[Path], text: Path, tmp_path: Path, capsys: Any
+) -> None:
+    output, plot = tmp_path / "config.toml", tmp_path / "front.svg"
+    command = ["search", str(model), "--calibration", *map(str, tables), "--text", str(text), "--layers=2"]
+    assert main([*command, "--confirm=3", "--plot", str(plot), "-o", str(output)]) == 0
+    shown = capsys.readouterr()
+    assert "3 candidates and the dense model to run on 32 tokens" in shown.err
+    assert "<svg" in plot.read_text()
+    first = output.read_text().splitlines()
+    layers = first[2].partition("--decompose-layers=")[2].split()[0]
+    ratio = float(first[0].partition(": ")[2].split()[0])
+    assert len(layers.split(",")) == 2 and layers in shown.out
+    assert evaluated(model, output, layers, text, tmp_path) == pytest.approx(ratio, abs=2e-4)
+    assert not state_path(output).exists()
+
+
+def test_an_interrupted_search_goes_on(
+    model: Path, tables: list[Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, made = tmp_path / "config.toml", Bench._forward
+    runs: list[object] = []
+
+    def counted(bench: Bench, variant: Any) -> Any:
+        runs.append(variant)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return made(bench, variant)
+
+    monkeypatch.setattr(Bench, "_forward", counted)
+    arguments = (model, tables, [text], output, Budget(operations=0.8))
+    with pytest.raises(KeyboardInterrupt):
+        search(*arguments, confirm=3)
+    assert state_path(output).exists() and not output.exists()
+    found = search(*arguments, confirm=3)
+    assert len(runs) == 3 + len(found.confirmed) + 1 - 2
+    assert all(each.candidate.operations <= 0.8 for each in found.confirmed)
+    state_path(output).write_text("[]")
+    with pytest.raises(DcomError, match="holds no results, or is damaged"):
+        search(*arguments, confirm=3)
+    assert search(*arguments, confirm=3, restart=True).confirmed[0].ratio == found.confirmed[0].ratio
+
+
+def test_what_cannot_be_searched(model: Path, tables: list[Path], text: Path, tmp_path: Path) -> None:
+    output = tmp_path / "config.toml"
+    for budget, what in (
+        (Budget(), "give either layers or operations"),
+        (Budget(layers=9), "9 layers cannot be decomposed"),
+        (Budget(operations=1.5), r"operations 1\.5 is not between 0 and 1"),
+    ):
+        with pytest.raises(DcomError, match=what):
+            search(model, tables, [text], output, budget)
+    short = tmp_path / "short.txt"
+    short.write_text("w1 w2")
+    with pytest.raises(DcomError, match="no text has the 16 tokens of a prompt"):
+        search(model, tables, [short], output, Budget(layers=1))
+    other = save_model(tmp_path / "other")
+    with pytest.raises(DcomError, match=r"the calibration is of model at 16 tokens"):
+        search(other, tables, [text], output, Budget(layers=1))
+    bare = tmp_path / "bare.toml"
+    bare.write_text("capacity_percent = 5.0\n")
+    with pytest.raises(DcomError, match="is no calibration with sensitivities"):
+        search(model, [bare], [text], output, Budget(layers=1))
+    assert not output.exists()
