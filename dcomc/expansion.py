@@ -1,13 +1,11 @@
 """The sweep of the paper's expansion factor by simulation: cycles of decomposition and of its reorthogonalisation."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dcomc.single_kernel import MACHINE, compile_kernel
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from runtime.accelerator import time_kernel
-from runtime.instructions import Unit
 from runtime.machine import Machine, load_machine
 from runtime.program import Kernel
 from runtime.sequencer import never_leave, sequence
@@ -42,8 +40,10 @@ class Point:
     """Of the instructions of its reorthogonalisation, with nothing else in the machine."""
     causes: dict[str, int]
     """Of these, by what the stream waited for."""
-    bank_busy: float
-    """Share of these cycles in which a bank's port is busy."""
+
+    def share(self, unit: str) -> float:
+        """Of the cycles of reorthogonalisation alone, those that it waited for a unit or its results."""
+        return sum(cycles for cause, cycles in self.causes.items() if unit in cause.split()) / self.alone
 
 
 def factors(machine: Machine) -> list[int]:
@@ -77,8 +77,7 @@ def measure(
     )
     described = load_machine(machine)
     alone = _reorthogonalisation(kernel, described)
-    causes = Counter(alone.causes)
-    return Point(time_kernel(kernel, described).cycles, alone.cycles, dict(causes), alone.share(Unit.BANK))
+    return Point(time_kernel(kernel, described).cycles, alone.cycles, alone.causes)
 
 
 def _reorthogonalisation(kernel: Kernel, machine: Machine) -> Timing:
