@@ -71,7 +71,7 @@ reference: $(INSTALLED) ## write docs/dialects, docs/passes.md, docs/isa.md and 
 	python -m dcomc.reference
 
 lock: $(INSTALLED) ## write requirements.lock anew from pyproject.toml (remove it first to take the newest of everything)
-	uv pip compile pyproject.toml --extra model --extra figures --extra harness --extra report --extra test --extra dev --python-version 3.11 \
+	uv pip compile pyproject.toml --extra model --extra figures --extra harness --extra report --extra perfetto --extra test --extra dev --python-version 3.11 \
 		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean: ## remove what was installed and what was made

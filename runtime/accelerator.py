@@ -100,7 +100,7 @@ def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
 @lru_cache(maxsize=16)
 def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int) -> Stream:
     """The stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
-    return Stream(words, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns)
+    return Stream(words, machine, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns)
 
 
 @lru_cache(maxsize=128)

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 from runtime.encoding import Word
+from runtime.machine import Machine
 from runtime.sequencer import Decide, Issue, sequence
+from runtime.written import Written
 
 REMEMBERED = 100_000
 """Instructions of one stream that are kept; what is beyond is sequenced anew each time."""
@@ -20,16 +22,20 @@ class Stream:
     """The words of a stream that begins at base address 0; may be read by several threads at a time.
 
     Args:
-        rounds: that register 31 asks for.
+        machine: reads of what was never written there are faults.
         check: called with each instruction before it is passed on for the first time; raises what is wrong with it.
+        rounds: that register 31 asks for.
     """
 
-    def __init__(self, words: Sequence[Word], check: Callable[[Issue], None], rounds: int = 1) -> None:
+    def __init__(
+        self, words: Sequence[Word], machine: Machine, check: Callable[[Issue], None], rounds: int = 1
+    ) -> None:
         self._words = words
+        self._machine = machine
         self._rounds = rounds
         self._check = check
-        self._segments: dict[Decisions, tuple[Issue, ...]] = {}
-        """From after the exits that were decided so to the next exit or `halt`."""
+        self._segments: dict[Decisions, tuple[tuple[Issue, ...], Written]] = {}
+        """From after the exits that were decided so to the next exit or `halt`; and what is written then."""
         self._size = 0
 
     def issues(self, leaves: Decide) -> Iterator[Issue]:
@@ -37,17 +43,20 @@ class Stream:
         path: Decisions = ()
         unread: Iterator[Issue] | None = None
         answers: deque[bool] = deque()
+        written = Written(self._machine)
         while True:
-            segment = self._segments.get(path)
-            if segment is not None:
+            known = self._segments.get(path)
+            if known is not None:
                 unread = None
+                segment, written = known
                 yield from segment
                 last = segment[-1]
             else:
                 if unread is None:
                     answers = deque(path)
                     unread = self._after(len(path), answers)
-                last = yield from self._read(unread, path)
+                written = written.copy()
+                last = yield from self._read(unread, path, written)
             if last.mnemonic == "halt":
                 return
             path += (leaves(last),)
@@ -60,19 +69,20 @@ class Stream:
             exits -= next(issues).mnemonic == "exit.ngt"
         return issues
 
-    def _read(self, issues: Iterator[Issue], path: Decisions) -> Generator[Issue, None, Issue]:
+    def _read(self, issues: Iterator[Issue], path: Decisions, written: Written) -> Generator[Issue, None, Issue]:
         """Pass on the instructions up to the next exit or `halt`, which is the result; keep them if they are few."""
         segment: list[Issue] = []
         room = REMEMBERED - self._size
         while True:
             issue = next(issues)
             self._check(issue)
+            written.read(issue)
             yield issue
             if issue.mnemonic in ("exit.ngt", "halt"):
                 break
             if len(segment) < room:
                 segment.append(issue)
         if len(segment) < room:
-            self._segments[path] = (*segment, issue)
+            self._segments[path] = (*segment, issue), written
             self._size += len(segment) + 1
         return issue

@@ -18,7 +18,8 @@ from runtime.machine import Machine
 from runtime.operands import TOKENS
 from runtime.products import ProductReader
 from runtime.program import KernelLayout
-from runtime.sequencer import Issue, MachineFault
+from runtime.sequencer import Issue
+from runtime.written import deadlock
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,7 @@ class TimingReader:
         if issue.mnemonic == "wait":
             until = self._tokens[int(values["token"])]
             if until is None:
-                raise MachineFault(
-                    f"instruction {issue.index}: deadlock, nothing completes token t{values['token']}",
-                    hint="name the token in an earlier ld or st",
-                )
+                raise deadlock(issue)
             waits.append((until, "bank stream"))
         for name in instruction.scalars_read:
             until, unit = self._scalars.get(int(values[name]), (0, Unit.SCALAR))

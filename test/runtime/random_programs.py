@@ -83,10 +83,22 @@ class ProgramWriter:
         for scalar in range(SCALARS):
             x = BUFFER.pack(0, 4 * self.random.randrange(everything // 4))
             self.words.append(Word.of("s.ld", d=scalar, x=x))
+        self._fill_global_memory()
         self._block(self.random.randint(4, 20))
         self._close(self.exits.pop())
         self.words.append(Word.of("halt"))
         return self.words
+
+    def _fill_global_memory(self) -> None:
+        """As often as it takes, with all of the first cluster's buffer."""
+        size = min(self.machine.cluster.buffer_bytes, self.machine.global_memory.bytes)
+        place, body = BUFFER.pack(FIRST_LOOP, 0), len(self.words) + 2
+        self.words += [
+            Word.of("li", d=FIRST_LOOP, value=0),
+            Word.of("loop", count=self.machine.global_memory.bytes // size, end=body + 2),
+            Word.of("put", x=BUFFER.pack(0, 0), g=place, length=size // 4, rows=0, cols=0),
+            Word.of("addi", d=FIRST_LOOP, a=FIRST_LOOP, value=size),
+        ]
 
     def _block(self, length: int) -> None:
         for _ in range(length):

@@ -127,7 +127,7 @@ def test_cycles_are_those_of_stepping(rank: int, engine: str) -> None:
     """A breakdown, after any number of turns, is timed as the instructions that were executed; so is none."""
     kernel = compile_kernel(40, 56, 9)
     a = decaying(40, 56, rank) if rank else np.zeros((40, 56), np.float32)
-    loaded, clock = load("reference", kernel, MACHINE, [a]), TimingReader(MACHINE)
+    loaded, clock = load("reference", kernel, MACHINE, [a]), TimingReader(MACHINE, kernel.layout)
     for issue in sequence(kernel.words, 0, loaded.engine.leaves):
         loaded.engine.execute(issue)
         clock.read(issue)

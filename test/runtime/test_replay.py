@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import words
+from machines import machine, words
 from random_programs import ProgramWriter, random_machine
 
 from runtime import replay
@@ -35,20 +35,21 @@ def listed(program: list[Word], seed: int, stream: Stream | None = None) -> list
 @given(st.integers(0, 2**32 - 1), st.sampled_from([100_000, 30, 3, 0]))
 def test_random_programs(seed: int, remembered: int) -> None:
     random = Random(seed)
-    machine = random_machine(random)
-    program = ProgramWriter(random, machine, 2 * machine.cluster.buffer_bytes).write()
+    m = random_machine(random)
+    program = ProgramWriter(random, m, 2 * m.cluster.buffer_bytes).write()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay, "REMEMBERED", remembered)
-        stream = Stream(program, accept)
+        stream = Stream(program, m, accept)
         for decisions in (0, 1, 0, 2, 1, 3, 0):
             assert listed(program, decisions, stream) == listed(program, decisions)
 
 
-LOOP = words("loop 9, 4", "s.li s1, 0.5", "addi r5, r5, 4", "exit.ngt s1, s2, 5", "halt", "halt")
+LOOP = words("loop 9, 4", "s.li s1, 0.5", "addi r5, r5, 4", "exit.ngt s1, s1, 5", "halt", "halt")
+MACHINE = machine()
 
 
 def test_the_second_time_nothing_is_sequenced(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Stream(LOOP, accept)
+    stream = Stream(LOOP, MACHINE, accept)
     wanted = listed(LOOP, 0, stream)
 
     def fail(*_: object) -> None:
@@ -60,7 +61,7 @@ def test_the_second_time_nothing_is_sequenced(monkeypatch: pytest.MonkeyPatch) -
 
 def test_instructions_come_before_the_exits_are_decided() -> None:
     """Each decision is asked for after all instructions before it were passed on, however the stream is read."""
-    stream = Stream(LOOP, accept)
+    stream = Stream(LOOP, MACHINE, accept)
     for _ in range(2):
         seen: list[Issue] = []
 
@@ -74,7 +75,7 @@ def test_instructions_come_before_the_exits_are_decided() -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_faults_come_after_the_instructions_before_them(times: int) -> None:
-    stream = Stream(words("li r3, 1", "exit.ngt s1, s1, 3", "li r4, 1"), accept)
+    stream = Stream(words("s.li s1, 1.0", "exit.ngt s1, s1, 3", "li r4, 1"), MACHINE, accept)
     for _ in range(times):
         seen: list[int] = []
         with pytest.raises(MachineFault, match="runs past its last instruction"):
@@ -85,7 +86,7 @@ def test_faults_come_after_the_instructions_before_them(times: int) -> None:
 
 def test_each_instruction_is_checked_once_and_before_it_is_passed_on() -> None:
     checked: list[Issue] = []
-    stream = Stream(LOOP, checked.append)
+    stream = Stream(LOOP, MACHINE, checked.append)
     for _ in range(2):
         for issue in stream.issues(lambda _: False):
             assert any(issue is other for other in checked)
@@ -97,7 +98,7 @@ def test_a_fault_of_the_check_comes_each_time() -> None:
         if issue.index == 2:
             raise MachineFault("refused")
 
-    stream = Stream(LOOP, refuse)
+    stream = Stream(LOOP, MACHINE, refuse)
     for _ in range(2):
         seen: list[int] = []
         with pytest.raises(MachineFault, match="refused"):
