@@ -34,7 +34,7 @@ from runtime.executor_block import (
     static_shape,
     unsupported,
 )
-from runtime.executor_dcom import Decompose, host_decompose
+from runtime.executor_dcom import Decompose, host_decompose, through_numpy
 
 LAYER = "dcom.layer"
 """The attribute on a call that runs a decoder layer: the layer's number."""
@@ -61,7 +61,8 @@ class Executor:
             module: verified Level 0 or dcom IR.
             weights: the value of each `ml_program.global`, by symbol name.
             arrays: the back end that computes.
-            decompose: called for each `dcom.decompose` with x [B*S, H]; float32 Lanczos on the host without it.
+            decompose: called for each `dcom.decompose` with x [M*T, H], in NumPy's arrays; the back end's float32
+                Lanczos without it.
             skip_layers: layers whose call returns its first argument instead (a control).
             valid_rows: tokens of each prompt (or of all) that are not padding on the right; the rows of padding are
                 zero in what is split and decomposed. May be assigned between runs.
@@ -71,7 +72,9 @@ class Executor:
         """
         self.weights = weights
         self.arrays = arrays
-        self.decompose: Decompose = decompose or partial(host_decompose, by=arrays.lanczos)
+        self.decompose = (
+            partial(host_decompose, by=arrays.lanczos) if decompose is None else through_numpy(decompose, arrays)
+        )
         self.skip_layers = frozenset(skip_layers)
         self.observer = observer
         self.progress = progress
@@ -100,7 +103,7 @@ class Executor:
 
         Args:
             name: of the function, `main` for a whole model.
-            arguments: NumPy arrays of the shapes and element types of its parameters.
+            arguments: NumPy arrays, or the back end's, of the shapes and element types of its parameters.
 
         Raises:
             DcomError: no such function, arguments that do not fit it, an operation that is not supported, a weight
@@ -110,7 +113,7 @@ class Executor:
             raise DcomError(f"the program has no function @{name}", hint=did_you_mean(name, self._functions))
         function = self._functions[name]
         if isinstance(function, func.FuncOp):
-            _check_arguments(function, arguments)
+            _check_arguments(function, [self.arrays.to_numpy(argument) for argument in arguments])
         with np.errstate(all="ignore"):
             results = self._function(name)(*map(self.arrays.from_numpy, arguments))
         return tuple(map(self.arrays.to_numpy, results))
@@ -247,16 +250,12 @@ def _if(op: scf.IfOp, host: Host) -> Kernel:
     return kernel
 
 
-def _in_numpy(builder: Builder) -> Builder:
-    """The builder of a kernel that is written for NumPy alone."""
-    return lambda op, host: host.arrays.kernel(builder(op, host))
-
-
 _BUILDERS: dict[type[Operation], Builder] = {
     **executor_scalar.BUILDERS,
     **executor_tensor.BUILDERS,
     **executor_linalg.BUILDERS,
-    **{kind: _in_numpy(builder) for kind, builder in (executor_dcom.BUILDERS | executor_tracks.BUILDERS).items()},
+    **executor_dcom.BUILDERS,
+    **executor_tracks.BUILDERS,
     **executor_weights.BUILDERS,
     func.CallOp: cast(Builder, _call),
     ml_program.GlobalLoadConstantOp: cast(Builder, _global_load_const),

@@ -27,6 +27,9 @@ Function: TypeAlias = Callable[..., Value]
 
 BACKENDS = ("numpy", "torch")
 
+FLOAT = np.dtype(np.float32)
+"""What products are summed in."""
+
 
 class Arrays(Protocol):
     """A library of arrays. Every value that a kernel gets or makes is one of its own, unless said otherwise."""
@@ -38,7 +41,7 @@ class Arrays(Protocol):
     """The library's fused attention, where it has one."""
 
     def from_numpy(self, x: Value) -> Value:
-        """A NumPy array or scalar as a value of this library, without a copy where that can be."""
+        """A NumPy array or scalar as a value of this library, without a copy where that can be; its own as they are."""
         ...
 
     def to_numpy(self, x: Value) -> Value:
@@ -69,10 +72,14 @@ class Arrays(Protocol):
         """`fold(x, axes)`: the reduction of the axes by an associative function, in the element type of x."""
         ...
 
+    def product(self, a: Value, b: Value, dtype: np.dtype[Any]) -> Value:
+        """`a @ b`, summed in float32 and rounded once to an element type."""
+        ...
+
     def lanczos(
-        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
     ) -> Factored:
-        """What `lanczos.decompose` does, in NumPy's arrays, with this library's products."""
+        """What `lanczos.decompose` does."""
         ...
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
@@ -134,8 +141,11 @@ class NumpyArrays:
 
         return fold
 
+    def product(self, a: Value, b: Value, dtype: np.dtype[Any]) -> Value:
+        return self.cast(self.cast(a, FLOAT) @ self.cast(b, FLOAT), dtype)
+
     def lanczos(
-        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
     ) -> Factored:
         return lanczos.decompose(x, batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation)
 
@@ -149,6 +159,14 @@ def _pool() -> ThreadPoolExecutor:
 
 
 NUMPY = NumpyArrays()
+
+
+def add_rows(rows: int, indices: Array, values: Array) -> Array:
+    """[B, rows, N], zero but for the rows [B, C, N] that are added at indices [B, C]."""
+    result = np.zeros((len(values), rows, values.shape[-1]), values.dtype)
+    for prompt, places, added in zip(result, indices, values, strict=True):
+        np.add.at(prompt, places, added)
+    return result
 
 
 def make_arrays(backend: str, device: str = "cpu") -> Arrays:

@@ -25,7 +25,7 @@ from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from dialects import dcom
-from runtime.executor_arrays import Array, Arrays, Attention, Value
+from runtime.executor_arrays import Arrays, Attention, Value
 from runtime.executor_block import Fusion, Kernel, element_dtype, filled_with
 from runtime.executor_views import loop_dims
 from runtime.lanczos import Factored
@@ -164,15 +164,16 @@ def _kernel_on_u(op: dcom.LeftMatmulOp, found: CausalAttention, attention: Atten
     rank = op.input.type.rank.data
     dtype = element_dtype(op.input.type.element_type, op)
     dtype_of_values = element_dtype(found.operands[0].type, op)
+    permute, concatenate = arrays.function(np.transpose), arrays.function(np.concatenate)
 
     def kernel(query: Value, key: Value, factors: Factored) -> tuple[Factored]:
         batch, groups, shared, tokens, width = query.shape
-        u = np.zeros((batch, groups, tokens, width), dtype)
-        u[..., :rank] = factors.u.reshape(batch, groups, shared, tokens, rank)[:, :, 0]
-        value = arrays.cast(arrays.from_numpy(u), dtype_of_values)
-        mixed: Array = arrays.to_numpy(attention(query, key, value, found.scale, found.window))
-        heads = mixed[..., :rank].transpose(0, 2, 3, 1, 4).reshape(-1, tokens, rank)
-        return (Factored(heads.astype(dtype, copy=False), factors.core, factors.v),)
+        u = arrays.cast(factors.u.reshape(batch, groups, shared, tokens, rank)[:, :, 0], dtype_of_values)
+        zeros = arrays.from_numpy(np.zeros((batch, groups, tokens, width - rank), dtype_of_values))
+        value = concatenate([u, zeros], 3)
+        mixed = attention(query, key, value, found.scale, found.window)[..., :rank]
+        heads = permute(mixed, (0, 2, 3, 1, 4)).reshape(-1, tokens, rank)
+        return (Factored(arrays.cast(heads, dtype), factors.core, factors.v),)
 
     return kernel
 

@@ -1,4 +1,7 @@
-"""Kernels of `dcom`: factors, outlier channels and exact tokens of activations on the host."""
+"""Kernels of `dcom`: factors, outlier channels and exact tokens of activations on the host.
+
+Arrays are the back end's. What a prompt's scores choose, a few numbers, is chosen in NumPy.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +12,12 @@ from xdsl.ir import Operation
 
 from dialects import dcom
 from runtime import lanczos
-from runtime.executor_arrays import Array
+from runtime.executor_arrays import FLOAT, Array, Arrays, Value, add_rows
 from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 
-Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Array], Factored]
+Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Value], Factored]
 """Takes a decomposition and its input in M whole blocks of T rows, [M*T, H]; returns the factors of each."""
 
 
@@ -22,6 +25,7 @@ class DcomHost(Host, Protocol):
     """The host as these kernels see it."""
 
     decompose: Decompose
+    """In the back end's arrays."""
     valid_rows: Sequence[int] | None
 
 
@@ -29,9 +33,9 @@ class DcomHost(Host, Protocol):
 class Outliers:
     """The channels of each prompt that are kept exact."""
 
-    values: Array
+    values: Value
     """[B*S, C]; a slot that holds no channel is zero."""
-    indices: Array
+    indices: Value
     """[B, C] int64, the channel in each slot."""
 
 
@@ -39,13 +43,13 @@ class Outliers:
 class Tokens:
     """The rows of each prompt that are kept exact."""
 
-    values: Array
+    values: Value
     """[B, C, H]; a slot that holds no row is zero."""
-    indices: Array
+    indices: Value
     """[B, C] int64, the row in each slot."""
 
 
-def host_decompose(op: dcom.DecomposeOp, x: Array, by: Callable[..., Factored] = lanczos.decompose) -> Factored:
+def host_decompose(op: dcom.DecomposeOp, x: Value, by: Callable[..., Factored] = lanczos.decompose) -> Factored:
     """`dcom.decompose` by the float32 Lanczos of `runtime.lanczos`, or by the same of another library."""
     return by(
         x,
@@ -65,48 +69,77 @@ def zero_decompose(op: dcom.DecomposeOp, x: Array) -> Factored:
     return Factored(*(np.zeros(shape, np.float32) for shape in shapes))
 
 
+def through_numpy(decompose: Decompose, arrays: Arrays) -> Decompose:
+    """A decomposition in NumPy's arrays as one in the back end's."""
+
+    def through(op: dcom.DecomposeOp, x: Value) -> Factored:
+        factors = decompose(op, arrays.to_numpy(x))
+        return Factored(*map(arrays.from_numpy, (factors.u, factors.core, factors.v)))
+
+    return through
+
+
 def _prompts(
     op: dcom.OutlierSplitOp | dcom.TokenSplitOp | dcom.DecomposeOp | dcom.ProjectOp,
-    x: Array,
+    x: Value,
     batch: int,
-    valid: Sequence[int] | None,
-) -> Array:
+    host: DcomHost,
+) -> Value:
     """`x` as [B, S, H], with the rows of padding zero.
 
     Raises:
         DcomError: a NaN or an infinity.
     """
+    arrays, valid = host.arrays, host.valid_rows
     prompts = x.reshape(batch, -1, x.shape[-1])
-    if valid is not None and any(rows < prompts.shape[1] for rows in valid):
+    rows = prompts.shape[1]
+    if valid is not None and any(count < rows for count in valid):
         if len(valid) != batch:
             raise failure(op, f"{len(valid)} numbers of valid rows are given for {batch} prompts")
-        prompts = prompts.copy()
-        for prompt, rows in zip(prompts, valid, strict=True):
-            prompt[rows:] = 0
-    if not np.isfinite(prompts).all():
-        what = "NaN" if np.isnan(prompts).any() else "infinity"
-        raise failure(op, f"{what} in the activations of layer {op.layer.value.data}, site {op.site.data}")
+        inside = np.zeros((batch, rows, 1), np.bool_)
+        for prompt, count in zip(inside, valid, strict=True):
+            prompt[:count] = True
+        prompts = _kept(op, prompts, inside, arrays)
+    total = arrays.fold(np.add)(prompts, (0, 1, 2))
+    if not np.isfinite(arrays.to_numpy(total)):  # or it is too large, of numbers that are not
+        finite = arrays.to_numpy(arrays.function(np.isfinite)(prompts))
+        if not finite.all():
+            what = "NaN" if np.isnan(arrays.to_numpy(prompts)).any() else "infinity"
+            raise failure(op, f"{what} in the activations of layer {op.layer.value.data}, site {op.site.data}")
     return prompts
+
+
+def _kept(op: Operation, x: Value, where: Array, arrays: Arrays) -> Value:
+    """`x` where it is to be kept, and zero elsewhere."""
+    zero = arrays.from_numpy(element_dtype(op.operands[0].type, op).type(0))
+    return arrays.function(np.where)(arrays.from_numpy(where), x, zero)
 
 
 def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
     batch, _, cols = op.outliers.type.dimensions
-    capacity = op.capacity.value.data
-    threshold = None if op.threshold is None else np.float32(op.threshold.value.data)
+    capacity, arrays = op.capacity.value.data, host.arrays
+    threshold = None if op.threshold is None else arrays.from_numpy(np.float32(op.threshold.value.data))
     cutoff = 0 if op.min_count is None else op.min_count.value.data - 1
+    magnitude, above, take = (arrays.function(function) for function in (np.abs, np.greater, np.take_along_axis))
 
-    def kernel(x: Array) -> tuple[Array, Outliers]:
-        prompts = _prompts(op, x, batch, host.valid_rows)
-        exact = prompts.astype(np.float32, copy=False)
-        if threshold is None:
-            scores = np.add.reduce(exact * exact, 1)
-        else:
-            scores = np.count_nonzero(np.abs(exact) > threshold, 1)
-        indices, chosen = _choose(scores, capacity, cutoff)
-        values = np.where(chosen[:, None], np.take_along_axis(prompts, indices[:, None], 2), prompts.dtype.type(0))
-        keep = _not_chosen(indices, chosen, cols)
-        dense = np.where(keep[:, None], prompts, prompts.dtype.type(0))
-        return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), indices)
+    def scores_of(prompts: Value) -> Value:
+        """The score of each channel, [B, H]: part by part, so that squares stay in the cache."""
+        rows = prompts.shape[1]
+        step = rows if arrays.part is None else max(arrays.part // (batch * cols), 1)
+        total = arrays.from_numpy(FLOAT.type(0))
+        for start in range(0, rows, step):
+            exact = arrays.cast(prompts[:, start : start + step], FLOAT)
+            each = exact * exact if threshold is None else arrays.cast(above(magnitude(exact), threshold), FLOAT)
+            total = total + arrays.fold(np.add)(each, (1,))
+        return total
+
+    def kernel(x: Value) -> tuple[Value, Outliers]:
+        prompts = _prompts(op, x, batch, host)
+        indices, chosen = _choose(arrays.to_numpy(scores_of(prompts)), capacity, cutoff)
+        places = arrays.from_numpy(indices)
+        values = _kept(op, take(prompts, places[:, None], 2), chosen[:, None], arrays)
+        dense = _kept(op, prompts, _not_chosen(indices, chosen, cols)[:, None], arrays)
+        return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), places)
 
     return kernel
 
@@ -131,100 +164,98 @@ def _not_chosen(indices: Array, chosen: Array, size: int) -> Array:
 
 def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
     batch, rows, _ = op.tokens.type.dimensions
-    capacity = op.capacity.value.data
+    capacity, arrays = op.capacity.value.data, host.arrays
+    take = arrays.function(np.take_along_axis)
 
-    def kernel(x: Array, *like: Tokens) -> tuple[Array, Tokens]:
-        prompts = _prompts(op, x, batch, host.valid_rows)
+    def kernel(x: Value, *like: Tokens) -> tuple[Value, Tokens]:
+        prompts = _prompts(op, x, batch, host)
         if like:
-            indices, chosen = like[0].indices, _energies(like[0].values) > 0
+            indices = arrays.to_numpy(like[0].indices)
+            chosen = arrays.to_numpy(_energies(like[0].values, arrays)) > 0
         else:
-            indices, chosen = _choose(_energies(prompts), capacity, 0)
-        zero = prompts.dtype.type(0)
-        values = np.where(chosen[:, :, None], np.take_along_axis(prompts, indices[:, :, None], 1), zero)
-        dense = np.where(_not_chosen(indices, chosen, rows)[:, :, None], prompts, zero)
-        return dense.reshape(x.shape), Tokens(values, indices)
+            indices, chosen = _choose(arrays.to_numpy(_energies(prompts, arrays)), capacity, 0)
+        places = arrays.from_numpy(indices)
+        values = _kept(op, take(prompts, places[:, :, None], 1), chosen[:, :, None], arrays)
+        dense = _kept(op, prompts, _not_chosen(indices, chosen, rows)[:, :, None], arrays)
+        return dense.reshape(x.shape), Tokens(values, places)
 
     return kernel
 
 
-def _energies(x: Array) -> Array:
+def _energies(x: Value, arrays: Arrays) -> Value:
     """The sum of squares over the last axis, float32."""
-    exact = wide(x)
-    return np.add.reduce(exact * exact, -1)
+    exact = arrays.cast(x, FLOAT)
+    return arrays.fold(np.add)(exact * exact, (exact.ndim - 1,))
 
 
 def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
-    type_ = op.factors.type
+    type_, arrays = op.factors.type, host.arrays
     rank = type_.rank.data
     count, rows, cols = type_.blocks
     dtype = element_dtype(op.input.type, op)
     energy = None if op.energy is None else op.energy.value.data
     shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
 
-    def kernel(x: Array) -> tuple[Factored]:
-        prompts = _prompts(op, x, type_.dimensions[0], host.valid_rows)
-        blocks = in_blocks(prompts, type_).reshape(-1, cols)
+    def kernel(x: Value) -> tuple[Factored]:
+        prompts = _prompts(op, x, type_.dimensions[0], host)
+        blocks = in_blocks(prompts, type_, arrays).reshape(-1, cols)
         factors = host.decompose(op, blocks)
-        if (factors.u.shape, factors.core.shape, factors.v.shape) != shapes:
+        parts = (factors.u, factors.core, factors.v)
+        if tuple(tuple(part.shape) for part in parts) != shapes:
             raise failure(op, f"the decomposition gave factors of shapes {factors.u.shape}, {factors.v.shape}")
         if energy is not None:
-            factors = lanczos.keep_energy(factors, blocks, energy)
-        return (
-            Factored(
-                factors.u.astype(dtype, copy=False),
-                factors.core.astype(np.float32, copy=False),
-                factors.v.astype(dtype, copy=False),
-            ),
-        )
+            kept = lanczos.keep_energy(Factored(*map(arrays.to_numpy, parts)), arrays.to_numpy(blocks), energy)
+            parts = tuple(map(arrays.from_numpy, (kept.u, kept.core, kept.v)))
+        u, core, v = parts
+        return (Factored(arrays.cast(u, dtype), arrays.cast(core, FLOAT), arrays.cast(v, dtype)),)
 
     return kernel
 
 
 def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
-    type_ = op.factors.type
+    type_, arrays = op.factors.type, host.arrays
     dtype = element_dtype(op.input.type, op)
+    permute, root, divide, select = (
+        arrays.function(function) for function in (np.transpose, np.sqrt, np.divide, np.where)
+    )
+    identity = arrays.from_numpy(np.eye(type_.rank.data, dtype=np.float32))
+    zero = arrays.from_numpy(np.float32(0))
 
-    def kernel(x: Array, basis: Factored) -> tuple[Factored]:
-        blocks = wide(in_blocks(_prompts(op, x, type_.dimensions[0], host.valid_rows), type_))
-        shares = wide(basis.u).transpose(0, 2, 1) @ blocks
-        norms = np.sqrt(_energies(shares))
-        v = np.divide(shares, norms[:, :, None], out=np.zeros_like(shares), where=norms[:, :, None] > 0)
-        core = norms[:, :, None] * np.eye(norms.shape[1], dtype=np.float32)
-        return (Factored(basis.u, core, v.astype(dtype, copy=False)),)
+    def kernel(x: Value, basis: Factored) -> tuple[Factored]:
+        blocks = in_blocks(_prompts(op, x, type_.dimensions[0], host), type_, arrays)
+        shares = arrays.product(permute(basis.u, (0, 2, 1)), blocks, FLOAT)
+        norms = root(_energies(shares, arrays))[:, :, None]
+        v = select(norms > 0, divide(shares, norms), zero)
+        return (Factored(basis.u, norms * identity, arrays.cast(v, dtype)),)
 
     return kernel
 
 
-def in_blocks(prompts: Array, type_: dcom.FactoredType) -> Array:
+def in_blocks(prompts: Value, type_: dcom.FactoredType, arrays: Arrays) -> Value:
     """[B, S, N] as [M, T, N], each prompt filled up with zero rows to whole blocks."""
     batch, rows, cols = prompts.shape
     count, block, _ = type_.blocks
     missing = count // batch * block - rows
     if missing:
-        prompts = np.concatenate([prompts, np.zeros((batch, missing, cols), prompts.dtype)], axis=1)
+        zeros = arrays.function(np.broadcast_to)(prompts[:1, :1, :1] * 0, (batch, missing, cols))
+        prompts = arrays.function(np.concatenate)([prompts, zeros], 1)
     return prompts.reshape(count, block, cols)
 
 
-def _out_of_blocks(blocks: Array, type_: dcom.FactoredType) -> Array:
+def _out_of_blocks(blocks: Value, type_: dcom.FactoredType) -> Value:
     """[M*T, N] or [M, T, N] as [B*S, N], without the rows that fill up a prompt."""
     batch, rows, _ = type_.dimensions
     cols = blocks.shape[-1]
     return blocks.reshape(batch, -1, cols)[:, :rows].reshape(batch * rows, cols)
 
 
-def wide(x: Array) -> Array:
-    """In float32, the type in which products are summed."""
-    return x.astype(np.float32, copy=False)
-
-
 def _matmul(op: dcom.MatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.input.type.element_type, op)
 
-    def kernel(f: Factored, w: Array | WeightFactors) -> tuple[Factored]:
-        v = wide(f.v)
+    def kernel(f: Factored, w: Value | WeightFactors) -> tuple[Factored]:
         if isinstance(w, WeightFactors):
-            return (Factored(f.u, f.core @ w.after_core(v), w.v),)
-        return (Factored(f.u, f.core, (v @ wide(w)).astype(dtype, copy=False)),)
+            return (Factored(f.u, f.core @ w.after_core(f.v), w.v),)
+        return (Factored(f.u, f.core, host.arrays.product(f.v, w, dtype)),)
 
     return kernel
 
@@ -233,22 +264,24 @@ def _scale(op: dcom.ScaleOp, host: DcomHost) -> Kernel:
     type_ = op.input.type
     by_rows = op.axis.data == "rows"
 
-    def kernel(f: Factored, scales: Array) -> tuple[Factored]:
+    def kernel(f: Factored, scales: Value) -> tuple[Factored]:
         if not by_rows:
             return (Factored(f.u, f.core, f.v * scales),)
         column = scales.reshape(type_.dimensions[0], -1, 1)
-        return (Factored(f.u * in_blocks(column, type_), f.core, f.v),)
+        return (Factored(f.u * in_blocks(column, type_, host.arrays), f.core, f.v),)
 
     return kernel
 
 
 def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
-    dtype = element_dtype(op.result.type, op)
+    dtype, arrays = element_dtype(op.result.type, op), host.arrays
 
-    def kernel(f: Factored) -> tuple[Array]:
-        u, v = wide(f.u), wide(f.v)
-        dense: Array = (u @ f.core) @ v if op.left_first else u @ (f.core @ v)
-        return (_out_of_blocks(dense, op.input.type).astype(dtype, copy=False),)
+    def kernel(f: Factored) -> tuple[Value]:
+        if op.left_first:
+            dense = arrays.product(arrays.product(f.u, f.core, FLOAT), f.v, dtype)
+        else:
+            dense = arrays.product(f.u, arrays.product(f.core, f.v, FLOAT), dtype)
+        return (_out_of_blocks(dense, op.input.type),)
 
     return kernel
 
@@ -257,26 +290,23 @@ def _outlier_matmul(op: dcom.OutlierMatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
     batch, rows, _ = op.input.type.dimensions
 
-    def kernel(outliers: Outliers, weight: Array | WeightFactors) -> tuple[Array]:
-        values = wide(outliers.values.reshape(batch, rows, -1))
-        product = values @ wide(weight[outliers.indices])
-        return (product.reshape(batch * rows, -1).astype(dtype, copy=False),)
+    def kernel(outliers: Outliers, weight: Value | WeightFactors) -> tuple[Value]:
+        values = outliers.values.reshape(batch, rows, -1)
+        return (host.arrays.product(values, weight[outliers.indices], dtype).reshape(batch * rows, -1),)
 
     return kernel
 
 
 def _token_matmul(op: dcom.TokenMatmulOp, host: DcomHost) -> Kernel:
-    dtype = element_dtype(op.result.type, op)
+    dtype, arrays = element_dtype(op.result.type, op), host.arrays
     batch, rows, _ = op.input.type.dimensions
 
-    def kernel(tokens: Tokens, weight: Array | WeightFactors) -> tuple[Array]:
-        values = wide(tokens.values)
-        products = weight.after(values) if isinstance(weight, WeightFactors) else values @ wide(weight)
-        products = products.astype(dtype, copy=False)
-        result = np.zeros((batch, rows, products.shape[-1]), dtype)
-        for prompt, indices, values in zip(result, tokens.indices, products, strict=True):
-            np.add.at(prompt, indices, values)  # an empty slot adds zeros to row 0
-        return (result.reshape(batch * rows, -1),)
+    def kernel(tokens: Tokens, weight: Value | WeightFactors) -> tuple[Value]:
+        if isinstance(weight, WeightFactors):
+            products = arrays.cast(weight.after(tokens.values), dtype)
+        else:
+            products = arrays.product(tokens.values, weight, dtype)
+        return (arrays.function(add_rows)(rows, tokens.indices, products).reshape(batch * rows, -1),)
 
     return kernel
 

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dcomc.diagnostics import DcomError
 from runtime import executor_scalar as scalar
 from runtime import lanczos_torch
-from runtime.executor_arrays import Array, Attention, Function, Value
+from runtime.executor_arrays import FLOAT, Array, Attention, Function, Value, add_rows
 from runtime.lanczos import Factored
 
 Tensor = torch.Tensor
@@ -47,7 +47,15 @@ def _sum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return x.sum(axes, dtype=x.dtype)
 
 
+def _add_rows(rows: int, indices: Tensor, values: Tensor) -> Tensor:
+    result = values.new_zeros(len(values), rows, values.shape[-1])
+    for prompt, places, added in zip(result, indices, values, strict=True):
+        prompt.index_add_(0, places, added)
+    return result
+
+
 _FUNCTIONS: dict[Function, Function] = {
+    add_rows: _add_rows,
     np.add: torch.add,
     np.subtract: torch.subtract,
     np.multiply: torch.multiply,
@@ -91,9 +99,13 @@ _FUNCTIONS: dict[Function, Function] = {
     np.concatenate: torch.concatenate,
     np.copy: torch.clone,
     np.expand_dims: _expand_dims,
+    np.isfinite: torch.isfinite,
     np.matmul: torch.matmul,
+    np.repeat: torch.repeat_interleave,
     np.squeeze: torch.squeeze,
     np.take: _take,
+    np.take_along_axis: torch.take_along_dim,
+    np.where: torch.where,
     np.transpose: torch.permute,
 }
 """NumPy's functions in torch. Any other function runs in NumPy, on a copy where the tensors are on a GPU."""
@@ -145,6 +157,8 @@ class TorchArrays:
         self._weights: dict[str, Tensor] = {}
 
     def from_numpy(self, x: Value) -> Tensor:
+        if isinstance(x, Tensor):
+            return x
         array: Array = np.asarray(x)
         if array.ndim and array.size and not any(array.strides):
             return self.from_numpy(array.flat[0]).expand(array.shape)
@@ -208,12 +222,18 @@ class TorchArrays:
 
         return fold
 
+    def product(self, a: Tensor, b: Tensor, dtype: np.dtype[Any]) -> Tensor:
+        """Where all are of one type of 16 bits, by the library's own kernel, which sums in float32."""
+        wanted = _DTYPES[dtype]
+        if not a.dtype == b.dtype == wanted:
+            a, b = self.cast(a, FLOAT), self.cast(b, FLOAT)
+        return torch.matmul(a, b).to(wanted)
+
     def lanczos(
-        self, x: Array, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
+        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
     ) -> Factored:
-        return lanczos_torch.decompose(
-            x, batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation, device=self.device
-        )
+        options = {"seed": seed, "reorthogonalisation": reorthogonalisation}
+        return lanczos_torch.decompose(self.from_numpy(x), batch, rank, iterations, **options)
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
         def run(*operands: Value) -> list[Value]:

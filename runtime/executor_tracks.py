@@ -6,55 +6,67 @@ import numpy as np
 from xdsl.ir import Operation
 
 from dialects import dcom
-from runtime.executor_arrays import Array
+from runtime.executor_arrays import FLOAT, Arrays, Value
 from runtime.executor_block import Builder, Host, Kernel, element_dtype
-from runtime.executor_dcom import Outliers, Tokens, in_blocks, wide
+from runtime.executor_dcom import Outliers, Tokens, in_blocks
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 
 
 def _bias_track(op: dcom.BiasTrackOp, host: Host) -> Kernel:
-    type_ = op.result.type
+    type_, arrays = op.result.type, host.arrays
     count, (batch, rows, _) = type_.blocks[0], type_.dimensions
-    u = in_blocks(np.ones((batch, rows, 1), element_dtype(type_.element_type, op)), type_)
+    ones = arrays.from_numpy(np.ones((batch, rows, 1), element_dtype(type_.element_type, op)))
+    u, core = in_blocks(ones, type_, arrays), _identity(count, 1, arrays)
+    broadcast = arrays.function(np.broadcast_to)
 
-    def kernel(bias: Array) -> tuple[Factored]:
-        return (Factored(u, _identity(count, 1), np.broadcast_to(bias, (count, 1, len(bias)))),)
+    def kernel(bias: Value) -> tuple[Factored]:
+        return (Factored(u, core, broadcast(bias, (count, 1, len(bias)))),)
 
     return kernel
 
 
 def _exact_track(op: dcom.ExactTrackOp, host: Host) -> Kernel:
-    type_ = op.result.type
+    type_, arrays = op.result.type, host.arrays
     count, (batch, rows, _), rank = type_.blocks[0], type_.dimensions, type_.rank.data
-    dtype = element_dtype(type_.element_type, op)
+    dtype, core = element_dtype(type_.element_type, op), _identity(count, rank, arrays)
+    places, repeat = arrays.from_numpy(np.arange(rows)[:, None]), arrays.function(np.repeat)
 
-    def kernel(exact: Outliers | Tokens, weight: Array | WeightFactors) -> tuple[Factored]:
+    def kernel(exact: Outliers | Tokens, weight: Value | WeightFactors) -> tuple[Factored]:
         if isinstance(exact, Outliers):
             u = exact.values.reshape(batch, rows, rank)
-            v = wide(weight[exact.indices])
+            v = arrays.cast(weight[exact.indices], dtype)
         else:
-            u = (np.arange(rows)[:, None] == exact.indices[:, None]).astype(dtype)
-            values = wide(exact.values)
-            v = weight.after(values) if isinstance(weight, WeightFactors) else values @ wide(weight)
-        v = np.repeat(v.astype(dtype, copy=False), count // batch, axis=0)
-        return (Factored(in_blocks(u, type_), _identity(count, rank), v),)
+            u = arrays.cast(places == exact.indices[:, None], dtype)
+            if isinstance(weight, WeightFactors):
+                v = arrays.cast(weight.after(exact.values), dtype)
+            else:
+                v = arrays.product(exact.values, weight, dtype)
+        if count > batch:
+            v = repeat(v, count // batch, 0)
+        return (Factored(in_blocks(u, type_, arrays), core, v),)
 
     return kernel
 
 
-def _identity(count: int, rank: int) -> Array:
-    return np.broadcast_to(np.eye(rank, dtype=np.float32), (count, rank, rank))
+def _identity(count: int, rank: int, arrays: Arrays) -> Value:
+    return arrays.from_numpy(np.broadcast_to(np.eye(rank, dtype=FLOAT), (count, rank, rank)).copy())
 
 
 def _concat(op: dcom.ConcatOp, host: Host) -> Kernel:
+    arrays = host.arrays
+    concatenate = arrays.function(np.concatenate)
+    count, ranks = op.result.type.blocks[0], (op.first.type.core_shape, op.second.type.core_shape)
+
+    def zeros(rows: int, cols: int) -> Value:
+        return arrays.from_numpy(np.zeros((count, rows, cols), FLOAT))
+
+    above, below = zeros(ranks[0][0], ranks[1][1]), zeros(ranks[1][0], ranks[0][1])
+
     def kernel(first: Factored, second: Factored) -> tuple[Factored]:
-        rank = first.core.shape[1]
-        core = np.zeros((len(first.core), *[rank + second.core.shape[1]] * 2), np.float32)
-        core[:, :rank, :rank] = first.core
-        core[:, rank:, rank:] = second.core
-        u = np.concatenate([first.u, second.u], axis=2)
-        return (Factored(u, core, np.concatenate([first.v, second.v], axis=1)),)
+        rows = (concatenate([first.core, above], 2), concatenate([below, second.core], 2))
+        u, v = concatenate([first.u, second.u], 2), concatenate([first.v, second.v], 1)
+        return (Factored(u, concatenate(rows, 1), v),)
 
     return kernel
 
@@ -62,16 +74,17 @@ def _concat(op: dcom.ConcatOp, host: Host) -> Kernel:
 def _split_heads(op: dcom.SplitHeadsOp, host: Host) -> Kernel:
     groups, shared = op.groups.value.data, op.shared.value.data
     batch = op.input.type.dimensions[0]
+    permute, broadcast = host.arrays.function(np.transpose), host.arrays.function(np.broadcast_to)
 
-    def repeat(x: Array) -> Array:
+    def repeat(x: Value) -> Value:
         prompts = x.reshape(batch, 1, -1, *x.shape[1:])
-        heads = np.broadcast_to(prompts, (batch, groups * shared, *prompts.shape[2:]))
+        heads = broadcast(prompts, (batch, groups * shared, *prompts.shape[2:]))
         return heads.reshape(-1, *x.shape[1:])
 
     def kernel(f: Factored) -> tuple[Factored]:
         rank, cols = f.v.shape[1:]
-        cut = f.v.reshape(batch, -1, rank, groups, cols // groups).transpose(0, 3, 1, 2, 4)[:, :, None]
-        v = np.broadcast_to(cut, (batch, groups, shared, *cut.shape[3:])).reshape(-1, rank, cols // groups)
+        cut = permute(f.v.reshape(batch, -1, rank, groups, cols // groups), (0, 3, 1, 2, 4))[:, :, None]
+        v = broadcast(cut, (batch, groups, shared, *cut.shape[3:])).reshape(-1, rank, cols // groups)
         return (Factored(repeat(f.u), repeat(f.core), v),)
 
     return kernel
@@ -80,9 +93,9 @@ def _split_heads(op: dcom.SplitHeadsOp, host: Host) -> Kernel:
 def _left_matmul(op: dcom.LeftMatmulOp, host: Host) -> Kernel:
     dtype = element_dtype(op.result.type.element_type, op)
 
-    def kernel(left: Array, f: Factored) -> tuple[Factored]:
-        u = wide(left).reshape(len(f.u), *left.shape[-2:]) @ wide(f.u)
-        return (Factored(u.astype(dtype, copy=False), f.core, f.v),)
+    def kernel(left: Value, f: Factored) -> tuple[Factored]:
+        u = host.arrays.product(left.reshape(len(f.u), *left.shape[-2:]), f.u, dtype)
+        return (Factored(u, f.core, f.v),)
 
     return kernel
 
@@ -91,24 +104,24 @@ def _head_matmul(op: dcom.HeadMatmulOp, host: Host) -> Kernel:
     heads = op.heads.value.data
     dtype = element_dtype(op.result.type.element_type, op)
 
-    def kernel(f: Factored, weight: Array) -> tuple[Factored]:
+    def kernel(f: Factored, weight: Value) -> tuple[Factored]:
         count, rank, cols = f.v.shape
-        product = wide(f.v).reshape(-1, heads, rank, cols) @ wide(weight).reshape(heads, cols, -1)
-        return (Factored(f.u, f.core, product.reshape(count, rank, -1).astype(dtype, copy=False)),)
+        of_heads = weight.reshape(heads, cols, -1)
+        product = host.arrays.product(f.v.reshape(-1, heads, rank, cols), of_heads, dtype)
+        return (Factored(f.u, f.core, product.reshape(count, rank, -1)),)
 
     return kernel
 
 
 def _reconstruct_heads(op: dcom.ReconstructHeadsOp, host: Host) -> Kernel:
-    heads = op.heads.value.data
-    dtype = element_dtype(op.result.type, op)
+    heads, arrays = op.heads.value.data, host.arrays
+    dtype, permute = element_dtype(op.result.type, op), arrays.function(np.transpose)
 
-    def kernel(f: Factored) -> tuple[Array]:
+    def kernel(f: Factored) -> tuple[Value]:
         count, rows, rank = f.u.shape
-        u = wide(f.u).reshape(-1, heads, rows, rank).transpose(0, 2, 1, 3).reshape(-1, rows, heads * rank)
-        v = (f.core @ wide(f.v)).reshape(count // heads, heads * rank, -1)
-        dense: Array = u @ v
-        return (dense.reshape(-1, v.shape[2]).astype(dtype, copy=False),)
+        u = permute(f.u.reshape(-1, heads, rows, rank), (0, 2, 1, 3)).reshape(-1, rows, heads * rank)
+        v = arrays.product(f.core, f.v, FLOAT).reshape(count // heads, heads * rank, -1)
+        return (arrays.product(u, v, dtype).reshape(-1, v.shape[2]),)
 
     return kernel
 

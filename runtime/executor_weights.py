@@ -3,61 +3,58 @@
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 from xdsl.ir import Operation
 
 from dialects import dcom
-from runtime.executor_arrays import Array, Value
+from runtime.executor_arrays import FLOAT, Arrays, Value
 from runtime.executor_block import Builder, Host, Kernel, element_dtype
-
-_FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class WeightFactors:
-    """A weight [H, N] as U core V, in NumPy's arrays; products are float32."""
+    """A weight [H, N] as U core V, in the back end's arrays; products are float32."""
 
-    u: Array
+    arrays: Arrays
+    u: Value
     """[H, P]"""
-    core: Array
+    core: Value
     """[P, Q]"""
-    v: Array
+    v: Value
     """[Q, N]"""
 
-    def __getitem__(self, rows: Array) -> Array:
+    def __getitem__(self, rows: Value) -> Value:
         """Rows of the weight, [..., N] of indices [...]."""
-        return _wide(self.u[rows]) @ _wide(self.core) @ _wide(self.v)
+        return self.after_u(self.u[rows]) @ self._wide(self.v)
 
-    def after(self, x: Array) -> Array:
+    def after(self, x: Value) -> Value:
         """x W, [..., N] of x [..., H]."""
-        return self.after_core(x) @ _wide(self.v)
+        return self.after_core(x) @ self._wide(self.v)
 
-    def after_core(self, x: Array) -> Array:
+    def after_core(self, x: Value) -> Value:
         """(x U) core, [..., Q] of x [..., H]."""
-        return x @ _wide(self.u) @ _wide(self.core)
+        return self.after_u(self._wide(x) @ self._wide(self.u))
 
+    def after_u(self, x: Value) -> Value:
+        """x core, [..., Q] of x [..., P]."""
+        return self._wide(x) @ self._wide(self.core)
 
-def _wide(x: Array) -> Array:
-    return x.astype(_FLOAT, copy=False)
+    def _wide(self, x: Value) -> Value:
+        return self.arrays.cast(x, FLOAT)
 
 
 def _weight(op: dcom.WeightOp, host: Host) -> Kernel:
-    def kernel(u: Array, core: Array, v: Array) -> tuple[WeightFactors]:
-        return (WeightFactors(u, core, v),)
+    def kernel(u: Value, core: Value, v: Value) -> tuple[WeightFactors]:
+        return (WeightFactors(host.arrays, u, core, v),)
 
-    return host.arrays.kernel(kernel)
+    return kernel
 
 
 def _weight_matmul(op: dcom.WeightMatmulOp, host: Host) -> Kernel:
-    """In the back end's library: the one product of a factored weight that is as long as the activation."""
-    arrays, dtype = host.arrays, element_dtype(op.result.type, op)
-    matmul = arrays.function(np.matmul)
+    """The one product of a factored weight that is as long as the activation."""
+    dtype = element_dtype(op.result.type, op)
 
     def kernel(x: Value, weight: WeightFactors) -> tuple[Value]:
-        product = arrays.cast(x, _FLOAT)
-        for factor in (weight.u, weight.core, weight.v):
-            product = matmul(product, arrays.cast(arrays.from_numpy(factor), _FLOAT))
-        return (arrays.cast(product, dtype),)
+        return (host.arrays.cast(weight.after(x), dtype),)
 
     return kernel
 

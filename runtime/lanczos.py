@@ -58,18 +58,18 @@ class Bidiagonal:
 
 @dataclass(frozen=True)
 class Factored:
-    """The factors of a batch of activations: prompt b is u[b] @ core[b] @ v[b]."""
+    """The factors of a batch of activations: prompt b is u[b] @ core[b] @ v[b]. Arrays of NumPy, or of a back end."""
 
-    u: Array
+    u: Any
     """[B, S, R]"""
-    core: Array
+    core: Any
     """[B, R, R]"""
-    v: Array
+    v: Any
     """[B, R, H]"""
 
-    def reconstruct(self) -> Array:
+    def reconstruct(self) -> Any:
         """[B*S, H], multiplied in the order of the paper's Eq. 4."""
-        dense: Array = self.u @ (self.core @ self.v)
+        dense = self.u @ (self.core @ self.v)
         return dense.reshape(-1, self.v.shape[-1])
 
 

@@ -5,31 +5,22 @@ from typing import cast
 import numpy as np
 import torch
 
-from runtime.lanczos import BREAKDOWN_TOLERANCE, Array, Factored, start_vector
+from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
 
 Tensor = torch.Tensor
 
 
 def decompose(
-    x: Array,
-    batch: int,
-    rank: int,
-    iterations: int,
-    *,
-    seed: int = 0,
-    reorthogonalisation: int = 2,
-    device: torch.device | str = "cpu",
+    x: Tensor, batch: int, rank: int, iterations: int, *, seed: int = 0, reorthogonalisation: int = 2
 ) -> Factored:
-    """What `lanczos.decompose` does, but for the order of its sums.
+    """What `lanczos.decompose` does, but for the order of its sums, where `x` is, in float32 tensors.
 
     Args:
         x: [batch * S, H]; block b is rows b*S to (b+1)*S.
-        device: where to compute.
     """
     with torch.inference_mode():
-        blocks = torch.from_numpy(x).to(device).float().reshape(batch, -1, x.shape[-1])
-        parts = factors(blocks, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation)
-        return Factored(*(part.cpu().numpy() for part in parts))
+        blocks = x.float().reshape(batch, -1, x.shape[-1])
+        return Factored(*factors(blocks, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation))
 
 
 def factors(
