@@ -11,12 +11,11 @@ from typing import IO, Any, Protocol, cast
 from dcomc.diagnostics import DcomError, atomic_write
 from runtime.accelerator import time_launch
 from runtime.access import transfer_extent
-from runtime.banks import rounds
+from runtime.events import run_events
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Program
-from runtime.sequencer import Issue, never_leave, sequence
-from runtime.timing import TimingReader
+from runtime.sequencer import Issue
 
 _SEQUENCE = 1
 """The one writer of the trace."""
@@ -75,17 +74,12 @@ def write_trace(program: Program, path: Path, window: Window = Window()) -> None
 
 def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int) -> None:
     """The events of one run that begins in cycle `base`."""
-    turns = rounds(prompts, kernel.layout, machine) if kernel.layout.in_flight > 1 else 1
-    clock = TimingReader(machine)
-    for issue in sequence(kernel.words, 0, never_leave, turns):
-        waited = base + clock.cycles
-        start, cause = clock.start(issue)
-        clock.read(issue)
-        begun = base + clock.cycles
+    for event in run_events(kernel, machine, prompts):
+        issue = event.issue
+        waited, start, begun, end = (base + cycle for cycle in (event.waited, event.start, event.begun, event.end))
         instruction, location = issue.word.instruction, kernel.locations[issue.index].partition(" (")[0]
-        tracks.event("stalls", cause, waited, base + start, location, issue)
-        tracks.event("stream", issue.mnemonic, base + start, begun, location, issue)
-        end = begun + instruction.cost.busy(issue.values, machine)
+        tracks.event("stalls", event.cause, waited, start, location, issue)
+        tracks.event("stream", issue.mnemonic, start, begun, location, issue)
         if instruction.unit is Unit.BANK:
             for bank in range(transfer_extent(issue.values, machine)[1]):
                 tracks.event(f"bank {bank}", issue.mnemonic, begun, end, location, issue)

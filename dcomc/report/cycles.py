@@ -8,14 +8,15 @@ from dcomc.costs import SiteCost
 from dcomc.simulate import LaunchResult
 from runtime.accelerator import time_launch
 from runtime.banks import rounds
+from runtime.events import run_events
 from runtime.groups import Groups
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Program
-from runtime.sequencer import never_leave, sequence
-from runtime.timing import TimingReader
 
-MOST_EVENTS = 4000
+WAITS = "stream"
+"""Stands for a unit where the stream waits."""
+MOST_EVENTS = 8000
 """Of a timeline; a longer run is shown up to there."""
 
 
@@ -47,6 +48,9 @@ class KernelCycles:
     instructions: tuple[InstructionCycles, ...]
     event_instructions: tuple[int, ...]
     event_units: tuple[str, ...]
+    """Or `stream`, where that waits."""
+    event_causes: tuple[str, ...]
+    """Of waits."""
     event_starts: tuple[int, ...]
     event_ends: tuple[int, ...]
 
@@ -94,9 +98,9 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
         busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else 1)
         cycles = {cause: waited for (number, cause), waited in counts.waits.items() if number == index}
         instructions.append(InstructionCycles(counts.issues[index], busy, cycles))
+    events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))
+    numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 5
     turns = rounds(prompts, layout, machine) if layout.in_flight > 1 else 1
-    events = list(islice(_events(kernel, machine, turns), MOST_EVENTS))
-    numbers, units, starts, ends = zip(*events, strict=True) if events else ((), (), (), ())
     return KernelCycles(
         kernel.name,
         min(prompts, turns * layout.in_flight * Groups.of(layout, machine.grid).count),
@@ -107,20 +111,20 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
         tuple(instructions),
         numbers,
         units,
+        causes,
         starts,
         ends,
     )
 
 
-def _events(kernel: Kernel, machine: Machine, turns: int) -> Iterator[tuple[int, str, int, int]]:
-    """What keeps a unit busy: the instruction, the unit, the first cycle and the one after the last."""
-    clock = TimingReader(machine, kernel.layout)
-    for issue in sequence(kernel.words, 0, never_leave, turns):
-        start = clock.earliest(issue)
-        clock.read(issue)
-        busy = issue.word.instruction.cost.busy(issue.values, machine)
-        if busy:
-            yield issue.index, issue.word.instruction.unit, start, start + busy
+def _events(kernel: Kernel, machine: Machine, prompts: int) -> Iterator[tuple[int, str, str, int, int]]:
+    """Instruction, unit or `stream`, the cause of its wait, first cycle and the one after the last, of all that goes on."""
+    for event in run_events(kernel, machine, prompts):
+        index, instruction = event.issue.index, event.issue.word.instruction
+        if event.start > event.waited:
+            yield index, WAITS, event.cause, event.waited, event.start
+        if event.end > event.begun:
+            yield index, instruction.unit, "", event.begun, event.end
 
 
 def make_roofline(machine: Machine, results: Sequence[LaunchResult], costs: Sequence[SiteCost]) -> Roofline:

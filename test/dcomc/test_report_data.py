@@ -9,7 +9,7 @@ import pytest
 import dcomc
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
-from dcomc.report.cycles import time_kernels
+from dcomc.report.cycles import WAITS, time_kernels
 from dcomc.report.data import Report, gather, page_json
 from dcomc.report.ir_text import Origin, Origins, Place, cut_module, parse_lines
 from dcomc.report.stages import group_layers, make_pipeline
@@ -130,6 +130,12 @@ def test_cycles_of_instructions_and_causes_add_up(tiny_program: Path):
     for kernel in time_kernels(program):
         assert sum(kernel.causes.values()) == kernel.cycles
         assert sum(sum(each.cycles.values()) for each in kernel.instructions) == kernel.cycles
+        waits = sum(count for cause, count in kernel.causes.items() if cause != "issue")
+        assert waits == sum(
+            end - start
+            for unit, start, end in zip(kernel.event_units, kernel.event_starts, kernel.event_ends, strict=True)
+            if unit == WAITS
+        )
         assert all(start < end for start, end in zip(kernel.event_starts, kernel.event_ends, strict=True))
 
 

@@ -135,7 +135,7 @@ def test_a_bar_of_the_timeline_opens_its_instruction(desk: Opened):
     canvas = page.locator("#events canvas")
     box = canvas.bounding_box()
     assert box
-    bank = box["y"] + 34 * 4 + 17
+    bank = box["y"] + 34 * 4 + 17  # the fifth row
     for across in range(60, int(box["width"]), 4):
         page.mouse.click(box["x"] + across, bank)
         if page.locator("#trail li").count():

@@ -1,6 +1,7 @@
 "use strict";
 /* The timeline of a kernel, its cycles by cause and unit, and its costliest instructions. */
 
+const STREAM = "stream";
 const UNITS = ["array", "row links", "column links", "scalar", "bank"];
 const ZOOM = 3;
 let kernel = report.kernels[0];
@@ -25,20 +26,21 @@ function showTimeline() {
   const instructions = instructionsOf(kernel.name);
   const events = kernel.event_instructions.map((number, index) => ({
     number,
-    unit: kernel.event_units[index],
+    unit: kernel.event_units[index] === STREAM ? "stream waits" : kernel.event_units[index],
+    cause: kernel.event_causes[index],
     start: kernel.event_starts[index],
     end: kernel.event_ends[index],
     cycles: kernel.event_ends[index] - kernel.event_starts[index],
     ...instructions[number],
-    work: instructions[number].step.replace(/, pass \d+$/, ""),
+    work: instructions[number].step.replace(/, pass \d+$/, "") || "other",
   }));
-  const units = UNITS.filter((unit) => events.some((event) => event.unit === unit));
+  const units = [...UNITS, "stream waits"].filter((unit) => events.some((event) => event.unit === unit));
   const steps = [...new Set(events.map((event) => event.work))];
   range = [0, lastEvent()];
   const part = lastEvent() < kernel.cycles * 0.98 ? ` The first ${whole(lastEvent())} cycles are shown.` : "";
   chart(
     byId("events"),
-    `${kernel.name}: what each unit works on, ${count(kernel.cycles, "cycle")} for ${count(kernel.matrices, "matrix").replace("matrixs", "matrices")}.${part}`,
+    `${kernel.name}: what each unit works on and when the stream waits, ${count(kernel.cycles, "cycle")} for ${count(kernel.matrices, "matrix").replace("matrixs", "matrices")}.${part}`,
     (width) => ({
       data: { values: events },
       params: [{ name: "from", value: range[0] }, { name: "to", value: range[1] }, { name: "chosen", value: chosenInstructions() }],
@@ -47,20 +49,19 @@ function showTimeline() {
       encoding: {
         x: { field: "start", type: "quantitative", title: "cycle", scale: { domainMin: { expr: "from" }, domainMax: { expr: "to" }, nice: false, zero: false }, axis: { tickCount: Math.max(3, Math.floor(width / 110)), grid: false } },
         x2: { field: "end" },
-        y: { field: "unit", type: "nominal", sort: UNITS, scale: { domain: units }, title: null, axis: { ticks: false, domain: false } },
+        y: { field: "unit", type: "nominal", scale: { domain: units }, title: null, axis: { ticks: false, domain: false } },
         color: { field: "work", type: "nominal", scale: { domain: steps, range: colours(steps.length) }, legend: legendBelow(width) },
         opacity: { condition: { test: "length(chosen) === 0 || indexof(chosen, datum.number) >= 0", value: 1 }, value: 0.15 },
-        tooltip: [{ field: "text", title: "instruction" }, { field: "step" }, { field: "start", format: "," }, { field: "cycles", format: "," }],
+        tooltip: [{ field: "text", title: "instruction" }, { field: "step" }, { field: "cause", title: "waits for" }, { field: "start", format: "," }, { field: "cycles", format: "," }],
       },
     }),
     table(
       [
-        ["step", ([event]) => event.step],
+        ["step", ([event]) => event.step || "other"],
         ...units.map((unit) => [unit, (group) => whole(group.filter((event) => event.unit === unit).reduce((sum, event) => sum + event.cycles, 0)), "number"]),
-        ["issues", (group) => whole(group.length), "number"],
       ],
       groupBy(events, (event) => event.step),
-      "Busy cycles of each unit, by step of the algorithm",
+      "Cycles that each unit works and that the stream waits, by step of the algorithm",
     ),
     {
       renderer: "canvas",
