@@ -118,7 +118,7 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
 
 
 def _events(kernel: Kernel, machine: Machine, prompts: int) -> Iterator[tuple[int, str, str, int, int]]:
-    """Instruction, unit or `stream`, the cause of its wait, first cycle and the one after the last, of all that goes on."""
+    """Of all that is done: instruction, unit or `stream`, cause of a wait, first cycle, and the one after the last."""
     for event in run_events(kernel, machine, prompts):
         index, instruction = event.issue.index, event.issue.word.instruction
         if event.start > event.waited:
