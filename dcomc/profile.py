@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from runtime.accelerator import launch_uses, time_launch
+from runtime.accelerator import check_lengths, launch_uses, time_launch
 from runtime.counts import Counts, Direction, Use
 from runtime.energy import energies
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
+from runtime.sequencer import ISSUE_LIMIT
 from runtime.technology import Technology
 from runtime.timing import Timing
 
@@ -86,6 +87,7 @@ class Profile:
 
 def profile(program: Program) -> Profile:
     """Time the launches of a program, without data and so without breakdowns."""
+    check_lengths(program, ISSUE_LIMIT)
     timed: dict[tuple[str, int], tuple[Counts, Mapping[Use, int]]] = {}
     launches: list[LaunchProfile] = []
     for launch in program.launches:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError, atomic_write, counted
 from runtime import program
+from runtime.sequencer import ISSUE_LIMIT
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,7 @@ class Program(program.Program):
         engine: Engine = "auto",
         threads: int | None = None,
         memory_limit: int | None = None,
+        max_instructions: int = ISSUE_LIMIT,
         progress: bool = False,
     ) -> "Simulation":
         """Run every decomposition on the simulated machine: cycles, and the errors of the factors.
@@ -78,18 +80,22 @@ class Program(program.Program):
             engine: `reference` (NumPy) or `fast` (compiled on first use), which give the same; `auto`: by the work.
             threads: prompts at a time; as many as there are processors unless given.
             memory_limit: bytes; fewer threads beyond it.
+            max_instructions: that a stream may issue; one that would issue more is refused before anything runs.
             progress: say on stderr what goes on.
 
         Raises:
             DcomError: inputs that fit no launch or are not finite, a negative seed, or too small a limit of memory.
+            MachineFault: a program that does what the machine cannot do, or issues too much.
         """
         from dcomc.activations import given_activations
         from dcomc.progress import WorkProgress, speaker
         from dcomc.simulate import Simulation, beside_of, choose_inputs, simulate_launches, work_of
+        from runtime.accelerator import check_lengths
         from runtime.engines import PATIENCE_SECONDS, plan
 
         if seed < 0:
             raise DcomError(f"seed {seed} is negative", hint="give 0 or more")
+        check_lengths(self, max_instructions)
         if timing_only:
             if inputs is not None:
                 raise DcomError("timing alone needs no input", hint="leave one of them out")

@@ -20,7 +20,7 @@ from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, KernelLayout, Launch, Program
 from runtime.replay import Stream
-from runtime.sequencer import Issue, MachineFault
+from runtime.sequencer import Issue, MachineFault, Runaway, check_length
 from runtime.steady import time_stream
 from runtime.timing import Timing
 
@@ -129,6 +129,18 @@ def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing,
     if kernel.layout.in_flight > 1:
         return (time_kernel(kernel, machine, prompts),)
     return (time_kernel(kernel, machine),) * rounds(prompts, kernel.layout, machine)
+
+
+def check_lengths(program: Program, limit: int) -> None:
+    """Raise `MachineFault` for a program with a stream that would issue more than `limit` instructions."""
+    for launch in program.launches:
+        kernel = program.kernel(launch.kernel)
+        in_one = rounds(launch.prompts, kernel.layout, program.machine) if kernel.layout.in_flight > 1 else 1
+        try:
+            check_length(kernel.words, in_one, limit)
+        except Runaway as fault:
+            hint = f"{fault.hint}, or raise --max-instructions"
+            raise MachineFault(fault.what, hint=hint, place=f"kernel {kernel.name}") from fault
 
 
 def launch_uses(kernel: Kernel, machine: Machine, prompts: int, timings: Sequence[Timing]) -> dict[Use, int]:

@@ -24,6 +24,13 @@ class MachineFault(DcomError):
     """A program that does what the machine cannot do; the place is kernel and instruction."""
 
 
+class Runaway(MachineFault):
+    """A stream that issues more instructions than it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the stream issues more than {limit:,} instructions", hint="look for a runaway loop")
+
+
 @dataclass(frozen=True)
 class Issue:
     """One instruction as it is executed."""
@@ -72,7 +79,12 @@ def never_leave(issue: Issue) -> bool:
 
 
 def sequence(
-    words: Sequence[Word], base: int, leaves: Decide, rounds: int = 1, turn_ends: TurnEnds = step_on
+    words: Sequence[Word],
+    base: int,
+    leaves: Decide,
+    rounds: int = 1,
+    turn_ends: TurnEnds = step_on,
+    limit: int | None = None,
 ) -> Iterator[Issue]:
     """The instructions of a stream in the order of their execution, `halt` last.
 
@@ -83,16 +95,19 @@ def sequence(
         leaves: decides each exit.
         rounds: the first value of register 31.
         turn_ends: called where a loop begins a further turn; may let turns pass.
+        limit: instructions that it may issue (default: `ISSUE_LIMIT`).
 
     Raises:
+        Runaway: it issues more.
         MachineFault: the stream runs past its last word, nests too many loops or lets them cross, jumps backward,
-            counts below zero, or does not end.
+            or counts below zero.
     """
     registers = [0] * INTEGER_REGISTERS
     registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
     loops: list[Loop] = []
     index = issued = 0
-    while issued < ISSUE_LIMIT:
+    limit = ISSUE_LIMIT if limit is None else limit
+    while issued < limit:
         if not 0 <= index < len(words):
             raise MachineFault(f"the stream runs past its last instruction, {len(words) - 1}", hint="end it by halt")
         word = words[index]
@@ -146,7 +161,22 @@ def sequence(
                 index, loop.begun = loop.first, issued
                 break
             loops.pop()
-    raise MachineFault(f"the stream issued {ISSUE_LIMIT} instructions without an end", hint="look for a runaway loop")
+    raise Runaway(limit)
+
+
+def check_length(words: Sequence[Word], rounds: int, limit: int) -> None:
+    """Find a stream that issues too much by going through one turn of each loop, as if its further turns were like it.
+
+    Raises:
+        Runaway: it would issue more than `limit` instructions where no exit leaves.
+    """
+    try:
+        for _ in sequence(words, 0, never_leave, rounds, lambda loops, _: loops[-1].turns_left, limit):
+            pass
+    except Runaway:
+        raise
+    except MachineFault:
+        return  # an exit may lead past it
 
 
 def _write(registers: list[int], register: int | float, value: int | float) -> None:

@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-errors", action="store_true", help="do not compare the factors with the activations")
     add_engine_arguments(parser)
     parser.add_argument(
+        "--max-instructions",
+        type=_instructions,
+        metavar="N",
+        default=20_000_000,
+        help="refuse a program with a stream that would issue more (default: 20 million, minutes to hours)",
+    )
+    parser.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
@@ -67,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         engine=args.engine,
         threads=args.threads,
         memory_limit=args.memory_limit,
+        max_instructions=args.max_instructions,
         progress=True,
     )
     _print(simulation)
@@ -76,6 +84,14 @@ def run(args: argparse.Namespace) -> int:
     if args.trace is not None:
         write_trace(program, args.trace, args.trace_window or Window())
     return 0
+
+
+def _instructions(text: str) -> int:
+    from runtime.sequencer import ISSUE_LIMIT
+
+    if not text.isdecimal() or not 1 <= int(text) <= ISSUE_LIMIT:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of instructions from 1 to {ISSUE_LIMIT:,}")
+    return int(text)
 
 
 def _window(text: str) -> "Window":

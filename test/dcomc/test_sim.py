@@ -274,3 +274,25 @@ def test_mistakes(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "text.bin" in failed([str(tmp_path / "text.bin")], capsys)
     error = failed([str(program), "--timing-only", "--stats", str(tmp_path / "none" / "stats.json")], capsys)
     assert error.startswith(f"error: cannot write {tmp_path}/none/stats.json: No such file or directory")
+
+
+def test_a_runaway_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two nested loops of 32,767 turns around four instructions."""
+    source, path = tmp_path / "runaway.s", tmp_path / "runaway.bin"
+    text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
+    body = "    loop 32767, end\n    loop 32767, end\n" + "    addi r3, r3, 16\n" * 4
+    source.write_text(text.replace("    addi r3, r3, 16\n", body, 1))
+    assert main(["asm", str(source), "-o", str(path)]) == 0
+    for command in ("sim", "profile"):
+        assert main([command, str(path)]) == 1
+        error = capsys.readouterr().err
+        assert "kernel multiply: error: the stream issues more than " in error
+        assert "look for a runaway loop, or raise --max-instructions" in error
+    assert "'0' is no number of instructions from 1 to" in failed([str(path), "--max-instructions", "0"], capsys)
+
+
+def test_allowed_instructions(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longest = max(entry["instructions"] // 2 for entry in simulated(program, tmp_path)["decompositions"])
+    simulated(program, tmp_path, "--timing-only", "--max-instructions", str(longest))
+    error = failed([str(program), "--max-instructions", str(longest - 1)], capsys)
+    assert f"issues more than {longest - 1:,} instructions" in error

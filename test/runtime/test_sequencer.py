@@ -1,11 +1,13 @@
 """Control flow: hardware loops, exits, integer registers and every way to run astray."""
 
+import time
+
 import pytest
 from machines import issues, words
 
 from runtime import sequencer
 from runtime.operands import COUNT, IMMEDIATE
-from runtime.sequencer import LOOP_DEPTH, Issue, MachineFault, sequence
+from runtime.sequencer import LOOP_DEPTH, Issue, MachineFault, Runaway, check_length, sequence
 
 
 def indices(*lines: str) -> list[int]:
@@ -236,7 +238,39 @@ def test_counts_reach_to_15_bits() -> None:
 def test_runaway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer, "ISSUE_LIMIT", 1000)
     lines = ("loop 32767, 3", "loop 32767, 3", "li r2, 1", "halt")
-    with pytest.raises(MachineFault, match="issued 1000 instructions without an end; look for a runaway loop"):
+    with pytest.raises(MachineFault, match="issues more than 1,000 instructions; look for a runaway loop"):
         indices(*lines)
     monkeypatch.setattr(sequencer, "ISSUE_LIMIT", 12)
     assert len(indices("loop 10, 2", "li r2, 1", "halt")) == 12
+
+
+NESTED = ("loop 3, 5", "li r4, 5", "loop r4, 4", "li r2, 1", "li r3, 1", "halt")
+
+
+def test_length_is_known_from_one_turn_of_each_loop() -> None:
+    """1 + 3 * (2 + 5 + 1) + 1; a count in a register, too."""
+    assert len(indices(*NESTED)) == 26
+    check_length(words(*NESTED), 1, 26)
+    with pytest.raises(Runaway, match="more than 25 instructions"):
+        check_length(words(*NESTED), 1, 25)
+
+
+def test_length_of_a_runaway_is_known_at_once() -> None:
+    loops = [f"loop 32767, {9}" for _ in range(8)]
+    begin = time.process_time()
+    with pytest.raises(Runaway):
+        check_length(words(*loops, "li r2, 1", "halt"), 1, 10**30)
+    assert time.process_time() - begin < 1
+    check_length(words(*loops, "li r2, 1", "halt"), 1, 32767**9)
+
+
+def test_length_of_rounds() -> None:
+    lines = words("loop r31, 2", "li r2, 1", "halt")
+    check_length(lines, 7, 9)
+    with pytest.raises(Runaway):
+        check_length(lines, 8, 9)
+
+
+def test_other_faults_are_left_to_the_run() -> None:
+    """An exit may lead past them."""
+    check_length(words("exit.ngt s1, s1, 1", "loop 1, 0"), 1, 100)
