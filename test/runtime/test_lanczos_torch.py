@@ -27,9 +27,10 @@ def blocks(count: int, rows: int, cols: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 40), (40, 24), (9, 9)])
 @pytest.mark.parametrize(("rank", "iterations"), [(1, 1), (4, 4), (4, 8)])
-def test_factors_are_those_of_the_definition(rows: int, cols: int, rank: int, iterations: int) -> None:
+@pytest.mark.parametrize("modified", [False, True])
+def test_factors_are_those_of_the_definition(rows: int, cols: int, rank: int, iterations: int, modified: bool) -> None:
     x = blocks(3, rows, cols)
-    options = {"seed": 7, "reorthogonalisation": 1}
+    options = {"seed": 7, "reorthogonalisation": 1, "modified": modified}
     expected = lanczos.decompose(x, 3, rank, iterations, **options)
     factors = decompose(x, 3, rank, iterations, **options)
     for part in ("u", "core", "v"):
