@@ -258,35 +258,56 @@ def _check_memory(factor: int, machine: Machine) -> None:
 def _expand(options: ClusterExpandReductionsPass, kernel: cluster.KernelOp, machine: Machine) -> None:
     """Expand all loops over the vectors of a turn, those of U and those of V."""
     loop, matrix = only(kernel, cluster.ForOp), only(kernel, cluster.MatrixOp)
-    by_basis: dict[SSAValue, list[cluster.EachOp]] = {}
-    for op in loop.body.block.ops:
-        if isinstance(op, cluster.EachOp):
-            by_basis.setdefault(_step_of(op)[0].basis, []).append(op)
-    if not by_basis:
+    runs = _runs(loop)
+    if not runs:
         raise DcomError(
             f"kernel @{kernel.sym_name.data} has no modified Gram-Schmidt",
             hint="decompose with gram_schmidt = modified and at least one pass",
         )
-    for basis, eachs in by_basis.items():
-        with building(InsertPoint.before(_first_use(kernel)), matrix.location):
-            expansion = _Expansion(options, _step_of(eachs[0])[0], machine)
+    expansions: dict[tuple[SSAValue, SSAValue], _Expansion] = {}
+    for eachs in runs:
+        dot, _ = _step_of(eachs[0])
+        if (dot.basis, dot.x) not in expansions:
+            with building(InsertPoint.before(_first_use(kernel)), matrix.location):
+                expansions[dot.basis, dot.x] = _Expansion(options, dot, machine)
+        expansion = expansions[dot.basis, dot.x]
         with building(InsertPoint.before(eachs[0]), eachs[0].location):
             expansion.begin()
         with building(InsertPoint.after(eachs[-1]), eachs[-1].location):
             expansion.end()
         for each in eachs:
-            dot, project_out = _step_of(each)
-            old = list(each.body.block.ops)
-            with building(InsertPoint.at_end(each.body.block), each.location):
-                expansion.step(dot, project_out)
-            for op in reversed(old):
-                op.detach()
-                op.erase()
+            _rewrite(each, expansion)
+    for (basis, _), expansion in expansions.items():
         for user in [use.operation for use in basis.uses]:
             if isinstance(user, cluster.LoadStartOp | cluster.ScaleOp):
                 index, shift = (user.index, shift_of(user.shift)) if isinstance(user, cluster.ScaleOp) else (None, 0)
                 with building(InsertPoint.after(user), user.location):
                     expansion.keep(index, shift)
+
+
+def _runs(loop: cluster.ForOp) -> list[list[cluster.EachOp]]:
+    """The passes of Gram-Schmidt in a turn, those together that follow one another on one vector."""
+    runs: list[list[cluster.EachOp]] = []
+    for op in loop.body.block.ops:
+        if isinstance(op, cluster.EachOp):
+            last = runs[-1][-1] if runs else None
+            (dot, _), before = _step_of(op), _step_of(last)[0] if last else None
+            again = before is not None and (dot.basis, dot.x) == (before.basis, before.x)
+            if last is not None and last.next_op is op and again:
+                runs[-1].append(op)
+            else:
+                runs.append([op])
+    return runs
+
+
+def _rewrite(each: cluster.EachOp, expansion: _Expansion) -> None:
+    dot, project_out = _step_of(each)
+    old = list(each.body.block.ops)
+    with building(InsertPoint.at_end(each.body.block), each.location):
+        expansion.step(dot, project_out)
+    for op in reversed(old):
+        op.detach()
+        op.erase()
 
 
 def _first_use(kernel: cluster.KernelOp) -> Operation:

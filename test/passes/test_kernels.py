@@ -7,7 +7,7 @@ import pytest
 from xdsl.dialects.builtin import ModuleOp, f32
 
 from dcomc.diagnostics import DcomError
-from dcomc.ir import make_context, parse_module
+from dcomc.ir import make_context, parse_module, print_module
 from dcomc.pipeline import run_passes
 from dialects.cluster import ConstantOp, ForOp, KernelOp, MaxOp, RsqrtOp
 from passes import make_passes
@@ -127,6 +127,70 @@ def test_a_kernel_that_was_tampered_with(old: str, new: str, message: str) -> No
         run_passes(context, module, make_passes("lower-cluster-to-isa"))
     assert message in str(caught.value)
     assert re.match(r".*:\d+\)?: error: ", str(caught.value)), caught.value
+
+
+ONE_BY_ONE = """
+%y = cluster.alloc : !cluster.vector<40, rows>
+%c = cluster.alloc : !cluster.cells<1>
+cluster.for 3 : i64 {
+^bb0(%j: index):
+  cluster.each first %j shift 1 : i64 {
+  ^bb1(%i: index):
+    cluster.dot %u[%i], %y into %c : !cluster.basis<4x40, rows>, !cluster.vector<40, rows>, !cluster.cells<1>
+    cluster.all_reduce %c across "rows" : !cluster.cells<1>
+    cluster.project_out %u[%i], %c from %y : !cluster.basis<4x40, rows>, !cluster.cells<1>, !cluster.vector<40, rows>
+  }
+}
+"""
+EXPANDED = "cluster-expand-reductions{factor=8},cluster-map,cluster-schedule,lower-cluster-to-isa"
+DOT = "cluster.dot %u[%i], %y into %c : !cluster.basis<4x40, rows>, !cluster.vector<40, rows>, !cluster.cells<1>"
+PART = "!cluster.vector<40, rows, 1 of 16>"
+FOR = "cluster.for 3 : i64 {"
+LOOPS = [
+    ("shift 1 : i64 {", "shift 2 : i64 {", "cluster.each reaches 2 past the turn; at most one"),
+    ("shift 1 : i64 {", "shift -1 : i64 {", "cluster.each reaches -1 past the turn"),
+    ("basis<4x40", "basis<2x40", "cluster.dot reaches 3 vectors in 3 turns, but there are 2"),
+    ("%u[%i], %y", "%u[%j], %y", "cluster.dot takes the number of the turn in cluster.each; take that of the vector"),
+    (
+        f"    {DOT}",
+        "    %t = cluster.constant 0.5",
+        "cluster.constant stands in cluster.each; it holds",
+    ),
+    (f"  {DOT}", "  cluster.each first %j {\n^bb2(%n: index):\n}", "cluster.each stands in another; one after another"),
+    (FOR, f"cluster.read %b into %p : {PART}, {PART}\n{FOR}", None),
+    (FOR, f"cluster.minus %b, %b : {PART}, {PART}\n{FOR}", "cluster.minus takes what is in the banks; read it into"),
+    (FOR, f'cluster.all_reduce %p across "cols" : {PART}\n{FOR}', f"cluster.all_reduce takes whole slices, not {PART}"),
+    ("1 of 16", "3 of 16", "3 of 16 parts on a line of 16 clusters; as many parts as clusters, in equal runs"),
+    ("1 of 16", "1 of 8", "1 of 8 parts on a line of 16 clusters"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), LOOPS)
+def test_loops_over_vectors_and_parts(old: str, new: str, message: str | None) -> None:
+    rooms = f"%b = cluster.bank_room : {PART}\n%p = cluster.alloc : {PART}\n"
+    body = f"{MATRIX}\n{BASES}\n{rooms}{ONE_BY_ONE}"
+    assert old in body
+    pipeline = "cluster-map,cluster-schedule,lower-cluster-to-isa"
+    run(pipeline, body)
+    if message is None:
+        run(pipeline, body.replace(old, new))
+        return
+    with pytest.raises(DcomError, match=re.escape(message)):
+        run(pipeline, body.replace(old, new))
+
+
+def test_passes_with_something_between_are_expanded_apart() -> None:
+    """What stands between finds the vector put together again."""
+    zero = "  cluster.zero %c : !cluster.cells<1>\n"
+    each = ONE_BY_ONE[ONE_BY_ONE.index("  cluster.each") : ONE_BY_ONE.rindex("}\n")]
+    for between, times in (("", 1), (zero, 2)):
+        body = ONE_BY_ONE.replace(each, each + between + each.replace("%i", "%n").replace("^bb1", "^bb2"))
+        context = make_context()
+        text = f"cluster.kernel @k attributes {{seed = 0 : i64}} {{\n{MATRIX}\n{BASES}\n{body}\n}}\n"
+        module = parse_module(text, "kernel.mlir", context)
+        run_passes(context, module, make_passes(EXPANDED.split(",cluster-map")[0]))
+        assert print_module(module).count("cluster.gather %y_part into %y ") == times
+        run_passes(context, module, make_passes(EXPANDED.split("},", 1)[1]))
 
 
 def scheduled() -> tuple[ModuleOp, KernelOp]:
