@@ -13,17 +13,16 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="reference: NumPy; fast: compiled on first use, the same bits; auto: fast for large work (default: auto)",
     )
-    parser.add_argument(
-        "--threads", type=_count, metavar="N", help="prompts at a time (default: as many as processors)"
-    )
+    parser.add_argument("--threads", type=count, metavar="N", help="prompts at a time (default: as many as processors)")
     parser.add_argument(
         "--memory-limit", type=_bytes, metavar="SIZE", help="such as 4GB: use fewer threads, or refuse, beyond it"
     )
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of threads or processes."""
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of threads from 1 to 1024")
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 to 1024")
     return int(text)
 
 

@@ -2,19 +2,28 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dcomc.commands._engine import add_engine_arguments
+from dcomc.commands._engine import add_engine_arguments, count
 from dcomc.diagnostics import DcomError, check_output, counted, write_text
 
 if TYPE_CHECKING:
     from dcomc.perfetto_trace import Window
     from dcomc.simulate import Simulation
+    from runtime.machine import Machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="PROG", help="a program, made by `dcomc compile` or `dcomc asm`")
+    parser.add_argument(
+        "program",
+        nargs="+",
+        metavar="PROG",
+        help="programs, made by `dcomc compile` or `dcomc asm`; of several, --stats "
+        "names a folder for a file of numbers each, and those that are there already are not run again",
+    )
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="programs at a time, in a process each")
     parser.add_argument(
         "--input",
         metavar="FILE",
@@ -46,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="only what goes on in cycles A to before B; either may be left out",
     )
-    parser.add_argument("--stats", type=Path, metavar="FILE.json", help="write all numbers as JSON")
+    parser.add_argument("--stats", type=Path, metavar="FILE.json|FOLDER", help="write all numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,26 +66,19 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.perfetto_trace import Window, check_perfetto, write_trace
     from runtime.machine import load_machine
 
+    machine = None if args.machine is None else load_machine(args.machine)
+    if args.trace is None and args.trace_window is not None:
+        raise DcomError("--trace-window is of a trace", hint="give --trace FILE, too")
+    if len(args.program) > 1:
+        return _run_several(args, machine)
     check_output(args.stats)
     check_output(args.trace)
     if args.trace is not None:
         check_perfetto()
-    elif args.trace_window is not None:
-        raise DcomError("--trace-window is of a trace", hint="give --trace FILE, too")
-    program = dcomc.load(args.program)
-    if args.machine is not None:
-        check_machine(program, load_machine(args.machine))
-    simulation = program.simulate(
-        args.input,
-        seed=args.seed,
-        timing_only=args.timing_only,
-        errors=not args.no_errors,
-        engine=args.engine,
-        threads=args.threads,
-        memory_limit=args.memory_limit,
-        max_instructions=args.max_instructions,
-        progress=True,
-    )
+    program = dcomc.load(args.program[0])
+    if machine is not None:
+        check_machine(program, machine)
+    simulation = program.simulate(args.input, **_options(args), progress=True)
     _print(simulation)
     if args.stats is not None:
         document = {**simulation.to_json(), "options": dict(program.options)}
@@ -84,6 +86,43 @@ def run(args: argparse.Namespace) -> int:
     if args.trace is not None:
         write_trace(program, args.trace, args.trace_window or Window())
     return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of `Program.simulate`."""
+    names = ("seed", "timing_only", "engine", "threads", "memory_limit", "max_instructions")
+    return {**{name: getattr(args, name) for name in names}, "errors": not args.no_errors}
+
+
+def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
+    """Simulate programs into a folder; 1 where one of them fails, which does not keep the others."""
+    from dcomc.batch import announce, jobs_of, run_jobs
+    from dcomc.tables import print_table
+    from runtime.engines import processors
+
+    if args.stats is None or args.trace is not None:
+        raise DcomError("of several programs there is a folder of numbers", hint="give --stats FOLDER and no --trace")
+    options = _options(args)
+    processes = min(args.jobs, len(args.program))
+    if processes > 1:
+        options["threads"] = options["threads"] or max(1, processors() // processes)
+        options["memory_limit"] = options["memory_limit"] and options["memory_limit"] // processes
+    inputs = None if args.input is None else Path(args.input)
+    jobs = jobs_of([Path(program) for program in args.program], args.stats, inputs, options)
+    rest = [job for job in jobs if not job.finished()]
+    rows = [(job.program.name, "there already", "", str(job.stats)) for job in jobs if job not in rest]
+    failed = 0
+    if rest:
+        print(announce(rest, processes, machine), file=sys.stderr)
+    for outcome in run_jobs(rest, processes) if rest else ():
+        if outcome.error is not None:
+            failed += 1
+            print(f"{outcome.job.program}: {outcome.error}", file=sys.stderr)
+            continue
+        rows.append((outcome.job.program.name, "simulated", f"{outcome.cycles:,}", str(outcome.job.stats)))
+        print(f"{outcome.job.program}: {outcome.cycles:,} cycles", file=sys.stderr)
+    print_table(("program", "", "cycles", "numbers"), rows, left=2)
+    return 1 if failed else 0
 
 
 def _instructions(text: str) -> int:

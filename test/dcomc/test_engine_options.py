@@ -63,8 +63,8 @@ def test_long_work_is_announced(
     ("options", "message"),
     [
         (("--engine", "slow"), "argument --engine: invalid choice: 'slow'"),
-        (("--threads", "0"), "argument --threads: '0' is no number of threads from 1 to 1024"),
-        (("--threads", "two"), "argument --threads: 'two' is no number of threads"),
+        (("--threads", "0"), "argument --threads: '0' is no number from 1 to 1024"),
+        (("--threads", "two"), "argument --threads: 'two' is no number"),
         (("--memory-limit", "much"), "argument --memory-limit: 'much' is no size of memory, such as 4GB or 512MiB"),
         (("--memory-limit", "-1GB"), "argument --memory-limit: "),
         (("--memory-limit", "infGB"), "argument --memory-limit: 'infGB' is no size of memory"),

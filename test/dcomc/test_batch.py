@@ -1,0 +1,116 @@
+"""`dcomc sim` of several programs: the numbers of each by itself, what is finished stays, and every mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dcomc.cli import main
+
+
+@pytest.fixture(scope="module")
+def programs(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One of each of three ranks."""
+    folder = tmp_path_factory.mktemp("programs")
+    paths = [folder / f"rank{rank}.bin" for rank in (2, 3, 4)]
+    for rank, path in zip((2, 3, 4), paths, strict=True):
+        options = ["--decompose-layers", "1", "--sites", "qkv", "--rank", str(rank)]
+        assert main(["compile", str(tiny_ir), *options, "-o", str(path)]) == 0
+    return paths
+
+
+def command(programs: list[Path], folder: Path, *options: str) -> list[str]:
+    return ["sim", *map(str, programs), "--stats", str(folder), *options]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_numbers_are_those_of_each_alone(
+    programs: list[Path], jobs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new" / "numbers"
+    assert main(command(programs, folder, "--jobs", jobs, "--seed", "3")) == 0
+    streams = capsys.readouterr()
+    assert streams.err.splitlines()[0].startswith(f"3 programs, {jobs} at a time: about ")
+    assert streams.out.count(" simulated ") == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["rank2.json", "rank3.json", "rank4.json"]
+    alone = tmp_path / "alone.json"
+    assert main(["sim", str(programs[1]), "--seed", "3", "--stats", str(alone)]) == 0
+    found = json.loads((folder / "rank3.json").read_text())
+    assert found.pop("run")["seed"] == 3
+    assert found == json.loads(alone.read_text())
+
+
+def test_what_is_finished_is_not_run_again(
+    programs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(programs[:2], tmp_path, "--timing-only")) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert main(command(programs, tmp_path, "--timing-only")) == 0
+    streams = capsys.readouterr()
+    assert streams.out.count(" there already ") == 2 and streams.out.count(" simulated ") == 1
+    assert streams.err.startswith("1 program, ")
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    assert main(command(programs, tmp_path, "--timing-only")) == 0
+    assert capsys.readouterr().err == ""
+    assert main(command(programs, tmp_path, "--timing-only", "--seed", "1")) == 0
+    assert capsys.readouterr().out.count(" simulated ") == 3, "other options, other numbers"
+    (tmp_path / "rank2.json").write_text('{"run": ')
+    assert main(command(programs, tmp_path, "--timing-only", "--seed", "1")) == 0
+    assert capsys.readouterr().out.count(" simulated ") == 1, "half of a file"
+
+
+def test_a_killed_run_leaves_whole_files(programs: list[Path], tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "dcomc", *command(programs, tmp_path)]
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        line, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("*.json")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    left = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert left and all(json.loads(text)["decompositions"] for text in left.values())
+    done = subprocess.run([*line], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.count(" there already ") == len(left)
+    assert done.stdout.count(" simulated ") == 3 - len(left)
+    assert all(path.read_bytes() == text for path, text in left.items())
+
+
+def test_a_program_that_fails_does_not_keep_the_others(
+    programs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder stands where its numbers would go."""
+    (tmp_path / "rank3.json").mkdir()
+    assert main(command(programs, tmp_path, "--timing-only")) == 1
+    streams = capsys.readouterr()
+    assert f"{programs[1]}: error: cannot write {tmp_path / 'rank3.json'}: it is a folder" in streams.err
+    assert streams.out.count(" simulated ") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["{0}", "{1}"], "of several programs there is a folder of numbers; give --stats FOLDER"),
+        (["{0}", "{1}", "--stats", "{folder}", "--trace", "x"], "give --stats FOLDER and no --trace"),
+        (["{0}", "{0}", "--stats", "{folder}"], "would both write"),
+        (["{0}", "missing.bin", "--stats", "{folder}"], "cannot read missing.bin: No such file or directory"),
+        (["{0}", "{1}", "--stats", "{0}"], "cannot make the folder"),
+        (["{0}", "{1}", "--stats", "{folder}", "--jobs", "0"], "'0' is no number from 1 to 1024"),
+        (["{0}", "{1}", "--stats", "{folder}", "--machine", "edge-4x4"], "the program is for machine dcom-16x16"),
+        (["{0}", "{1}", "--stats", "{folder}", "--memory-limit", "1MB"], "but the limit is 1.0 MB"),
+    ],
+)
+def test_mistakes(
+    programs: list[Path], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sim", *(option.format(*programs, folder=tmp_path / "new") for option in options)]) == 1
+    streams = capsys.readouterr()
+    assert streams.out == "" and streams.err.count("\n") == 1 and message in streams.err
