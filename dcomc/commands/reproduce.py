@@ -5,13 +5,20 @@ from pathlib import Path
 
 from dcomc.diagnostics import DcomError, check_output
 
+QUALITY = "quality"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc reproduce`."""
     from dcomc.reproduce import WHAT
 
     parser.add_argument(
-        "what", nargs="+", choices=(*WHAT, "all"), metavar="WHAT", help=f"all, or of: {', '.join(WHAT)}"
+        "what",
+        nargs="+",
+        choices=(*WHAT, "all", QUALITY),
+        metavar="WHAT",
+        help=f"all, or of: {', '.join(WHAT)}; or {QUALITY}: perplexities and accuracies of a small model, in "
+        "FOLDER/quality.md, about 2 hours on 2 processors",
     )
     parser.add_argument("--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="(default: %(default)s)")
     parser.add_argument("--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="(default: %(default)s)")
@@ -25,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write FOLDER/reproduction.md, with plots and numbers beside it",
     )
+    parser.add_argument("--quick", action="store_true", help=f"{QUALITY}: little of everything, in minutes")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help=f"{QUALITY}: begin no run after N minutes; the page says what is missing, and the next call goes on",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.reproduce.workbench import Workbench
     from dcomc.tables import print_table
 
+    if QUALITY in args.what:
+        return _quality(args)
     if args.output is not None:
         if not args.output.is_dir():
             raise DcomError(f"there is no folder {args.output}", hint="give one that exists, such as docs")
@@ -49,4 +65,23 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         for file in write_report(results, args.output)[:1]:
             print(f"wrote {file}")
+    return 0
+
+
+def _quality(args: argparse.Namespace) -> int:
+    """Write quality.md; its runs are its own."""
+    if set(args.what) != {QUALITY}:
+        raise DcomError(f"{QUALITY} is reproduced alone", hint=f"dcomc reproduce {QUALITY} -o docs")
+    if args.output is None or not args.output.is_dir():
+        what = f"there is no folder {args.output}" if args.output else f"{QUALITY} needs a folder for its results"
+        raise DcomError(what, hint="give one that exists, such as -o docs")
+    if args.minutes is not None and not args.minutes >= 0:
+        raise DcomError(f"minutes {args.minutes:g} is below 0", hint="0 writes the page anew from what is there")
+    from dcomc.progress import speaker
+    from dcomc.quality.lab import FULL, QUICK
+    from dcomc.quality.report import reproduce
+
+    settings = QUICK if args.quick else FULL
+    page, missing = reproduce(args.output, settings, minutes=args.minutes, say=speaker(True))
+    print(f"wrote {page}" + (f"; {missing} runs are missing, which the same command makes" if missing else ""))
     return 0

@@ -99,6 +99,7 @@ class Bench:
         prompts: Sequence[Prompt],
         results: Results,
         *,
+        seq_len: int | None = None,
         batch: int = 1,
         device: str = "cpu",
     ) -> None:
@@ -106,13 +107,13 @@ class Bench:
 
         Args:
             model: with weights.
-            prompts: padded to the longest of them.
+            prompts: padded to `seq_len` tokens, or to the longest of them.
             results: where what is computed is kept.
             batch: prompts that are run together.
             device: where torch computes, such as `cuda:0`.
         """
         self.model = model
-        self.seq_len = max(len(prompt.tokens) for prompt in prompts)
+        self.seq_len = seq_len or max(len(prompt.tokens) for prompt in prompts)
         self._batch, self._device, self._results = batch, device, results
         self._windows = make_windows(prompts, batch, self.seq_len)
 
@@ -129,9 +130,14 @@ class Bench:
     def _digest(self) -> str:
         return weights_digest(self._weights)
 
+    @property
+    def prompts(self) -> int:
+        """Prompts, those that fill up the last batch included."""
+        return len(self._windows) * self._batch
+
     def missing(self, variant: Variant) -> int:
-        """Windows of which the results are not yet there."""
-        return sum(self._results.get(key) is None for key, _ in self._parts(variant)) * _WINDOWS
+        """Parts of the work whose results are not yet there."""
+        return sum(self._results.get(key) is None for key, _ in self._parts(variant))
 
     def scores(self, variant: Variant = DENSE) -> list[PromptScore]:
         """The score of each prompt.

@@ -1,0 +1,247 @@
+"""docs/quality.md: every number of it by one command, in as many runs as it takes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcomc.diagnostics import write_text
+from dcomc.evaluation.bench import DENSE, Results, Variant
+from dcomc.evaluation.metrics import Metric, paired
+from dcomc.pipeline import WeightDecomposition
+from dcomc.quality.choosing import BLOCK, GREEDY, RANK, order_of_layers
+from dcomc.quality.lab import Asked, Lab, Settings, low_rank
+from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
+from dcomc.reproduce.report import draw
+
+_FOLDER = "quality"
+_PAPER_LAYERS = 32
+_ABSENT = "not run"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A perplexity, over the dense one, that is not to be exceeded."""
+
+    what: str
+    layers: int
+    sites: tuple[str, ...]
+    limit: float
+
+
+GOALS = (
+    Goal("four layers, all sites", 4, ("qkv", "o", "gate_up", "down"), 1.25),
+    Goal("four layers, attention sites (qkv, o)", 4, ("qkv", "o"), 1.03),
+    Goal("ten layers, all sites", 10, ("qkv", "o", "gate_up", "down"), 2.2),
+)
+
+
+def reproduce(
+    folder: Path,
+    settings: Settings,
+    *,
+    minutes: float | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+    lab: Lab | None = None,
+) -> tuple[Path, int]:
+    """Run what is missing, as long as there is time, and write `quality.md` with what is there.
+
+    Results are kept in `quality/results.json` of the folder, by what they are of: nothing is run twice, and what has
+    changed is run anew.
+
+    Args:
+        folder: such as docs.
+        settings: how much is run.
+        minutes: to begin runs in; all there is to run unless given.
+        device: where torch computes.
+        say: told of each run.
+        lab: in the place of the usual one; its results are those of the folder.
+
+    Returns:
+        The page, and how many runs are missing; what depends on them may need more.
+
+    Raises:
+        DcomError: the packages with the model or the texts are not installed, or a file cannot be written.
+    """
+    target = folder / _FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    results = Results(target / "results.json")
+    lab = lab or Lab(settings, results, device=device, say=say)
+    lab.results = results
+    if minutes is not None:
+        lab.deadline = time.monotonic() + 60 * minutes
+    sections = (_goals(lab), _grid(lab, weights=False), _grid(lab, weights=True), _outliers(lab, target), _arc(lab))
+    body = [line for section in sections for line in (*section, "")]
+    page = folder / "quality.md"
+    write_text(page, "\n".join([*_head(lab), *body]).rstrip("\n") + "\n")
+    return page, len(lab.absent)
+
+
+def _head(lab: Lab) -> Iterator[str]:
+    dense = lab.perplexity(lab.evaluated)
+    bench, settings = lab.evaluated, lab.settings
+    yield "# What decompositions cost in quality"
+    yield ""
+    yield (
+        f"Made by `dcomc reproduce quality{'' if settings == Settings() else ' --quick'}`, which goes on where it was "
+        f"interrupted. {lab.model.name}; perplexities on {bench.prompts:,} prompts of {bench.seq_len:,} tokens, each "
+        "the beginning of another article of SQuAD (Wikipedia, CC BY-SA 4.0): "
+        f"{bench.prompts * bench.seq_len:,} tokens. The dense model's is {_value(dense)}. Ratios are to that, "
+        "on the same tokens, with 95% intervals by the paired bootstrap over articles. "
+        "Programs are compiled, and run by the torch back end with Lanczos in float32."
+    )
+    if lab.absent:
+        yield ""
+        yield f"{len(lab.absent)} runs or more are missing: “{_ABSENT}” below. The command makes them."
+    yield ""
+
+
+def _goals(lab: Lab) -> Iterator[str]:
+    """The best that was found, at equal operations."""
+    order = order_of_layers(lab, max(goal.layers for goal in GOALS))
+    yield "## Better than the paper's schedule"
+    yield ""
+    yield (
+        f"Rank {RANK}, 3% of the channels exact, as the paper has it, but a basis for each block of tokens rather than "
+        f"one for a prompt. A decomposition then takes the same number of matrix-vector operations, 2 ({RANK} + 5) a "
+        "site. What is left of the products grows with smaller blocks; it stands beside each ratio. Layers are chosen "
+        f"one after the other on {lab.choosing.prompts} other articles, the first {GREEDY} each as the one that costs "
+        f"least beside those before it, the rest by what they cost alone, in blocks of {BLOCK} at all sites"
+        + (f": {', '.join(map(str, order))}." if order else f" ({_ABSENT}).")
+    )
+    yield ""
+    yield "| goal | layers | block | at most | ratio | products left | met |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
+    for goal in GOALS:
+        for block in (None, BLOCK, BLOCK // 2):
+            if order is None:
+                yield f"| {goal.what} | {_ABSENT} | {block or 'prompt'} | {goal.limit} | {_ABSENT} | | |"
+                continue
+            layers = sorted(order[: goal.layers])
+            variant = low_rank(layers, rank=RANK, block=block, sites=goal.sites)
+            found = _ratio(lab, variant)
+            met = "" if found is None else "yes" if found[0] <= goal.limit else "no"
+            left = f"{lab.evaluated.kept(variant.options).products:.1%}" if variant.options and found else ""
+            yield (
+                f"| {goal.what} | {', '.join(map(str, layers))} | {block or 'prompt'} | {goal.limit} | "
+                f"{_shown(found)} | {left} | {met} |"
+            )
+
+
+def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:
+    """The paper's table 2, or 3, on this model."""
+    rows = paper_table("table3" if weights else "table2")
+    base = float(paper_claims()["baseline"]["wikitext2_perplexity"])
+    names = list(dict.fromkeys(row["layers"] for row in rows))[: lab.settings.lists]
+    yield f"## Table {3 if weights else 2}: {'inputs and weights' if weights else 'inputs'} decomposed"
+    yield ""
+    yield (
+        f"The paper's layers, of {_PAPER_LAYERS}, at the same depths of {lab.layers}; all sites, one basis a prompt, "
+        "3% of the channels exact"
+        + (", weights by truncated SVD to the rank of the inputs" if weights else "")
+        + ". The paper's ratio is of Llama-2-7B on WikiText-2. Controls: nothing but the exact channels (rank 0), and "
+        "those layers left out."
+    )
+    yield ""
+    yield "| layers | rank | paper's ratio | ratio | rank 0 | layers left out |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for row in rows:
+        if row["layers"] not in names or int(row["rank"]) not in lab.settings.ranks:
+            continue
+        layers, rank = scaled(row["layers"], lab.layers), int(row["rank"])
+        own = WeightDecomposition(tuple(layers), rank=rank) if weights else None
+        cells = [_shown(_ratio(lab, low_rank(layers, rank=rank, weights=own)))]
+        for control in ("rank_0", "skip_layers"):
+            options = low_rank(layers, rank=1).options
+            cells.append(_shown(_ratio(lab, Variant(options, control))))
+        paper = float(row["wikitext2_perplexity"]) / base
+        name = "all" if row["layers"] == "all" else ", ".join(map(str, layers))
+        yield f"| {name} | {rank} | {paper:.2f} | {' | '.join(cells)} |"
+
+
+def scaled(layers: str, count: int) -> list[int]:
+    """Layers of the paper's model at the same depths of one with `count` layers, each once."""
+    if layers == "all":
+        return list(range(count))
+    return sorted({round(int(layer) * (count - 1) / (_PAPER_LAYERS - 1)) for layer in layers.split()})
+
+
+def _outliers(lab: Lab, target: Path) -> Iterator[str]:
+    """Quality against the share of exact channels."""
+    layers = scaled(paper_table("table2")[0]["layers"], lab.layers)
+    yield "## Outlier channels"
+    yield ""
+    yield f"Layers {', '.join(map(str, layers))}, all sites, one basis a prompt, by the share of channels kept exact."
+    yield ""
+    yield "| rank | " + " | ".join(f"{share:g}%" for share in lab.settings.shares) + " |"
+    yield "| ---: |" + " ---: |" * len(lab.settings.shares)
+    curves: list[Curve] = []
+    for rank in lab.settings.ranks:
+        found = [_ratio(lab, low_rank(layers, rank=rank, outliers=share)) for share in lab.settings.shares]
+        yield f"| {rank} | " + " | ".join(_shown(each) for each in found) + " |"
+        known = [(share, each[0]) for share, each in zip(lab.settings.shares, found, strict=True) if each]
+        curves.append(Curve(f"rank {rank}", [share for share, _ in known], [ratio for _, ratio in known]))
+    if all(len(curve.x) == len(lab.settings.shares) for curve in curves):
+        plot = Plot(
+            "Perplexity against exact channels", "channels kept exact, %", "ratio to dense", curves, logarithmic=False
+        )
+        draw(plot, target / "outliers.svg")
+        yield ""
+        yield f"![perplexity against the share of exact channels]({_FOLDER}/outliers.svg)"
+
+
+def _arc(lab: Lab) -> Iterator[str]:
+    """Accuracies, of questions alone and after examples."""
+    short, long = lab.short_questions, lab.long_questions
+    layers = scaled(paper_table("table2")[0]["layers"], lab.layers)
+    variants = {
+        "dense": DENSE,
+        f"layers {', '.join(map(str, layers))}, rank {RANK}, one basis a prompt": low_rank(layers, rank=RANK),
+        f"the same, in blocks of {BLOCK}": low_rank(layers, rank=RANK, block=BLOCK),
+    }
+    yield "## ARC-Easy"
+    yield ""
+    yield (
+        f"{short.count:,} test questions (Clark et al. 2018, CC BY-SA 4.0), by log-likelihood as EleutherAI's "
+        f"lm-evaluation-harness takes it, with standard errors. A question with a choice has {short.tokens:.0f} tokens "
+        f"on average, of which rank {RANK} holds nearly everything: this says little about long prompts. So "
+        f"{long.count:,} are asked again after {lab.settings.examples} others with their answers, "
+        f"{long.tokens:.0f} tokens."
+    )
+    yield ""
+    yield "| | acc | acc_norm | acc, after examples | acc_norm, after examples |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for name, variant in variants.items():
+        blocks = variant.options is not None and variant.options.block is not None
+        cells = ["as above"] * 2 if blocks else _accuracies(short, variant)  # hardly a question fills a block
+        cells += _accuracies(long, variant)
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _accuracies(asked: Asked, variant: Variant) -> list[str]:
+    metrics = asked.metrics(variant)
+    if metrics is None:
+        return [_ABSENT] * 2
+    return [f"{metric.value:.1%} ± {metric.standard_error or 0:.1%}" for metric in metrics.values()]
+
+
+def _ratio(lab: Lab, variant: Variant) -> tuple[float, tuple[float, float] | None] | None:
+    """The ratio of perplexities and its interval."""
+    dense, found = lab.perplexity(lab.evaluated), lab.perplexity(lab.evaluated, variant)
+    if dense is None or found is None:
+        return None
+    compared = paired(found, dense)
+    return compared.change, compared.interval
+
+
+def _shown(found: tuple[float, Sequence[float] | None] | None) -> str:
+    if found is None:
+        return _ABSENT
+    ratio, interval = found
+    text = f"{ratio:,.2f}" if ratio >= 10 else f"{ratio:.3f}"
+    return text if interval is None or ratio >= 10 else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _value(metric: Metric | None) -> str:
+    return _ABSENT if metric is None else f"{metric.value:.3f}"

@@ -1,0 +1,110 @@
+"""`dcomc reproduce quality`: on a tiny model against plain evaluation, in several runs; and its quick form, whole."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import save_model, words
+
+from dcomc.cli import main
+from dcomc.diagnostics import DcomError
+from dcomc.evaluation.bench import Bench, Results
+from dcomc.evaluation.questions import Question
+from dcomc.quality.choosing import order_of_layers
+from dcomc.quality.lab import QUICK, Lab, Settings, low_rank
+from dcomc.quality.report import reproduce, scaled
+
+SETTINGS = Settings(**{**vars(QUICK), "seq_len": 64, "ranks": (1, 10), "lists": 2, "questions": 6, "pool": 3})
+QUESTIONS = [
+    Question(f"Question: {words(4, seed)}\nAnswer:", (words(1, seed), words(2, seed + 50)), seed % 2)
+    for seed in range(9)
+]
+
+
+def make_lab(model: Path, path: Path | None = None) -> Lab:
+    texts = [words(70, seed) for seed in range(6)]
+    return Lab(SETTINGS, Results(path), str(model), texts=lambda: texts, arc=lambda: QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("quality") / "model")
+
+
+def test_layers_of_the_paper_at_the_same_depths() -> None:
+    assert scaled("10 15 20 25", 32) == [10, 15, 20, 25]
+    assert scaled("10 15 20 25", 30) == [9, 14, 19, 23]
+    assert scaled("all", 3) == [0, 1, 2]
+    assert scaled("10 15 20 25", 4) == [1, 2]
+
+
+def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without time nothing is run and all is said to be missing; then all of it; then nothing is run again."""
+    page, missing = reproduce(tmp_path, SETTINGS, minutes=0, lab=make_lab(model))
+    assert missing > 0 and f"{missing} runs or more are missing" in page.read_text() and "not run" in page.read_text()
+    page, missing = reproduce(tmp_path, SETTINGS, lab=make_lab(model))
+    text = page.read_text()
+    assert missing == 0 and "not run" not in text and (tmp_path / "quality" / "outliers.svg").exists()
+
+    def never(bench: Bench, variant: Any) -> Any:
+        raise AssertionError(variant)
+
+    monkeypatch.setattr(Bench, "_forward", never)
+    assert reproduce(tmp_path, SETTINGS, minutes=0, lab=make_lab(model)) == (page, 0)
+    assert page.read_text() == text
+    lab = make_lab(model, tmp_path / "quality" / "results.json")
+    ratio = lab.evaluated.ratio(low_rank([1, 2], rank=10))
+    row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
+    assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
+
+
+def test_layers_are_chosen_beside_those_before_them(model: Path) -> None:
+    lab = make_lab(model)
+    order = order_of_layers(lab, 3)
+    assert order is not None and len(set(order)) == 3
+
+    def loss(*layers: int) -> float:
+        return lab.choosing.loss(low_rank(layers, rank=10, block=64))
+
+    assert order[0] == min(range(4), key=loss)
+    pool = sorted(range(4), key=loss)[:3]
+    assert order[1] == min((layer for layer in pool if layer != order[0]), key=lambda layer: loss(order[0], layer))
+
+
+def test_what_cannot_be_reproduced(model: Path, tmp_path: Path, capsys: Any) -> None:
+    lab = make_lab(model)
+    lab.texts = lambda: ["w1 w2"]
+    with pytest.raises(DcomError, match="no text has 64 tokens"):
+        reproduce(tmp_path, SETTINGS, lab=lab)
+    for command, what in (
+        (["quality", "figure3", "-o", str(tmp_path)], "quality is reproduced alone"),
+        (["quality"], "quality needs a folder for its results"),
+        (["quality", "-o", str(tmp_path / "none")], "there is no folder"),
+        (["quality", "-o", str(tmp_path), "--minutes=-1"], "minutes -1 is below 0"),
+    ):
+        assert main(["reproduce", *command]) == 1
+        assert what in capsys.readouterr().err
+    (tmp_path / "quality" / "results.json").write_text("{")
+    assert main(["reproduce", "quality", "-o", str(tmp_path), "--quick"]) == 1
+    assert "holds no results, or is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_quick_form_is_whole(tmp_path: Path, capsys: Any) -> None:
+    """On real weights; under 10 minutes on 2 processors."""
+    assert main(["reproduce", "quality", "--quick", "-o", str(tmp_path)]) == 0
+    text = (tmp_path / "quality.md").read_text()
+    assert "not run" not in text and "missing" not in capsys.readouterr().out
+    dense = re.search(r"dense model's is ([\d.]+)", text)
+    assert dense is not None and 10 < float(dense[1]) < 40
+    ratios = {
+        goal: float(line.split("|")[5].split("[")[0])
+        for line in text.splitlines()
+        if line.startswith("| four layers, a") and (goal := line.split("|")[1].strip() + line.split("|")[3])
+    }
+    assert (
+        ratios["four layers, all sites 32 "]
+        < ratios["four layers, all sites 64 "]
+        < ratios["four layers, all sites prompt "]
+    )
