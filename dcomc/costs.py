@@ -170,9 +170,10 @@ def work_of(op: Operation) -> Work:
             return _lanczos(op)
         case dcom.LeftMatmulOp():
             *prompts, after, before = _shape(op.left)
+            matrices, block, _ = op.input.type.blocks
             rank, each = op.input.type.rank.data, bytes_of(op.input.type.element_type)
-            tracks = prod(prompts) * rank * (after + before) * each
-            return Work(2 * prod(prompts) * after * before * rank, bytes_of(op.left.type) + tracks)
+            tracks = matrices * rank * block + prod(prompts) * op.result.type.rank.data * after
+            return Work(2 * prod(prompts) * after * before * rank, bytes_of(op.left.type) + tracks * each)
         case dcom.HeadMatmulOp():
             count, _, depth = op.input.type.dimensions
             rank, each, width = op.input.type.rank.data, bytes_of(op.input.type.element_type), _shape(op.weight)[1]

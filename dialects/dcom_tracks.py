@@ -32,10 +32,11 @@ def with_batch(type_: FactoredType, batch: int) -> FactoredType:
     return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, block, weight_rank)
 
 
-def _with_rows(type_: FactoredType, rows: int) -> FactoredType:
-    batch, _, cols = type_.dimensions
-    weight_rank = type_.weight_rank.data
-    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, weight_rank=weight_rank)
+def _after_left(type_: FactoredType, rows: int) -> FactoredType:
+    """Of `rows` mixtures of the rows of each prompt: one block, with the tracks of all blocks that there were."""
+    batch, before, cols = type_.dimensions
+    rank = type_.rank.data * -(-before // type_.block.data)
+    return FactoredType.get(batch, rows, cols, rank, type_.element_type, weight_rank=type_.weight_rank.data)
 
 
 def _heads_of(type_: FactoredType, groups: int, shared: int) -> FactoredType:
@@ -183,8 +184,10 @@ class SplitHeadsOp(IRDLOperation, HasFolderInterface):
 class LeftMatmulOp(IRDLOperation):
     """Multiply the rows of each prompt from the left: U* = P U, core and V unchanged, as softmax(P) V does.
 
-    `left` [..., S*, S] has a matrix for each prompt, and is f16 or f32 by itself; the result has S* rows a prompt. U is
-    one block a prompt, since P mixes the rows of all blocks. Products are summed in float32.
+    `left` [..., S*, S] has a matrix for each prompt, and is f16 or f32 by itself; the result has S* rows a prompt, in
+    one block, since P mixes the rows of all blocks. Of M blocks of R tracks each it has all M R tracks: P X is the sum
+    over blocks of (P_b U_b) core_b V_b, where P_b has the columns of P that meet the rows of the block; so the core is
+    block-diagonal, and the V stand below one another. Products are summed in float32.
     """
 
     name = "dcom.left_matmul"
@@ -198,16 +201,16 @@ class LeftMatmulOp(IRDLOperation):
 
     def __init__(self, left: SSAValue, source: SSAValue[FactoredType]) -> None:
         rows = cast(TensorType[Element], left.type).get_shape()[-2]
-        super().__init__(operands=[left, source], result_types=[_with_rows(source.type, rows)])
+        super().__init__(operands=[left, source], result_types=[_after_left(source.type, rows)])
 
     def verify_(self) -> None:
         batch, rows, _ = self.input.type.dimensions
         shape = self.left.type.get_shape()
         if len(shape) < 2 or (prod(shape[:-2]), shape[-1]) != (batch, rows):
             raise VerifyException(f"left is {self.left.type}, not {batch} matrices of {rows} columns")
-        if self.input.type.block.data != rows:
-            raise VerifyException(f"prompts of {rows} rows are in blocks of {self.input.type.block.data}")
-        verify_result(self.result.type, _with_rows(self.input.type, shape[-2]))
+        if self.input.type.block.data != rows and self.input.type.weight_rank.data:
+            raise VerifyException(f"prompts in blocks of {self.input.type.block.data} have the V of a weight")
+        verify_result(self.result.type, _after_left(self.input.type, shape[-2]))
 
 
 @irdl_op_definition

@@ -118,10 +118,32 @@ def split_heads(op: SplitHeadsOp, factors: Factors) -> Factors:
 
 
 def left_matmul(op: LeftMatmulOp, factors: Factors) -> Factors:
-    """P U."""
+    """P U of each block, side by side, a block-diagonal core, and the V below one another."""
     u, core, v = factors
-    left = reshape(op.left, (shape_of(u)[0], *shape_of(op.left)[-2:]))
-    return convert(contract("msk,mkr->msr", left, u), op.input.type.element_type), core, v
+    batch, rows, cols = op.input.type.dimensions
+    after, rank = op.result.type.dimensions[1], op.input.type.rank.data
+    left = reshape(op.left, (batch, after, rows))
+    element = op.input.type.element_type
+    blocks = shape_of(u)[0] // batch
+    if blocks == 1:
+        return convert(contract("msk,mkr->msr", left, u), element), core, v
+    padded = blocks * shape_of(u)[1]
+    if padded > rows:
+        left = _insert(left, filled((batch, after, padded), element_of(left), 0), 0, 0)
+    left = reshape(left, (batch, after, blocks, padded // blocks))
+    product = contract("msbt,mbtr->msbr", left, reshape(u, (batch, blocks, *shape_of(u)[1:])))
+
+    def entry(x: SSAValue) -> SSAValue:
+        return select(compare(loop_index(1), "eq", loop_index(3)), x, constant(0, f32))
+
+    cores = reshape(core, (batch, blocks, rank, rank))
+    diagonal = structured("mbrq->mbrcq", [cores], f32, entry, sizes={"c": blocks})
+    tracks = blocks * rank
+    return (
+        convert(reshape(product, (batch, after, tracks)), element),
+        reshape(diagonal, (batch, tracks, tracks)),
+        reshape(v, (batch, tracks, cols)),
+    )
 
 
 def head_matmul(op: HeadMatmulOp, factors: Factors) -> Factors:

@@ -48,7 +48,7 @@ class _Path:
         dense = [model.time(map(work_of, step.step.dense)) for step in self.taken]
         factored, total = [0.0], 0.0
         for step in self.taken:
-            total += model.time(map(work_of, step.made))
+            total += model.time(map(work_of, (*step.made, *step.step.parted)))
             factored.append(total)
         states = [step.step.state for step in self.taken]
         rest = sum(dense)
@@ -120,10 +120,13 @@ class Descent:
 
     def _explain(self, path: _Path, times: list[float], place: int) -> None:
         """Keep why the path leaves its factors, where an operation that is linear comes next."""
-        after = next((taken for taken in path.taken[place:] if taken.made), None)
-        if after is not None:
-            here, there = self.model.text(times[place]), self.model.text(min(times[place + 1 :]))
-            self.refusals[after.reader] = f"dense is cheaper from here, {here} against {there}"
+        numbers = range(place, len(path.taken))
+        next_ = next((number for number in numbers if path.taken[number].made), None)
+        if next_ is not None:
+            after = path.taken[next_]
+            here, there = self.model.text(times[place]), self.model.text(min(times[next_ + 1 :]))
+            parted = ", with the softmax before it in memory" if after.step.parted else ""
+            self.refusals[after.reader] = f"dense is cheaper from here, {here} against {there}{parted}"
         elif path.refusal is not None:
             self.refusals[path.refusal[0]] = path.refusal[1]
 

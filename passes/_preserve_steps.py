@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import cast
 
-from xdsl.dialects import arith
+from xdsl.dialects import arith, math
 from xdsl.dialects.builtin import Float16Type, Float32Type
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
@@ -80,6 +80,8 @@ class Step:
 
     state: State
     dense: tuple[Operation, ...] = ()
+    parted: tuple[Operation, ...] = ()
+    """What runs within one kernel with the operation where the tensor is dense, and by itself where it is not."""
 
 
 def take(state: State, use: Use) -> Step | str | None:
@@ -275,6 +277,7 @@ def _left_matmul(
 ) -> Step | str | None:
     """softmax(P) V with P [prompts, groups of channels, heads that share a group, S*, S]: U* = P U of each head.
 
+    Of V in blocks of tokens the result has the tracks of all blocks.
     Any of the leading dimensions of P may be missing; the dimensions of V and of the result stand in any order.
     """
     batch, rows, cols = state.type.dimensions
@@ -300,9 +303,7 @@ def _left_matmul(
         return None
     if state.type.weight_rank.data:
         return "its V is that of a weight in factors, which all heads have"
-    if state.type.block.data != rows:
-        return f"it mixes tokens of blocks of {state.type.block.data}, which have a basis each"
-    rank = state.type.rank.data
+    rank = state.type.rank.data * -(-rows // state.type.block.data)
     if rank > sizes[token]:
         return f"the rank {rank} exceeds its {sizes[token]} rows"
     repeats = 1
@@ -316,7 +317,29 @@ def _left_matmul(
         stride //= sizes[loop]
         heads[loop] = joined([Digit(Axis.PROMPT, stride, sizes[loop])])
     layout = Layout(tuple(heads[loop] if loop in heads else digits[loop] for loop in output))
-    return _step(state, op, mixed, layout=layout)
+    step = _step(state, op, mixed, layout=layout)
+    return replace(step, parted=_softmax_before(left)) if state.type.block.data != rows else step
+
+
+def _softmax_before(shares: SSAValue) -> tuple[Operation, ...]:
+    """The operations that make P of the scores.
+
+    Kernels of attention keep P on chip; they multiply it by one matrix, which the U of several blocks are not.
+    """
+    found: dict[Operation, None] = {}
+    pending = [shares]
+    while pending:
+        op = pending.pop().owner
+        if isinstance(op, GenericOp) and op not in found and not any(map(_is_product, op.body.block.ops)):
+            found[op] = None
+            pending += op.inputs
+    exponential = any(isinstance(inner, math.ExpOp) for op in found for inner in op.regions[0].block.ops)
+    return tuple(found) if exponential else ()
+
+
+def _is_product(op: Operation) -> bool:
+    """Whether an operation multiplies two values, as the body of a contraction does, not one by a constant."""
+    return isinstance(op, arith.MulfOp) and not any(isinstance(x.owner, arith.ConstantOp) for x in op.operands)
 
 
 def _element(value: SSAValue) -> Attribute:

@@ -132,12 +132,13 @@ def _match(mixed: linalg.GenericOp | dcom.LeftMatmulOp, here: frozenset[Operatio
 
 
 def _suits_factors(op: dcom.LeftMatmulOp, query: SSAValue) -> bool:
-    """Whether U is no wider than the queries, and the same for all heads that share a key."""
+    """Whether U is one block, no wider than the queries, and the same for all heads that share a key."""
     assert isa(query.type, TensorType)
     *_, shared, _, width = query.type.get_shape()
     heads = op.input.owner
     alike = isinstance(heads, dcom.SplitHeadsOp) and heads.shared.value.data == shared
-    return op.input.type.rank.data <= width and (alike or shared == 1)
+    one_block = op.result.type.rank == op.input.type.rank
+    return one_block and op.input.type.rank.data <= width and (alike or shared == 1)
 
 
 def _suit(query: SSAValue, *others: SSAValue) -> bool:

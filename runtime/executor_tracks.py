@@ -91,11 +91,26 @@ def _split_heads(op: dcom.SplitHeadsOp, host: Host) -> Kernel:
 
 
 def _left_matmul(op: dcom.LeftMatmulOp, host: Host) -> Kernel:
-    dtype = element_dtype(op.result.type.element_type, op)
+    dtype, arrays = element_dtype(op.result.type.element_type, op), host.arrays
+    batch, rows, cols = op.input.type.dimensions
+    block, rank = op.input.type.block.data, op.input.type.rank.data
+    count, after = -(-rows // block), op.result.type.dimensions[1]
+    concatenate, where = arrays.function(np.concatenate), arrays.function(np.where)
+    same = arrays.from_numpy(np.eye(count, dtype=np.bool_)[:, None, :, None])
+    zero = arrays.from_numpy(np.zeros((), FLOAT))
 
     def kernel(left: Value, f: Factored) -> tuple[Factored]:
-        u = host.arrays.product(left.reshape(len(f.u), *left.shape[-2:]), f.u, dtype)
-        return (Factored(u, f.core, f.v),)
+        left = left.reshape(batch, after, rows)
+        if count == 1:
+            return (Factored(arrays.product(left, f.u, dtype), f.core, f.v),)
+        u = f.u.reshape(batch, count, block, rank)
+        mixed: list[Value] = []
+        for number in range(count):
+            columns = left[:, :, number * block : (number + 1) * block]
+            mixed.append(arrays.product(columns, u[:, number, : columns.shape[2]], dtype))
+        core = where(same, f.core.reshape(batch, count, rank, 1, rank), zero)
+        tracks = count * rank
+        return (Factored(concatenate(mixed, 2), core.reshape(batch, tracks, tracks), f.v.reshape(batch, tracks, cols)),)
 
     return kernel
 

@@ -97,22 +97,27 @@ def test_factored_products_cost_what_their_definition_multiplies(order: str) -> 
     assert sum(work.flops for work in works) == 2 * (defined + of_core)
 
 
-def test_products_of_heads_cost_what_their_definition_multiplies() -> None:
+@pytest.mark.parametrize("block", [S, S // 2])
+def test_products_of_heads_cost_what_their_definition_multiplies(block: int) -> None:
     heads, shared, after, out = 5, 2, 9, 11
+    tracks = R * (S // block)
     all_heads, head = 2 * heads * shared, W // heads
     text = f"""
 func.func @main(%x: tensor<48x40xf32>, %p: tensor<2x{heads}x{shared}x{after}x{S}xf32>, %w: tensor<{2 * W}x{out}xf32>)
     -> tensor<{2 * after}x{out}xf32> {{
-  %f = dcom.decompose %x {{{OPTIONS}}} : tensor<48x40xf32> -> !dcom.factored<2x{S}x{W}, rank {R}, f32>
+  %f = dcom.decompose %x {{{OPTIONS}}}
+      : tensor<48x40xf32> -> !dcom.factored<2x{S}x{W}, block {block}, rank {R}, f32>
   %h = dcom.split_heads %f {{groups = {heads} : i64, shared = {shared} : i64}}
-      : !dcom.factored<2x{S}x{W}, rank {R}, f32> -> !dcom.factored<{all_heads}x{S}x{head}, rank {R}, f32>
+      : !dcom.factored<2x{S}x{W}, block {block}, rank {R}, f32>
+      -> !dcom.factored<{all_heads}x{S}x{head}, block {block}, rank {R}, f32>
   %l = dcom.left_matmul %p, %h : tensor<2x{heads}x{shared}x{after}x{S}xf32>,
-      !dcom.factored<{all_heads}x{S}x{head}, rank {R}, f32> -> !dcom.factored<{all_heads}x{after}x{head}, rank {R}, f32>
+      !dcom.factored<{all_heads}x{S}x{head}, block {block}, rank {R}, f32>
+      -> !dcom.factored<{all_heads}x{after}x{head}, rank {tracks}, f32>
   %m = dcom.head_matmul %l, %w {{heads = {heads * shared} : i64}}
-      : !dcom.factored<{all_heads}x{after}x{head}, rank {R}, f32>, tensor<{2 * W}x{out}xf32>
-      -> !dcom.factored<{all_heads}x{after}x{out}, rank {R}, f32>
+      : !dcom.factored<{all_heads}x{after}x{head}, rank {tracks}, f32>, tensor<{2 * W}x{out}xf32>
+      -> !dcom.factored<{all_heads}x{after}x{out}, rank {tracks}, f32>
   %y = dcom.reconstruct_heads %m {{heads = {heads * shared} : i64}}
-      : !dcom.factored<{all_heads}x{after}x{out}, rank {R}, f32> -> tensor<{2 * after}x{out}xf32>
+      : !dcom.factored<{all_heads}x{after}x{out}, rank {tracks}, f32> -> tensor<{2 * after}x{out}xf32>
   func.return %y : tensor<{2 * after}x{out}xf32>
 }}"""
     context = make_context()
@@ -123,7 +128,7 @@ func.func @main(%x: tensor<48x40xf32>, %p: tensor<2x{heads}x{shared}x{after}x{S}
     defined = sum(count for extents, count in _contractions(module) if extents & {after, out})
     assert sum(work.flops for work in works) == 2 * defined
     left = works[0]
-    assert left.bytes == 4 * all_heads * (after * S + (after + S) * R)
+    assert left.bytes == 4 * all_heads * (after * S + after * tracks + S * R)
 
 
 def test_exact_tokens_cost_their_rows() -> None:

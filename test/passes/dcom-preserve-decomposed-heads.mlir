@@ -72,3 +72,42 @@ func.func @to_dense_heads(%f: !dcom.factored<1x24x16, rank 2, f32>, %p: tensor<2
   } -> tensor<16x24xf32>
   func.return %y : tensor<16x24xf32>
 }
+
+// V in blocks of tokens: P acts on U of each, and the result has the tracks of all. Where those are more than the
+// channels, attention is cheaper dense.
+// CHECK-LABEL: func.func @blocks
+// CHECK:      %[[L:.*]] = dcom.left_matmul %p, %f : tensor<24x24xf32>, !dcom.factored<1x24x16, block 6, rank 1, f32> -> !dcom.factored<1x24x16, rank 4, f32>
+// CHECK-NEXT: dcom.reconstruct %[[L]] {dcom.chosen = "{{.*}}", dcom.stopped = "it leaves the function ({{.*}})"
+// CHECK-LABEL: func.func @many_tracks
+// CHECK:      %[[X:.*]] = dcom.reconstruct %f {dcom.stopped = "dense is cheaper from here, {{.*}} against {{.*}} (there:6)"
+// CHECK:      linalg.generic {{.*}} ins(%p, %[[X]] :
+#vp = affine_map<(d0, d1, d2) -> (d0, d2)>
+#vx = affine_map<(d0, d1, d2) -> (d2, d1)>
+#vy = affine_map<(d0, d1, d2) -> (d0, d1)>
+func.func @blocks(%f: !dcom.factored<1x24x16, block 6, rank 1, f32>, %p: tensor<24x24xf32>) -> tensor<24x16xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, block 6, rank 1, f32> -> tensor<24x16xf32>
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<24x16xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<24x16xf32>) -> tensor<24x16xf32>
+  %y = linalg.generic {indexing_maps = [#vp, #vx, #vy], iterator_types = ["parallel", "parallel", "reduction"]} ins(%p, %x : tensor<24x24xf32>, tensor<24x16xf32>) outs(%zero : tensor<24x16xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<24x16xf32>
+  func.return %y : tensor<24x16xf32>
+}
+
+func.func @many_tracks(%f: !dcom.factored<1x24x16, block 6, rank 5, f32>, %p: tensor<24x24xf32>) -> tensor<24x16xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, block 6, rank 5, f32> -> tensor<24x16xf32>
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<24x16xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<24x16xf32>) -> tensor<24x16xf32>
+  %y = linalg.generic {indexing_maps = [#vp, #vx, #vy], iterator_types = ["parallel", "parallel", "reduction"]} ins(%p, %x : tensor<24x24xf32>, tensor<24x16xf32>) outs(%zero : tensor<24x16xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<24x16xf32> loc("there":6:1)
+  func.return %y : tensor<24x16xf32>
+}

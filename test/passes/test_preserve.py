@@ -101,13 +101,23 @@ def test_the_model_is_the_same(name: str) -> None:
     assert difference(before, after(preserved, "dcom-legalize")) < 2e-5
 
 
-def test_blocks_keep_attention_dense() -> None:
-    before = decomposed(traced(attention_bias=False), "qkv,down", "block=8")
-    preserved = after(before, "dcom-preserve-decomposed{balance=100.0}")
-    assert "left_matmul" not in names(preserved) and "exact_track" in names(preserved)
-    assert any("it mixes tokens of blocks of 8, which have a basis each" in stop for stop in stops(preserved))
+@pytest.mark.parametrize(("exact", "pays"), [("", True), ("outliers=4.0 ", False)])
+def test_attention_acts_on_the_u_of_blocks_where_that_pays(exact: str, pays: bool) -> None:
+    """Nine tracks of three blocks are fewer than the sixteen channels of a head; with exact channels they are not."""
+    before = decomposed(traced(attention_bias=False), "qkv,down", "block=8", exact)
+    preserved = after(before, PRESERVE)
+    assert ("left_matmul" in names(preserved)) == pays
+    assert any("dense is cheaper from here" in stop for stop in stops(preserved)) != pays
     assert difference(before, preserved) < 2e-5
+    assert difference(before, preserved, TorchArrays()) < 2e-5
     assert difference(before, after(preserved, "dcom-legalize")) < 2e-5
+
+
+def test_the_u_of_blocks_parts_attention_from_its_softmax() -> None:
+    """Where traffic counts, P that goes through memory costs more than products on U save."""
+    preserved = after(decomposed(traced(attention_bias=False), "qkv", "block=8", ""), "dcom-preserve-decomposed")
+    assert "left_matmul" not in names(preserved)
+    assert any("with the softmax before it in memory" in stop for stop in stops(preserved))
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [("f16", 2**-11), ("bf16", 2**-8)])

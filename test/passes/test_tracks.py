@@ -50,18 +50,18 @@ func.func @main(%x: tensor<{B * S}x{N}xEL>) -> tensor<{B * G * Q * S}x{N // G}xE
   func.return %y : tensor<{B * G * Q * S}x{N // G}xEL>
 }}"""
 
-_HEADS = f"!dcom.factored<{B * G * Q}x{S2}x{N // G}, rank 5, EL>"
+_HEADS = f"!dcom.factored<{B * G * Q}x{S2}x{N // G}, rank TRACKS, EL>"
 ATTENTION = f"""
 func.func @main(%x: tensor<{B * S}x{N}xEL>, %p: tensor<{B}x{G}x{Q}x{S2}x{S}xf32>, %o: tensor<{Q * N}x{OUT}xEL>)
     -> (tensor<{B * G * Q * S2}x{N // G}xEL>, tensor<{B * S2}x{OUT}xEL>) {{
-  {DECOMPOSE.replace("BLOCK, ", "")}
+  {DECOMPOSE}
   %l = dcom.left_matmul %p, %h : tensor<{B}x{G}x{Q}x{S2}x{S}xf32>,
-      !dcom.factored<{B * G * Q}x{S}x{N // G}, rank 5, EL> -> {_HEADS}
+      !dcom.factored<{B * G * Q}x{S}x{N // G}, BLOCK, rank 5, EL> -> {_HEADS}
   %y = dcom.reconstruct %l : {_HEADS} -> tensor<{B * G * Q * S2}x{N // G}xEL>
   %m = dcom.head_matmul %l, %o {{heads = {G * Q} : i64}} : {_HEADS}, tensor<{Q * N}x{OUT}xEL>
-      -> !dcom.factored<{B * G * Q}x{S2}x{OUT}, rank 5, EL>
+      -> !dcom.factored<{B * G * Q}x{S2}x{OUT}, rank TRACKS, EL>
   %z = dcom.reconstruct_heads %m {{heads = {G * Q} : i64}}
-      : !dcom.factored<{B * G * Q}x{S2}x{OUT}, rank 5, EL> -> tensor<{B * S2}x{OUT}xEL>
+      : !dcom.factored<{B * G * Q}x{S2}x{OUT}, rank TRACKS, EL> -> tensor<{B * S2}x{OUT}xEL>
   func.return %y, %z : tensor<{B * G * Q * S2}x{N // G}xEL>, tensor<{B * S2}x{OUT}xEL>
 }}"""
 """Attention's product from the left on each head, and the product of all heads with a weight."""
@@ -103,10 +103,12 @@ def test_heads_have_the_channels_of_their_group(block: int, element: str) -> Non
 
 
 @pytest.mark.parametrize("element", ["f32", "f16"])
-def test_attention_acts_on_u(element: str) -> None:
+@pytest.mark.parametrize(("block", "tracks"), [(8, 10), (S, 5)])
+def test_attention_acts_on_u(block: int, tracks: int, element: str) -> None:
     x = (normal(B * S, 3) @ normal(3, N)).astype(normal(1, element=element).dtype)
     p, o = normal(B, G, Q, S2, S), normal(Q * N, OUT, element=element)
-    mixed, projected = text_both_ways(ATTENTION.replace("EL", element), x, p, o)
+    text = ATTENTION.replace("BLOCK", f"block {block}").replace("TRACKS", str(tracks)).replace("EL", element)
+    mixed, projected = text_both_ways(text, x, p, o)
     values = x.astype(float).reshape(B, S, G, N // G).transpose(0, 2, 1, 3)[:, :, None]
     heads = p @ values
     assert near(mixed, heads.reshape(-1, N // G), element)

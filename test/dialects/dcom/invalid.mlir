@@ -381,8 +381,16 @@ func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>, %p: tensor<3x9x16xf32>) {
 
 // -----
 
+func.func @f(%f: !dcom.factored<2x16x24, block 8, rank 4x3, f32>, %p: tensor<2x9x16xf32>) {
+  // expected-error @+1 {{prompts in blocks of 8 have the V of a weight}}
+  %g = dcom.left_matmul %p, %f : tensor<2x9x16xf32>, !dcom.factored<2x16x24, block 8, rank 4x3, f32> -> !dcom.factored<2x9x24, rank 8x3, f32>
+  func.return
+}
+
+// -----
+
 func.func @f(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %p: tensor<2x9x16xf32>) {
-  // expected-error @+1 {{prompts of 16 rows are in blocks of 8}}
+  // expected-error @+1 {{result type !dcom.factored<2x9x24, rank 4, f32> is not !dcom.factored<2x9x24, rank 8, f32>}}
   %g = dcom.left_matmul %p, %f : tensor<2x9x16xf32>, !dcom.factored<2x16x24, block 8, rank 4, f32> -> !dcom.factored<2x9x24, rank 4, f32>
   func.return
 }

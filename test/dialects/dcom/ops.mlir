@@ -104,6 +104,14 @@ func.func @tracks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %o: !dcom.o
   func.return %g : !dcom.factored<2x16x24, block 8, rank 7, f32>
 }
 
+// The tracks of both blocks stand side by side.
+// CHECK-LABEL: func.func @left_of_blocks
+func.func @left_of_blocks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %p: tensor<2x9x16xf16>) -> !dcom.factored<2x9x24, rank 8, f32> {
+  // CHECK: dcom.left_matmul %p, %f : tensor<2x9x16xf16>, !dcom.factored<2x16x24, block 8, rank 4, f32> -> !dcom.factored<2x9x24, rank 8, f32>
+  %l = dcom.left_matmul %p, %f : tensor<2x9x16xf16>, !dcom.factored<2x16x24, block 8, rank 4, f32> -> !dcom.factored<2x9x24, rank 8, f32>
+  func.return %l : !dcom.factored<2x9x24, rank 8, f32>
+}
+
 // CHECK-LABEL: func.func @heads
 func.func @heads(%f: !dcom.factored<2x16x24, rank 4, f32>, %p: tensor<2x3x2x9x16xf32>, %w: tensor<48x10xf32>) -> tensor<18x10xf32> {
   // CHECK: %[[H:.*]] = dcom.split_heads %f {groups = 3 : i64, shared = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<12x16x8, rank 4, f32>
