@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dcomc.single_kernel import MACHINE, compile_kernel
+from passes._expansion_groups import factors
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from runtime.accelerator import time_kernel
 from runtime.machine import Machine, load_machine
@@ -44,12 +45,6 @@ class Point:
     def share(self, unit: str) -> float:
         """Of the cycles of reorthogonalisation alone, those that it waited for a unit or its results."""
         return sum(cycles for cause, cycles in self.causes.items() if unit in cause.split()) / self.alone
-
-
-def factors(machine: Machine) -> list[int]:
-    """The powers of two up to the number of clusters."""
-    clusters = machine.grid.rows * machine.grid.cols
-    return [1 << exponent for exponent in range(clusters.bit_length())]
 
 
 def sweep(work: Workload, vectors: str, machine: str = MACHINE, sums: str = "replicas") -> Iterator[tuple[int, Point]]:

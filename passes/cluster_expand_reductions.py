@@ -14,6 +14,7 @@ from dcomc.ir import errors_at, place_of
 from dialects import cluster
 from dialects.cluster_types import COLS, BasisType, CellsType, VectorType, shift_of
 from passes._build import building
+from passes._expansion_groups import Groups
 from passes._kernels import only
 from runtime.machine import Machine, load_machine
 
@@ -81,56 +82,6 @@ class ClusterExpandReductionsPass(ModulePass):
             if isinstance(kernel, cluster.KernelOp):
                 with errors_at(kernel.location):
                     _expand(self, kernel, machine)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """How f groups of clusters lie on the grid, for vectors along one side of the matrix."""
-
-    rows: int
-    cols: int
-    """Clusters of a group."""
-    replicas: int
-    """Replicas of a group that are there at a time, neighbours on the line that holds a slice."""
-    turns: int
-    """Partial sums that a replica takes."""
-    line: int
-    """Clusters that hold a slice in parts."""
-
-    @classmethod
-    def of(cls, factor: int, axis: str, machine: Machine) -> "Groups":
-        """The most nearly square groups; raises `DcomError` where there are none.
-
-        A slice along the columns is held by a column of clusters, and replicas are neighbours in it.
-        """
-        rows, cols = machine.grid.rows, machine.grid.cols
-        line, other = (rows, cols) if axis == COLS else (cols, rows)
-        clusters = rows * cols
-        size = clusters // factor if 0 < factor <= clusters and clusters % factor == 0 else 0
-        whole = size and (size % factor == 0 or factor % size == 0)
-        replicas = min(factor, size)
-        sides = (
-            [
-                (along, size // along)
-                for along in range(replicas, line + 1, replicas)
-                if size and line % along == 0 and size % along == 0 and other % (size // along) == 0
-            ]
-            if whole
-            else []
-        )
-        if not sides:
-            raise DcomError(
-                f"factor {factor} cuts the {rows} x {cols} clusters of {machine.name} into no equal groups of {factor} "
-                "replicas",
-                hint="a power of two up to their number",
-            )
-        along, across = min(sides, key=lambda side: abs(side[0] - side[1]))
-        group = (along, across) if axis == COLS else (across, along)
-        return cls(*group, replicas, factor // replicas, line)
-
-    def pattern(self, axis: str) -> tuple[int, int]:
-        """Clusters that have different partial sums."""
-        return (self.replicas, 1) if axis == COLS else (1, self.replicas)
 
 
 class _Expansion:

@@ -112,7 +112,7 @@ func.func @f(%x: tensor<40x36xf32>) -> !dcom.factored<1x40x36, rank 5, f32> {
 // GATHER-NEXT: cluster.project_out %v_part, %dots from %z_part pieces 2 : i64 :
 // GATHER-NEXT: }
 
-// NONE: error: factor 12 cuts the 16 x 16 clusters of dcom-16x16 into no equal groups of 12 replicas; a power of two up to their number
+// NONE: error: factor 12 cuts the 16 x 16 clusters of dcom-16x16 into no equal groups of 12 replicas; one of 1, 2, 4, 8, 16, 32, 64, 128, 256
 // NO-FACTOR: error: unknown factor 'half'; a number of groups, or full
 // NO-PLACE: error: unknown vectors 'disk'; one of banks, buffers
 // NO-SUMS: error: unknown sums 'none'; one of replicas, all-gather

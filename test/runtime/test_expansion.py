@@ -8,7 +8,7 @@ from machines import compile_kernel, machine_file
 
 from dcomc.diagnostics import DcomError
 from dialects.cluster_types import COLS, ROWS
-from passes.cluster_expand_reductions import Groups
+from passes._expansion_groups import Groups, factors
 from runtime.accelerator import PromptResult, run_kernel, run_together, time_kernel
 from runtime.lanczos import Bidiagonal, bidiagonalise, optimal_error, relative_error
 from runtime.machine import load_machine
@@ -135,6 +135,15 @@ def test_no_such_groups(factor: int) -> None:
         DcomError, match=f"factor {factor} cuts the 16 x 16 clusters of dcom-16x16 into no equal groups"
     ):
         Groups.of(factor, ROWS, MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "wanted"),
+    [(1, 1, [1]), (4, 4, [1, 2, 4, 8, 16]), (2, 8, [1, 2, 8, 16]), (3, 5, [1, 15]), (16, 16, FACTORS)],
+)
+def test_factors_of_a_machine(rows: int, cols: int, wanted: list[int], tmp_path: Path) -> None:
+    """On 2 x 8 clusters 4 groups would have 4 replicas in a column of 2."""
+    assert factors(load_machine(machine_file(tmp_path, rows=rows, cols=cols))) == wanted
 
 
 def test_reductions_are_cut_by_the_factor() -> None:
