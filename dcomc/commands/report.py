@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="what `dcomc sim --stats`, `dcomc run --json` or `dcomc eval --json` measured of it; may be given again",
     )
+    parser.add_argument(
+        "--expansion",
+        action="store_true",
+        help="sweep the paper's expansion factor for each kernel by simulation, which takes some seconds each",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.report.page import render_page
 
     check_output(args.output)
-    write_text(args.output, render_page(gather(args.program, args.stages, args.result)))
+    write_text(args.output, render_page(gather(args.program, args.stages, args.result, expansion=args.expansion)))
     return 0

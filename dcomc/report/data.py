@@ -18,8 +18,9 @@ from dcomc.encode import describe_module
 from dcomc.ir import describe_location, parse_module
 from dcomc.program import Program
 from dcomc.report.cycles import KernelCycles, Roofline, make_roofline, time_kernels
+from dcomc.report.expansion import Expansion, sweep_kernels
 from dcomc.report.results import Quality, read_results
-from dcomc.report.stages import Pipeline, make_pipeline
+from dcomc.report.stages import Pipeline, machine_file, make_pipeline
 from dcomc.simulate import LaunchResult
 from dialects.dcom import DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
 from passes._sites import Layers
@@ -100,6 +101,8 @@ class Report:
     reasons: tuple[Reason, ...]
     kernels: tuple[KernelCycles, ...]
     roofline: Roofline
+    expansion: tuple[Expansion, ...]
+    """Where the sweep was asked for."""
     quality: tuple[Quality, ...]
     dumps: str | None
     """The folder that stages came from."""
@@ -110,11 +113,12 @@ class Report:
         return asdict(self)
 
 
-def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = ()) -> Report:
+def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = (), *, expansion: bool = False) -> Report:
     """Read a program, time it without data, and take its IR through the stages again.
 
     Args:
         dumps: the folder of `dcomc compile --dump-ir-dir`, for the stages that the program does not hold.
+        expansion: sweep the paper's expansion factor for each kernel, some seconds each.
         results: JSON files of `dcomc sim --stats`, `dcomc run --json` and `dcomc eval --json`.
 
     Raises:
@@ -128,6 +132,10 @@ def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = ()) 
     quality, errors = read_results(results, program, digest)
     launched = program.simulate(timing_only=True).launches
     costs = count_costs(module)
+    swept: tuple[Expansion, ...] = ()
+    if expansion:
+        with machine_file(program.machine) as machine:
+            swept = tuple(sweep_kernels(program, module, machine))
     return Report(
         version=__version__,
         file=path.name,
@@ -144,6 +152,7 @@ def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = ()) 
         reasons=_reasons(module),
         kernels=time_kernels(program),
         roofline=make_roofline(program.machine, launched, costs),
+        expansion=swept,
         quality=quality,
         dumps=None if dumps is None else dumps.name,
         pipeline=make_pipeline(program, module, dumps),

@@ -6,7 +6,8 @@ equals the program's kernels. The stages before are no part of a program; `dcomc
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -182,8 +183,8 @@ def _lower_kernels(program: Program, module: ModuleOp) -> Iterator[_Stage]:
         launched.setdefault(launch.layer, {})[launch.kernel] = None
     layers = {layer: tuple(kernels) for layer, kernels in launched.items()}
     stages: list[_Stage] = []
-    with TemporaryDirectory() as folder:
-        for pass_ in compile_pipeline(_options(program), _machine_file(program.machine, Path(folder)), "isa"):
+    with machine_file(program.machine) as machine:
+        for pass_ in compile_pipeline(_options(program), machine, "isa"):
             run_passes(make_context(), module, [pass_])
             kernels = [op for op in module.body.block.ops if isinstance(op, cluster.KernelOp | isa.KernelOp)]
             operations = {op.sym_name.data: parse_lines(print_module(op)) for op in kernels}
@@ -214,15 +215,17 @@ def _options(program: Program) -> Decomposition:
     return replace(Decomposition(layers=()), **given)
 
 
-def _machine_file(machine: Machine, folder: Path) -> str:
-    """A file of the machine's description, which passes take."""
+@contextmanager
+def machine_file(machine: Machine) -> Generator[str]:
+    """A file of the machine's description for the block, which passes take."""
     values = asdict(machine)
     lines = [f"name = {json.dumps(values.pop('name'))}"]
     for name, table in values.items():
         lines += [f"[{name}]", *(f"{key} = {value}" for key, value in table.items())]
-    path = folder / "machine.toml"
-    write_text(path, "\n".join(lines) + "\n")
-    return str(path)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "machine.toml"
+        write_text(path, "\n".join(lines) + "\n")
+        yield str(path)
 
 
 def _python(stages: Sequence[Stage], origins: Origins, table: dict[str, int]) -> list[Stage]:

@@ -196,3 +196,14 @@ def test_stages_of_another_program_are_refused(tiny_program: Path, tiny_ir: Path
 def test_values_cannot_end_the_element_that_holds_them():
     assert "</" not in page_json({"text": "</script><b>"})
     assert json.loads(page_json({"text": "</script>"})) == {"text": "</script>"}
+
+
+def test_the_expansion_factor_is_swept(tiny_program: Path):
+    program = dcomc.load(tiny_program)
+    swept = gather(tiny_program, expansion=True).expansion
+    assert [each.kernel for each in swept] == [kernel.name for kernel in program.kernels]
+    for each in swept:
+        assert {(point.vectors, point.factor) for point in each.points} == {
+            (vectors, 1 << exponent) for vectors in ("banks", "buffers") for exponent in range(9)
+        }
+        assert all(point.reorthogonalisation < point.cycles for point in each.points)

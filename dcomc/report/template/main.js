@@ -5,6 +5,7 @@ showQuality();
 startPipeline();
 startTimeline();
 showRoofline();
+showExpansion();
 showDecompositions();
 showConfiguration();
 showHead();

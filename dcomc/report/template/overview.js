@@ -144,7 +144,9 @@ function showRoofline() {
   chart(
     byId("roof"),
     `The roof is ${quantity(peak, "flop/s")} of the multipliers and ${quantity(bandwidth, "B/s")} of the banks. ` +
-      shown.map((each) => `${each.label}: ${percent(each.share)} of the bound of the ${each.bound}`).join("; ") + ".",
+      (shown.length < 4
+        ? shown.map((each) => `${each.label}: ${percent(each.share)} of the bound of the ${each.bound}`).join("; ")
+        : `Decompositions reach ${percent(Math.min(...shown.map((each) => each.share)))} to ${percent(Math.max(...shown.map((each) => each.share)))} of their bound`) + ".",
     (width) => ({
       height: 300,
       layer: [
@@ -173,6 +175,48 @@ function showRoofline() {
       shown,
     ),
   );
+}
+
+function showExpansion() {
+  byId("expansion").hidden = !report.expansion.length;
+  for (const { kernel: name, cycles, points, refused } of report.expansion) {
+    if (!points.length) {
+      byId("sweeps").append(make("p", { text: `${name}: ${refused}.` }));
+      continue;
+    }
+    const best = points.reduce((least, point) => (point.cycles < least.cycles ? point : least));
+    const figure = make("figure");
+    byId("sweeps").append(figure);
+    chart(
+      figure,
+      `${name}: ${whole(best.cycles)} cycles at best, by f = ${best.factor} in the ${best.vectors}; the program’s own takes ${whole(cycles)}.`,
+      (width) => ({
+        height: 240,
+        layer: [
+          {
+            data: { values: points },
+            mark: { type: "line", point: { size: 60 } },
+            encoding: {
+              x: { field: "factor", type: "quantitative", scale: { type: "log", base: 2, nice: false }, title: "expansion factor f", axis: { grid: false } },
+              y: { field: "cycles", type: "quantitative", title: "cycles", scale: { zero: true }, axis: { format: ",", tickCount: 5 } },
+              color: { field: "vectors", type: "nominal", sort: null, legend: legendBelow(width) },
+              tooltip: [{ field: "vectors" }, { field: "factor" }, { field: "cycles", format: "," }, { field: "reorthogonalisation", format: "," }],
+            },
+          },
+          { data: { values: [{ cycles }] }, mark: { type: "rule", color: colour("--soft"), strokeDash: [6, 4] }, encoding: { y: { field: "cycles", type: "quantitative" } } },
+        ],
+      }),
+      table(
+        [
+          ["vectors in", (point) => point.vectors],
+          ["f", (point) => point.factor, "number"],
+          ["cycles", (point) => whole(point.cycles), "number"],
+          ["of reorthogonalisation alone", (point) => whole(point.reorthogonalisation), "number"],
+        ],
+        points,
+      ),
+    );
+  }
 }
 
 function showQuality() {

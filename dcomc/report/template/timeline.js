@@ -142,20 +142,27 @@ function showCauses() {
     ),
   );
   const busy = report.kernels.flatMap((each) => UNITS.map((unit) => ({ kernel: each.name, unit, share: (each.busy[unit] ?? 0) / each.cycles })));
+  const axes = {
+    x: { field: "unit", type: "nominal", sort: UNITS, title: null, axis: { orient: "top", labelAngle: 0, ticks: false, domain: false } },
+    y: { field: "kernel", type: "nominal", sort: null, title: null, axis: { ticks: false, domain: false } },
+  };
   chart(
     byId("busy"),
     "Share of a kernel’s cycles in which each unit works; for the banks, the mean of the columns.",
     (width) => ({
       data: { values: busy },
-      height: (14 * report.kernels.length + 8) * UNITS.length,
-      mark: { type: "bar", cornerRadiusEnd: 2 },
-      encoding: {
-        x: { field: "share", type: "quantitative", title: "busy", axis: { format: ".0%", tickCount: 5 }, scale: { domain: [0, 1] } },
-        y: { field: "unit", type: "nominal", sort: UNITS, title: null },
-        yOffset: { field: "kernel", type: "nominal", sort: null },
-        color: { field: "kernel", type: "nominal", sort: null, legend: { ...legendBelow(width), columns: width < 600 ? 1 : 3 } },
-        tooltip: [{ field: "kernel" }, { field: "unit" }, { field: "share", format: ".1%" }],
-      },
+      height: 30 * report.kernels.length,
+      encoding: { ...axes, x: { ...axes.x, axis: { ...axes.x.axis, labelLimit: width / 8 } }, y: { ...axes.y, axis: { ...axes.y.axis, labelLimit: width < 600 ? 90 : 260 } } },
+      layer: [
+        {
+          mark: { type: "rect", cornerRadius: 3, stroke: colour("--card"), strokeWidth: 2 },
+          encoding: {
+            color: { field: "share", type: "quantitative", scale: { domain: [0, 1], range: [colour("--page"), colour("--c0")] }, legend: null },
+            tooltip: [{ field: "kernel" }, { field: "unit" }, { field: "share", format: ".1%" }],
+          },
+        },
+        { mark: { type: "text", fontSize: width < 600 ? 10 : 12 }, encoding: { text: { field: "share", format: ".1%" }, color: { condition: { test: "datum.share > 0.55", value: colour("--card") }, value: colour("--ink") } } },
+      ],
     }),
     table([["unit", (unit) => unit], ...report.kernels.map((each) => [each.name, (unit) => percent((each.busy[unit] ?? 0) / each.cycles), "number"])], UNITS),
   );
