@@ -56,9 +56,30 @@ def element_bytes(module: ModuleOp) -> int:
     return min((element_size(type_) for type_ in types), default=4)
 
 
-def weight_bytes(module: ModuleOp) -> int:
-    """Bytes of all weights of a module."""
-    return sum(bytes_of(op.type) for op in module.ops if isinstance(op, ml_program.GlobalOp))
+def weight_bytes(module: ModuleOp, *, dense: bool = False) -> int:
+    """Bytes of all weights of a module.
+
+    Args:
+        dense: let every layer have those of the first that decomposes nothing.
+
+    Raises:
+        DcomError: no layer is dense where one is wanted.
+    """
+    sizes = {op.sym_name.data: bytes_of(op.type) for op in module.ops if isinstance(op, ml_program.GlobalOp)}
+    if not dense:
+        return sum(sizes.values())
+    layers = Layers.of(module)
+    wanted = _dense_function(layers)
+    calls = {call: _weights_of(call) for of_layer in layers.calls.values() for call in of_layer}
+    example = next(names for call, names in calls.items() if call.callee.root_reference.data == wanted)
+    outside = set(sizes).difference(*calls.values())
+    return sum(sizes[name] for name in outside) + len(calls) * sum(sizes[name] for name in example)
+
+
+def _weights_of(call: func.CallOp) -> set[str]:
+    """The names of the weights that a call of a layer gives it."""
+    loads = (value.owner for value in call.arguments)
+    return {op.global_attr.string_value() for op in loads if isinstance(op, ml_program.GlobalLoadConstantOp)}
 
 
 def decomposed_layers(module: ModuleOp) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcomc.diagnostics import DcomError, check_output, write_text
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
     )
+    parser.add_argument("--model", metavar="MODEL", help="what was traced, for --seq-len; a preset needs no saying")
     parser.add_argument("--graph", action="store_true", help="launch kernels as nodes of a graph, not one by one")
     parser.add_argument("--attention", choices=("fused", "unfused"), default="fused", help="(default: %(default)s)")
     parser.add_argument(
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise DcomError("the program holds no model, only kernels", hint="compile a traced model")
     module = parse_module(program.host, args.program)
     if args.seq_len not in (None, module_size(module, "seq_len")):
-        program = _at_length(program, module, args.seq_len)
+        program = _at_length(program, module, args.seq_len, args.model)
         module = parse_module(program.host, args.program)
     traced = module_size(module, "batch")
     options = Options(
@@ -75,9 +76,11 @@ def run(args: argparse.Namespace) -> int:
     if options.batch < 1:
         raise DcomError(f"a batch of {options.batch} is too small", hint="give 1 or more")
     runs = estimate(module, traced, dcom_seconds(program), options)
-    share, weights = options.batch / traced, weight_bytes(module)
     memories = {
-        name: memory(module_steps(module, dense=name == "dense"), weights, share, args.tp) for name in ("dense", "dcom")
+        name: memory(
+            module_steps(module, dense=dense), weight_bytes(module, dense=dense), options.batch / traced, args.tp
+        )
+        for name, dense in (("dense", True), ("dcom", False))
     }
     layers = decomposed_layers(module)
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
@@ -95,23 +98,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _at_length(program: "Program", module: "ModuleOp", seq_len: int) -> "Program":
-    """The same model compiled the same way for another length of prompts, where it is a preset."""
-    import dcomc
-    from dcomc.host_kernels import element_bytes
+def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str | None) -> "Program":
+    """The same model compiled the same way for another length of prompts; no weight is read for it.
 
-    model, options = program.options.get("model", {}), program.options
+    Args:
+        model: the one that was traced; needed where it is no preset.
+    """
+    from dataclasses import fields
+
+    import dcomc
+    from dcomc.encode import make_program
+    from dcomc.host_kernels import element_bytes
+    from dcomc.pipeline import Decomposition, WeightDecomposition
+
+    traced, given = program.options.get("model", {}), program.options
     try:
-        if options.get("config") is not None:
+        if given.get("config") is not None:
             raise DcomError("the options of its layers and sites are in a file that it does not hold")
         dtype = "f16" if element_bytes(module) == 2 else "f32"
-        traced = dcomc.trace(model.get("model", ""), seq_len, model.get("batch", 1), dtype)
-        chosen = {name: options[name] for name in _COMPILE_OPTIONS if name in options}
-        return dcomc.compile(traced, options["layers"], machine=program.machine.name, **chosen)
+        anew = dcomc.trace(model or traced.get("model", ""), seq_len, traced.get("batch", 1), dtype)
+        values = {field.name: _hashable(given[field.name]) for field in fields(Decomposition) if field.name in given}
+        if given.get("weights") is not None:
+            values["weights"] = WeightDecomposition(**{key: _hashable(x) for key, x in given["weights"].items()})
+        options = Decomposition(**values)
+        return make_program(dcomc.lower(anew, options, program.machine.name), program.machine, options)
     except DcomError as error:
-        hint = f"trace and compile the model with --seq-len {seq_len}"
-        what = f"the program is for {model.get('seq_len')} tokens a prompt, and cannot be made anew: {error.what}"
+        hint = f"give --model, or trace and compile the model with --seq-len {seq_len}"
+        what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew: {error.what}"
         raise DcomError(what, hint=hint) from error
+
+
+def _hashable(value: Any) -> Any:
+    """An option as it was given: JSON has lists for tuples."""
+    return tuple(cast(list[Any], value)) if isinstance(value, list) else value
 
 
 def _print_runs(runs: "tuple[Run, ...]") -> None:
@@ -215,7 +234,4 @@ def _list(layers: tuple[int, ...]) -> str:
     return "layers " + ", ".join(map(str, layers)) if layers else "nothing"
 
 
-_COMPILE_OPTIONS = (
-    "sites", "rank", "iterations", "block", "reorthogonalisation", "seed", "outliers", "energy", "exact_rows", "reuse"
-)  # fmt: skip
 _VARIANTS = {"dense": "dense", "gpu": "decomposed on a GPU", "dcom": "decomposed with D-com"}

@@ -14,6 +14,8 @@ from dcomc.estimate import Options, Run, estimate
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.host_memory import memory
 from dcomc.list_schedule import Task, schedule
+from dcomc.model import resolve_model
+from dcomc.pipeline import Decomposition, WeightDecomposition
 from runtime.gpu import load_gpu
 
 A100 = load_gpu("a100-80gb")
@@ -101,6 +103,36 @@ def test_memory_is_what_the_shapes_say() -> None:
     four = memory(module_steps(module), weight_bytes(module), 4, 4)
     assert four.kv_cache * 4 == found.kv_cache
     assert four.total < found.total
+
+
+def test_weights_in_factors_count_as_dense_in_the_dense_model() -> None:
+    traced = llama_layer(128, layers=2)
+    weights = WeightDecomposition((1,), ("qkv", "down"), rank=16)
+    lowered = dcomc.lower(traced.clone(), Decomposition((1,), rank=4, outliers=3.0, weights=weights), level="dcom")
+    assert weight_bytes(lowered, dense=True) == weight_bytes(traced) == weight_bytes(traced, dense=True)
+    of_factors = sum(2 * (rows * 16 + 16 * cols) for rows, cols in (*((4096, 4096),) * 3, (11008, 4096)))
+    saved = 2 * (3 * 4096 * 4096 + 11008 * 4096) - of_factors
+    assert weight_bytes(lowered) == pytest.approx(weight_bytes(traced) - saved, abs=4 * 4 * 16 * 16)
+
+
+def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, stats = tmp_path / "mine", tmp_path / "stats.json"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(resolve_model("tiny").config()))
+    program = dcomc.compile(dcomc.trace(folder, 32), [1], rank=3, reuse=["o"], sites=["qkv", "o"])
+    program.save(tmp_path / "p.bin")
+    arguments = ["estimate", str(tmp_path / "p.bin"), "--seq-len", "64"]
+    assert main(arguments) == 1
+    assert "give --model" in capsys.readouterr().err
+    assert main([*arguments, "--model", str(folder), "--stats", str(stats)]) == 0
+    assert "1 prompts of 64 tokens" in capsys.readouterr().out
+    options = json.loads(stats.read_text())["options"]
+    assert options["model"]["seq_len"] == 64
+    assert {name: options[name] for name in ("rank", "reuse", "sites")} == {
+        name: program.options[name] for name in ("rank", "reuse", "sites")
+    }
 
 
 def test_the_command_prints_all_and_writes_statistics_and_a_trace(

@@ -11,7 +11,7 @@ from dcomc.estimate import Run
 from dcomc.reproduce import WHAT, reproduction
 from dcomc.reproduce.claims import Claim, paper_claims, paper_table
 from dcomc.reproduce.layer_runs import layer_runs
-from dcomc.reproduce.tables import decomposition_claims
+from dcomc.reproduce.tables import decomposition_claims, mean_memory_claim, weight_memory_claim
 from dcomc.reproduce.workbench import Workbench
 
 
@@ -57,6 +57,18 @@ def test_ratios_between_ranks_come_from_the_papers_table() -> None:
     assert rank_20.ours is not None and rank_20.low is not None and rank_20.high is not None
     assert 1 < rank_20.low < rank_20.ours < rank_20.high
     assert ratios["decomposition on the GPU over that on D-com, rank 10"].paper == pytest.approx(7.9, rel=0.02)
+
+
+def test_weights_in_factors_save_what_table_3_says() -> None:
+    claim = weight_memory_claim(Workbench(), paper_table("table3")[1])
+    assert claim.paper == 11.9 and claim.verdict == "reproduced"
+
+
+def test_the_mean_of_the_memory_column_leaves_out_the_row_of_all_layers() -> None:
+    rows = [Claim("layers 1 2", 10.0, 12.0), Claim("layers 3", 20.0, 22.0), Claim("layers all", 70.0, 90.0)]
+    mean = mean_memory_claim(rows)
+    assert (mean.paper, mean.ours) == (15.6, 17.0)
+    assert "mean of 15.0" in mean.reason
 
 
 def test_a_layer_has_one_decomposition_or_four() -> None:
