@@ -28,7 +28,8 @@ class Use(StrEnum):
     PADDING = "padding"
     """With a zero that fills up a tile, the slice of a cluster, or a group of clusters."""
     OTHER = "other"
-    """Of numbers that do not come from the launch's activation."""
+    """Of numbers that are not of the launch's activation, or whose way is not followed: through a bank or the global
+    memory, or in parts along a line of clusters, as in reductions that are expanded."""
 
 
 @dataclass(frozen=True)

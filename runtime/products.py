@@ -3,7 +3,7 @@
 A cluster holds a slice of the activation's rows and one of its columns; of vectors along a side of the activation it
 has the slice of that side, as have the clusters of its group that hold the same rows or columns. Which bytes of the
 buffer these are is followed from the streams that load tiles, through the matvecs that read them, to what works on the
-matvecs' results.
+matvecs' results where they lie; not on other ways.
 """
 
 from collections.abc import Hashable, Mapping
