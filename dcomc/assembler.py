@@ -4,7 +4,7 @@
 .options {"rank": 10}
 .kernel lanczos
 .layout rows=64 cols=64 …
-.seed 0
+.seed 0                             ; or: .start mean
 .loc "model.layers.10 (modeling_llama.py:182)"
     li r2, 15
     loop r2, done
@@ -81,7 +81,7 @@ class _Kernel:
     indices: dict[str, int] = field(default_factory=dict[str, int])
     location: str | None = None
     layout: KernelLayout | None = None
-    seed: int = 0
+    seed: int | None = 0
 
 
 class _Assembler:
@@ -104,6 +104,7 @@ class _Assembler:
             ".kernel": self._read_kernel,
             ".layout": self._read_layout,
             ".seed": self._read_seed,
+            ".start": self._read_start,
             ".loc": self._read_location,
             ".launch": self._read_launch,
             ".activation": self._read_activation,
@@ -253,6 +254,11 @@ class _Assembler:
         if not re.fullmatch(r"[0-9]{1,19}", rest):
             raise self._error(".seed takes a number")
         self._current(".seed").seed = int(rest)
+
+    def _read_start(self, rest: str) -> None:
+        if rest != "mean":
+            raise self._error(".start takes the word mean")
+        self._current(".start").seed = None
 
     def _read_location(self, rest: str) -> None:
         if not rest.startswith('"'):

@@ -42,6 +42,7 @@ def compile(
     block: int | None = None,
     reorthogonalisation: int = 2,
     seed: int = 0,
+    start: str = "random",
     outliers: float | str | Path = 3.0,
     energy: float | None = None,
     exact_rows: float = 0.0,
@@ -63,6 +64,7 @@ def compile(
         block: tokens that share a basis; all of a prompt unless given.
         reorthogonalisation: Gram-Schmidt passes a vector.
         seed: of the start vector.
+        start: `random`, from the seed; or `mean`, the mean of a block's tokens.
         outliers: channels kept exact, in percent; or the TOML file of a thresholds table.
         energy: the share of a block's energy at which the rank is cut, from above 0 to 1.
         exact_rows: tokens kept exact, in percent.
@@ -88,6 +90,7 @@ def compile(
         iterations=iterations,
         reorthogonalisation=reorthogonalisation,
         seed=seed,
+        start=start,
         outliers=str(outliers) if isinstance(outliers, Path) else outliers,
         block=block,
         energy=energy,

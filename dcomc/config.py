@@ -1,14 +1,14 @@
 """What to do at each layer and site, where it is not the same at all: the file that `dcomc compile --config` reads."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
-from dialects.dcom import MOST_PASSES, SITES
+from dialects.dcom import MOST_PASSES, SITES, STARTS
 
 EXTRA_ITERATIONS = 5
 """Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
@@ -27,6 +27,8 @@ class SiteOptions:
     """Gram-Schmidt passes a vector."""
     seed: int = 0
     """Of the start vector."""
+    start: str = "random"
+    """Where Lanczos starts: `random`, from the seed; or `mean`."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
     energy: float | None = None
@@ -37,6 +39,11 @@ class SiteOptions:
     """Channels kept exact, in percent."""
     exact_rows: float = 0.0
     """Tokens kept exact, in percent."""
+
+    @property
+    def start_seed(self) -> int | None:
+        """The seed of the start vector; None where that is the same in each row."""
+        return None if self.start == "mean" else self.seed
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,20 @@ RANGES: Mapping[str, Range] = {
     "exact_rows": Range(0, 100, "between 0 and 100", "it is the percentage of tokens kept exact"),
 }
 """Those of `SiteOptions` that have one; the others depend on the model's shape."""
+
+
+CHOICES: Mapping[str, Collection[str]] = {"start": STARTS}
+"""Those of `SiteOptions` that are words, with the words they may be."""
+
+
+def check_choice(option: str, value: str, place: str | None = None) -> None:
+    """Raise `DcomError` where the value of an option, a key of `CHOICES`, is none of its words.
+
+    Args:
+        place: the file that says so, if one does.
+    """
+    if value not in CHOICES[option]:
+        raise DcomError(f"unknown {option} '{value}'", hint=did_you_mean(value, CHOICES[option]), place=place)
 
 
 def check_range(option: str, value: float | None, place: str | None = None) -> None:
@@ -201,7 +222,7 @@ def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str,
     """`table` once its keys are fields of `SiteOptions`, with values of their types."""
     types = get_type_hints(SiteOptions)
     known = [option.name for option in fields(SiteOptions)]
-    words = {int: "an integer", float: "a number", bool: "true or false"}
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
     for key, value in table.items():
         name = f"{where}.{key}" if where else key
         if key not in known:
@@ -212,4 +233,6 @@ def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str,
             raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=path)
         if key in RANGES:
             check_range(key, cast(float, value), path)
+        if key in CHOICES:
+            check_choice(key, cast(str, value), path)
     return dict(table)

@@ -18,7 +18,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from types import UnionType
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,7 +257,7 @@ def _kernels_and_launches(contents: dict[str, bytes]) -> dict[str, Any]:
     kernels: list[Kernel] = []
     start = 0
     for entry in _typed(_load(contents, KERNELS), KERNELS, list):
-        values = _keys(entry, KERNELS, name=str, words=int, labels=list, layout=dict, seed=int)
+        values = _keys(entry, KERNELS, name=str, words=int, labels=list, layout=dict, seed=int | None)
         end = start + _number(values["words"], KERNELS, len(words) - start + 1)
         layout = _keys(values["layout"], KERNELS, **{field.name: int for field in fields(KernelLayout)})
         kernels.append(
@@ -329,9 +330,9 @@ def _utf8(contents: dict[str, bytes], section: str) -> str:
         raise SectionError(section, "is no text") from error
 
 
-def _typed(value: Any, section: str, kind: type) -> Any:
-    if type(value) is not kind:
-        raise SectionError(section, f"has {value!r:.40} for a {kind.__name__}")
+def _typed(value: Any, section: str, kind: type | UnionType) -> Any:
+    if type(value) not in (get_args(kind) or (kind,)):
+        raise SectionError(section, f"has {value!r:.40} for a {getattr(kind, '__name__', kind)}")
     return value
 
 
@@ -347,7 +348,7 @@ def _object(value: Any, section: str, what: str) -> dict[str, Any]:
     return cast(dict[str, Any], value)
 
 
-def _keys(value: Any, section: str, **kinds: type) -> dict[str, Any]:
+def _keys(value: Any, section: str, **kinds: type | UnionType) -> dict[str, Any]:
     """An object of exactly these keys and types."""
     entries = _object(value, section, "an object")
     if sorted(entries) != sorted(kinds):

@@ -47,7 +47,8 @@ def disassemble_kernel(program: Program, name: str, *, hex_words: bool = False) 
 
 
 def _kernel_lines(kernel: Kernel, start: int, hex_words: bool) -> list[str]:
-    lines = [f".kernel {_quote(kernel.name)}", f".layout {_pairs(asdict(kernel.layout))}", f".seed {kernel.seed}"]
+    first = ".start mean" if kernel.seed is None else f".seed {kernel.seed}"
+    lines = [f".kernel {_quote(kernel.name)}", f".layout {_pairs(asdict(kernel.layout))}", first]
     location = None
     for index, word in enumerate(kernel.words):
         if index in kernel.labels:

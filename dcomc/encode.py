@@ -119,12 +119,12 @@ def check_launches(program: Program, module: ModuleOp) -> None:
             raise DcomError(f"{wanted.key} is by kernel {wanted.kernel}, which there is not", hint=_AGAIN)
         kernel = kernels[wanted.kernel]
         _, rows, cols = op.factors.type.blocks
-        asked = (rows, cols, op.iterations.value.data, op.seed.value.data)
+        asked = (rows, cols, op.iterations.value.data, op.start_seed)
         if (kernel.layout.rows, kernel.layout.cols, kernel.layout.iterations, kernel.seed) != asked:
             raise DcomError(
-                f"{wanted.key} is {rows} x {cols}, {asked[2]} iterations from seed {asked[3]}, but its kernel "
+                f"{wanted.key} is {rows} x {cols}, {asked[2]} iterations from {_start(asked[3])}, but its kernel "
                 f"{kernel.name} is for {kernel.layout.rows} x {kernel.layout.cols}, {kernel.layout.iterations} "
-                f"iterations from seed {kernel.seed}",
+                f"iterations from {_start(kernel.seed)}",
                 hint=_AGAIN,
             )
     if launches:
@@ -150,3 +150,7 @@ def describe_module(module: ModuleOp) -> dict[str, Any]:
         if name.startswith("dcom.") and isinstance(value, IntegerAttr | StringAttr):
             values[name.removeprefix("dcom.")] = value.data if isinstance(value, StringAttr) else value.value.data
     return values
+
+
+def _start(seed: int | None) -> str:
+    return "the mean" if seed is None else f"seed {seed}"

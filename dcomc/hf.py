@@ -12,7 +12,7 @@ one token, which any rank holds, and is exact. Gradients do not pass.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from dcomc.config import SiteOptions
+from dcomc.config import SiteOptions, check_choice
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.model import load_transformers
 from dcomc.pipeline import Decomposition
@@ -105,12 +105,17 @@ def make_plan(config: Decomposition) -> dict[tuple[int, str], SitePlan]:
     table = Thresholds.read(config.outliers) if isinstance(config.outliers, str) else None
     file = read_config(config.config)
     file.check(config.layers, sites)
-    defaults = {each.name: getattr(config, each.name) for each in fields(SiteOptions) if hasattr(config, each.name)}
+    check_choice("start", config.start)
+    defaults: dict[str, Any] = {
+        each.name: getattr(config, each.name) for each in fields(SiteOptions) if hasattr(config, each.name)
+    }
     defaults["outliers"] = table.capacity_percent if table else config.outliers
+    defaults["reuse"] = False
+    everywhere = SiteOptions(**defaults)
     plan: dict[tuple[int, str], SitePlan] = {}
     for layer in config.layers:
         for site in sites:
-            options = file.options(layer, site, SiteOptions(**{**defaults, "reuse": site in reuse}))
+            options = file.options(layer, site, replace(everywhere, reuse=site in reuse))
             if options.decompose:
                 if options.reuse and not any((layer, before) in plan for before in sites):
                     raise DcomError(

@@ -49,6 +49,8 @@ class Decomposition:
     iterations: int | None = None
     reorthogonalisation: int = 2
     seed: int = 0
+    start: str = "random"
+    """Of the Lanczos vectors: one of `dialects.dcom.STARTS`."""
     outliers: float | str = 0.0
     """Channels kept exact, in percent; or the file of a thresholds table."""
     block: int | None = None
@@ -94,6 +96,7 @@ def _activation_passes(options: Decomposition) -> list[ModulePass]:
             iterations=options.iterations,
             reorthogonalisation=options.reorthogonalisation,
             seed=options.seed,
+            start=options.start,
             block=options.block,
             energy=options.energy,
             reuse=options.reuse,

@@ -61,7 +61,7 @@ def check_kernel(kernel: Kernel, machine: Machine) -> None:
         raise ProgramError(part, "has no instructions")
     if len(kernel.locations) != len(kernel.words):
         raise ProgramError(part, f"{len(kernel.locations)} locations for {len(kernel.words)} instructions")
-    if not 0 <= kernel.seed < LIMIT:
+    if kernel.seed is not None and not 0 <= kernel.seed < LIMIT:
         raise ProgramError(part, f"seed {kernel.seed} is out of range")
     for index, name in kernel.labels.items():
         if not 0 <= index <= len(kernel.words) or not LABEL.fullmatch(name):

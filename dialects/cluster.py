@@ -77,7 +77,8 @@ class KernelOp(IRDLOperation):
     name = "cluster.kernel"
 
     sym_name = prop_def(SymbolNameConstraint())
-    seed = prop_def(IntegerAttr)
+    seed = opt_prop_def(IntegerAttr)
+    """Of the start vector; without one it is the same in each row."""
     mapping = opt_prop_def(DictionaryAttr)
     """Which group of clusters holds a matrix, and what of it each cluster: see `cluster-map`."""
     banks = opt_prop_def(DictionaryAttr)
@@ -88,8 +89,9 @@ class KernelOp(IRDLOperation):
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$sym_name attr-dict-with-keyword $body"
 
-    def __init__(self, name: str, seed: int, body: Region) -> None:
-        super().__init__(properties={"sym_name": StringAttr(name), "seed": IntegerAttr(seed, 64)}, regions=[body])
+    def __init__(self, name: str, seed: int | None, body: Region) -> None:
+        start = None if seed is None else IntegerAttr(seed, 64)
+        super().__init__(properties={"sym_name": StringAttr(name), "seed": start}, regions=[body])
 
 
 @irdl_op_definition

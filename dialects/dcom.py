@@ -47,6 +47,7 @@ from dialects.dcom_rules import (
     GRAM_SCHMIDT,
     MOST_PASSES,
     SITES,
+    STARTS,
     WEIGHT,
     i64_attr,
     operand,
@@ -74,6 +75,7 @@ __all__ = [
     "METHODS",
     "MOST_PASSES",
     "SITES",
+    "STARTS",
     "BiasTrackOp",
     "ConcatOp",
     "Dcom",
@@ -130,6 +132,9 @@ class DecomposeOp(IRDLOperation):
     """Of the start vector."""
     gram_schmidt = opt_prop_def(StringAttr)
     """`classical`, the default: all dot products of a pass come first; or `modified`, one vector at a time."""
+    start = opt_prop_def(StringAttr)
+    """`random`, the default: u_0 comes from the seed; or `mean`: it is the same in each row, and so v_0 is the mean of
+    the rows."""
     energy = opt_prop_def(FloatAttr[Float32Type])
     """e, the share of a block's sum of squares that is enough."""
     kernel = opt_prop_def(SymbolRefAttr)
@@ -151,6 +156,7 @@ class DecomposeOp(IRDLOperation):
         reorthogonalisation: int = 2,
         seed: int = 0,
         gram_schmidt: str = "classical",
+        start: str = "random",
         energy: float | None = None,
         kernel: str | None = None,
     ) -> None:
@@ -164,6 +170,7 @@ class DecomposeOp(IRDLOperation):
                 "reorthogonalisation": i64_attr(reorthogonalisation),
                 "seed": i64_attr(seed),
                 "gram_schmidt": None if gram_schmidt == "classical" else StringAttr(gram_schmidt),
+                "start": None if start == "random" else StringAttr(start),
                 "energy": None if energy is None else FloatAttr(energy, f32),
                 "kernel": None if kernel is None else SymbolRefAttr(kernel),
             },
@@ -173,6 +180,11 @@ class DecomposeOp(IRDLOperation):
     def modified(self) -> bool:
         """Whether Gram-Schmidt takes one vector at a time."""
         return self.gram_schmidt is not None and self.gram_schmidt.data == "modified"
+
+    @property
+    def start_seed(self) -> int | None:
+        """The seed of the start vector; None where it is the same in each row."""
+        return None if self.start is not None and self.start.data == "mean" else self.seed.value.data
 
     def verify_(self) -> None:
         verify_place(self.layer, self.site)
@@ -193,6 +205,8 @@ class DecomposeOp(IRDLOperation):
         if self.gram_schmidt is not None and self.gram_schmidt.data not in GRAM_SCHMIDT:
             known = ", ".join(GRAM_SCHMIDT)
             raise VerifyException(f"unknown gram_schmidt '{self.gram_schmidt.data}', expected one of {known}")
+        if self.start is not None and self.start.data not in STARTS:
+            raise VerifyException(f"unknown start '{self.start.data}', expected one of {', '.join(STARTS)}")
         if self.energy is not None and not 0 < self.energy.value.data <= 1:
             raise VerifyException(f"energy {self.energy.value.data:g} is not above 0 and at most 1")
 

@@ -21,6 +21,7 @@ GRAM_SCHMIDT = ("classical", "modified")
 """How a vector is made orthogonal to those before: to all at once, or to one after another."""
 
 MOST_PASSES = 8
+STARTS = ("random", "mean")
 """Gram-Schmidt passes a vector that a decomposition may ask for: two are enough, and each is code in its kernel."""
 
 DENSE = TensorType.constr(base(Float16Type) | base(Float32Type))

@@ -19,7 +19,15 @@ from typing import ClassVar, TypeAlias, cast
 
 from xdsl.dialects.builtin import I64, DictionaryAttr, IntegerAttr, LocationAttr, StringAttr, SymbolNameConstraint, i64
 from xdsl.ir import Attribute, Block, Dialect, Operation, Region
-from xdsl.irdl import IRDLOperation, irdl_op_definition, lazy_traits_def, prop_def, region_def, traits_def
+from xdsl.irdl import (
+    IRDLOperation,
+    irdl_op_definition,
+    lazy_traits_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    traits_def,
+)
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import HasParent, IsolatedFromAbove, NoTerminator, SymbolOpInterface
@@ -148,23 +156,26 @@ class LabelOp(IRDLOperation):
 
 @irdl_op_definition
 class KernelOp(IRDLOperation):
-    """One instruction stream over the whole grid; `layout` has the fields of `KernelLayout`."""
+    """One instruction stream over the whole grid; `layout` has the fields of `KernelLayout`.
+
+    The start vector comes from `seed`, or is the same in each row: `start mean`.
+    """
 
     name = "isa.kernel"
 
     sym_name = prop_def(SymbolNameConstraint())
     layout = prop_def(DictionaryAttr)
-    seed = prop_def(_I64)
+    seed = opt_prop_def(_I64)
     body = region_def("single_block")
 
     traits = traits_def(SymbolOpInterface(), IsolatedFromAbove(), NoTerminator())
 
-    def __init__(self, name: str, operations: Iterable[Operation], layout: KernelLayout, seed: int) -> None:
+    def __init__(self, name: str, operations: Iterable[Operation], layout: KernelLayout, seed: int | None) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "layout": DictionaryAttr({key: IntegerAttr(value, i64) for key, value in asdict(layout).items()}),
-                "seed": IntegerAttr(seed, i64),
+                "seed": None if seed is None else IntegerAttr(seed, i64),
             },
             regions=[Region(Block(operations))],
         )
@@ -183,7 +194,7 @@ class KernelOp(IRDLOperation):
                 raise VerifyException(f"layout entry '{key}' is no i64")
             if cast(_I64, value).value.data < 0:
                 raise VerifyException(f"layout entry '{key}' is negative")
-        if self.seed.value.data < 0:
+        if self.seed is not None and self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
         labels: set[str] = set()
         for op in self.body.block.ops:
@@ -206,7 +217,7 @@ class KernelOp(IRDLOperation):
         printer.print_symbol_name(self.sym_name.data)
         printer.print_string(" layout ")
         printer.print_attr_dict(self.layout.data)
-        printer.print_string(f" seed {self.seed.value.data} ")
+        printer.print_string(" start mean " if self.seed is None else f" seed {self.seed.value.data} ")
         printer.print_region(self.body, print_empty_block=False)
 
     @classmethod
@@ -214,10 +225,13 @@ class KernelOp(IRDLOperation):
         name = parser.parse_symbol_name()
         parser.parse_keyword("layout")
         layout = DictionaryAttr(parser.parse_optional_attr_dict())
-        parser.parse_keyword("seed")
-        seed: _I64 = IntegerAttr(parser.parse_integer(), i64)
-        region = parser.parse_region()
-        return cls.create(properties={"sym_name": name, "layout": layout, "seed": seed}, regions=[region])
+        properties: dict[str, Attribute] = {"sym_name": name, "layout": layout}
+        if parser.parse_optional_keyword("start"):
+            parser.parse_keyword("mean")
+        else:
+            parser.parse_keyword("seed")
+            properties["seed"] = IntegerAttr(parser.parse_integer(), i64)
+        return cls.create(properties=properties, regions=[parser.parse_region()])
 
 
 def instruction(mnemonic: str, *, location: LocationAttr, **operands: int | str) -> InstructionOp:
@@ -265,7 +279,7 @@ def assemble_kernel(kernel: KernelOp) -> Kernel:
         labels=labels,
         locations=tuple(describe_location(op.location) for op in instructions),
         layout=kernel.kernel_layout,
-        seed=kernel.seed.value.data,
+        seed=None if kernel.seed is None else kernel.seed.value.data,
     )
 
 

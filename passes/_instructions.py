@@ -54,7 +54,8 @@ class Lowering:
         self._lower_body()
         self._location = self._kernel.location
         self._emit("halt")
-        lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, self._layout, self._kernel.seed.value.data)
+        seed = None if self._kernel.seed is None else self._kernel.seed.value.data
+        lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, self._layout, seed)
         lowered.location = self._kernel.location
         return lowered
 

@@ -92,7 +92,7 @@ def check_body(kernel: cluster.KernelOp, loop: cluster.ForOp) -> None:
     """Raise `DcomError` for the first operation that cannot be where it is, or reaches past what is allocated."""
     if kernel.body.block.args:
         refuse(kernel, f"kernel @{kernel.sym_name.data} takes arguments", "a kernel has none")
-    if not 0 <= kernel.seed.value.data < 1 << 63:
+    if kernel.seed is not None and not 0 <= kernel.seed.value.data < 1 << 63:
         refuse(kernel, f"seed {kernel.seed.value.data} is not between 0 and 2^63 - 1")
     defined: set[SSAValue] = set()
     scalars = _check_block(kernel.body.block, defined, loop, inside=False)

@@ -28,7 +28,6 @@ from passes._build import (
     loop_index,
     multiply,
     multiply_add,
-    read_slice,
     select,
     shape_of,
     structured,
@@ -53,17 +52,15 @@ class Problem:
     rank: int
     iterations: int
     reorthogonalisation: int
-    seed: int
-    modified: bool
-    """Whether Gram-Schmidt takes one vector at a time."""
+    seed: int | None
+    """Of the start vector; without one it is the same in each row."""
     energy: float | None = None
 
     @property
     def name(self) -> str:
         return (
             f"dcom.lanczos_{self.rows}x{self.cols}_rank{self.rank}_iterations{self.iterations}"
-            f"_reorthogonalisation{self.reorthogonalisation}_seed{self.seed}"
-            + ("_modified" if self.modified else "")
+            f"_reorthogonalisation{self.reorthogonalisation}_{'mean' if self.seed is None else f'seed{self.seed}'}"
             + (f"_energy{self.energy!r}" if self.energy is not None else "")
         )
 
@@ -110,18 +107,7 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
         z: SSAValue, basis: SSAValue, largest: SSAValue, going: SSAValue
     ) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
         """What `basis` leaves of z, as a unit vector and its norm, both zero from a breakdown on; and what is next."""
-
-        def without_one(row: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            vector = read_slice(basis, row)
-            share = contract("n,n->", vector, carried[0])
-            return [
-                structured("n,n,->n", [carried[0], vector, share], f32, lambda x, v, c: subtract(x, multiply(c, v)))
-            ]
-
         for _ in range(problem.reorthogonalisation):
-            if problem.modified:
-                (z,) = loop(shape_of(basis)[0], [z], without_one)  # of vectors that are not there yet, all is zero
-                continue
             shares = contract("jn,n->j", basis, z)
             correction = contract("jn,j->n", basis, shares)
             z = structured("n,n->n", [z, correction], f32, subtract)
@@ -172,10 +158,13 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
 
 def _start(problem: Problem) -> SSAValue:
     """The weights of the rows in the start vector [S]: `runtime.lanczos.start_weights`."""
+    seed = problem.seed
+    if seed is None:
+        return filled((problem.rows,), f32, 1)
 
     def weight() -> SSAValue:
         row = arith.AddiOp(loop_index(0), constant(1, i64)).result
-        offset = constant(problem.seed * 25173 % 65536, i64)
+        offset = constant(seed * 25173 % 65536, i64)
         phase = arith.AddiOp(arith.MuliOp(row, constant(40503, i64)), offset).result
         low = arith.ShRUIOp(arith.AndIOp(phase, constant(65535, i64)), constant(6, i64)).result
         share = multiply(arith.SIToFPOp(low, f32).result, constant(1 / 1024, f32))

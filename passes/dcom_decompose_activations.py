@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from dcomc.config import EXTRA_ITERATIONS, SiteConfig, SiteOptions, check_range
+from dcomc.config import EXTRA_ITERATIONS, SiteConfig, SiteOptions, check_choice, check_range
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
@@ -53,6 +53,8 @@ class DcomDecomposeActivationsPass(ModulePass):
     """Gram-Schmidt passes for each new vector."""
     seed: int = 0
     """Of the start vector."""
+    start: str = "random"
+    """`random`: the start vector comes from the seed; `mean`: it is the same in each row, so that v_0 is the mean."""
     block: int | None = None
     """T, the rows of a prompt that share a basis; all unless given. The last block of a prompt may be short."""
     energy: float | None = None
@@ -68,6 +70,7 @@ class DcomDecomposeActivationsPass(ModulePass):
         reuse = check_reuse(self.reuse, sites)
         for option in ("reorthogonalisation", "seed", "energy"):
             check_range(option, getattr(self, option))
+        check_choice("start", self.start)
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         config = read_config(self.config)
@@ -78,6 +81,7 @@ class DcomDecomposeActivationsPass(ModulePass):
             iterations=self.iterations,
             reorthogonalisation=self.reorthogonalisation,
             seed=self.seed,
+            start=self.start,
             block=self.block,
             energy=self.energy,
         )
@@ -141,5 +145,6 @@ def _decompose(
         iterations=iterations,
         reorthogonalisation=options.reorthogonalisation,
         seed=options.seed,
+        start=options.start,
         energy=options.energy,
     ).factors

@@ -200,8 +200,7 @@ class _Legaliser:
             rank,
             op.iterations.value.data,
             op.reorthogonalisation.value.data,
-            op.seed.value.data,
-            op.modified,
+            op.start_seed,
             None if op.energy is None else op.energy.value.data,
         )
         self.problems.setdefault(problem, op.location)

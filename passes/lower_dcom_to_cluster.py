@@ -38,19 +38,20 @@ class _Shape:
     cols: int
     iterations: int
     reorthogonalisation: int
-    seed: int
+    seed: int | None
     modified: bool
     """Whether Gram-Schmidt takes one vector at a time."""
 
     @classmethod
     def of(cls, op: DecomposeOp) -> "_Shape":
         _, rows, cols = op.factors.type.blocks
-        iterations, passes, seed = (option.value.data for option in (op.iterations, op.reorthogonalisation, op.seed))
-        return cls(rows, cols, iterations, passes, seed, op.modified)
+        iterations, passes = (option.value.data for option in (op.iterations, op.reorthogonalisation))
+        return cls(rows, cols, iterations, passes, op.start_seed, op.modified)
 
     @property
     def symbol(self) -> str:
-        name = f"lanczos_{self.rows}x{self.cols}_k{self.iterations}_r{self.reorthogonalisation}_s{self.seed}"
+        start = "mean" if self.seed is None else f"s{self.seed}"
+        name = f"lanczos_{self.rows}x{self.cols}_k{self.iterations}_r{self.reorthogonalisation}_{start}"
         return f"{name}_modified" if self.modified else name
 
 
@@ -70,9 +71,9 @@ class LowerDcomToClusterPass(ModulePass):
           …
         }
 
-    Vector 0 of U is the start. After a breakdown all vectors and entries are zero: time does not depend on data, and
-    several matrices can go through the same instructions. Vectors of U and V that are not there yet are never read:
-    `first %j` bounds each use.
+    Vector 0 of U is the start, which the banks hold; where that is the same in each row, the kernel has no seed. After
+    a breakdown all vectors and entries are zero: time does not depend on data, and several matrices can go through the
+    same instructions. Vectors of U and V that are not there yet are never read: `first %j` bounds each use.
     """
 
     name = "lower-dcom-to-cluster"

@@ -50,7 +50,7 @@ def to_half_scaled(x: Array) -> tuple[NDArray[np.float16], int]:
 
 
 def pack(
-    matrices: Sequence[NDArray[np.float16]], layout: KernelLayout, seed: int, machine: Machine
+    matrices: Sequence[NDArray[np.float16]], layout: KernelLayout, seed: int | None, machine: Machine
 ) -> NDArray[np.uint8]:
     """The banks before a run, [grid columns, bytes]: the activations in tiles and the start vector.
 
@@ -96,7 +96,7 @@ def together_in(layout: KernelLayout, machine: Machine) -> int:
     return a_round * max(1, _BYTES_OF_A_RUN // (layout.in_flight * layout.bank_bytes * machine.grid.cols))
 
 
-def start_of_rows(layout: KernelLayout, seed: int, machine: Machine) -> NDArray[np.float16]:
+def start_of_rows(layout: KernelLayout, seed: int | None, machine: Machine) -> NDArray[np.float16]:
     """What each row of the grid holds of the start vector, one after another; zero for rows of padding."""
     groups = Groups.of(layout, machine.grid)
     start = np.zeros(groups.cut[0] * layout.slice_rows, np.float16)

@@ -56,9 +56,8 @@ def host_decompose(op: dcom.DecomposeOp, x: Value, by: Callable[..., Factored] =
         op.factors.type.blocks[0],
         op.factors.type.rank.data,
         op.iterations.value.data,
-        seed=op.seed.value.data,
+        seed=op.start_seed,
         reorthogonalisation=op.reorthogonalisation.value.data,
-        modified=op.modified,
     )
 
 

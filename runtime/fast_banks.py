@@ -79,7 +79,7 @@ def reader(banks: Words) -> ReadBank:
 
 
 def pack_scaled(
-    matrices: Sequence[Array], layout: KernelLayout, seed: int, machine: Machine
+    matrices: Sequence[Array], layout: KernelLayout, seed: int | None, machine: Machine
 ) -> tuple[Words, tuple[int, ...]]:
     """`to_half_scaled` and `pack`; of one binary32 matrix on the whole grid in two passes over it.
 

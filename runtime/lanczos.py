@@ -1,7 +1,7 @@
 """Lanczos bidiagonalisation in floating point: the definition that the machine's program and the IR lowering follow.
 
-Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by Gram-Schmidt, in the lower bidiagonal
-form of Paige and Saunders (LSQR, PROPACK). From weights s of the rows it builds orthonormal
+Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by classical Gram-Schmidt, in the lower
+bidiagonal form of Paige and Saunders (LSQR, PROPACK). From weights s of the rows it builds orthonormal
 U = [u_0 … u_k] and V = [v_0 … v_{k-1}] with A V = U B, and B lower bidiagonal of k+1 rows:
 
     u_0     = s / ||s||
@@ -11,7 +11,8 @@ U = [u_0 … u_k] and V = [v_0 … v_{k-1}] with A V = U B, and B lower bidiagon
 so that A ~ A V V^T = U B V^T, having read A 2k times. The form matters at full rank: an orthonormal basis of all S (or
 of all H) dimensions has no room to drift, and so k = min(S, H) steps give A itself. v_0 is the weighted mean of A's
 rows: the mean token is what most of an activation's energy lies near, and unequal weights keep a matrix whose rows sum
-to zero from breaking down at once.
+to zero from breaking down at once. Equal weights, where there is no seed, start from the mean itself: with few steps
+that is nearer to what most rows have in common.
 """
 
 from dataclasses import dataclass
@@ -73,13 +74,18 @@ class Factored:
         return dense.reshape(-1, self.v.shape[-1])
 
 
-def start_weights(rows: int, seed: int) -> NDArray[np.float16]:
-    """The weights s of the rows in the start vector, [rows] in [0.5, 1.5): a Weyl sequence, exact in binary16."""
+def start_weights(rows: int, seed: int | None) -> NDArray[np.float16]:
+    """The weights s of the rows in the start vector, [rows] in [0.5, 1.5): a Weyl sequence, exact in binary16.
+
+    Without a seed they are all 1.
+    """
+    if seed is None:
+        return np.ones(rows, np.float16)
     phase = (np.arange(1, rows + 1, dtype=np.int64) * 40503 + seed * 25173 % 65536) % 65536
     return (0.5 + (phase >> 6) / 1024).astype(np.float16)
 
 
-def start_vector(rows: int, seed: int, dtype: np.dtype[Any]) -> Array:
+def start_vector(rows: int, seed: int | None, dtype: np.dtype[Any]) -> Array:
     """u_0 [rows]: the start weights as a unit vector, in the arithmetic of an element type."""
     weights = start_weights(rows, seed).astype(dtype)
     return weights / np.linalg.norm(weights)
@@ -89,9 +95,8 @@ def bidiagonalise(
     a: Array,
     iterations: int,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     reorthogonalisation: int = 2,
-    modified: bool = False,
     tolerance: float = BREAKDOWN_TOLERANCE,
 ) -> Bidiagonal:
     """Lanczos bidiagonalisation of `a` in the arithmetic of its own element type.
@@ -99,9 +104,8 @@ def bidiagonalise(
     Args:
         a: [S, H], float32 or float64.
         iterations: k, at least 1 and at most min(S, H).
-        seed: of the start weights.
-        reorthogonalisation: passes of Gram-Schmidt for each new vector.
-        modified: whether a pass takes one vector after another (modified Gram-Schmidt), not all at once (classical).
+        seed: of the start weights, which are equal without one.
+        reorthogonalisation: passes of classical Gram-Schmidt for each new vector.
         tolerance: of the breakdown, relative to the largest alpha or beta so far.
 
     Returns:
@@ -116,7 +120,7 @@ def bidiagonalise(
     for j in range(iterations):
         z = a.T @ u[:, j]
         for _ in range(reorthogonalisation):
-            z = one_by_one(z, v[:j]) if modified else z - (v[:j] @ z) @ v[:j]
+            z = z - (v[:j] @ z) @ v[:j]
         norm = np.linalg.norm(z)
         largest = max(largest, norm)
         if norm <= tolerance * largest:
@@ -124,20 +128,13 @@ def bidiagonalise(
         alpha[j], v[j] = norm, z / norm
         y = a @ v[j]
         for _ in range(reorthogonalisation):
-            y = one_by_one(y, u[:, : j + 1].T) if modified else y - u[:, : j + 1] @ (y @ u[:, : j + 1])
+            y = y - u[:, : j + 1] @ (y @ u[:, : j + 1])
         norm = np.linalg.norm(y)
         largest = max(largest, norm)
         if norm <= tolerance * largest:
             return Bidiagonal(u[:, : j + 1], alpha[: j + 1], beta[:j], v[: j + 1])
         beta[j], u[:, j + 1] = norm, y / norm
     return Bidiagonal(u, alpha, beta, v)
-
-
-def one_by_one(x: Array, basis: Array) -> Array:
-    """x [N] less its part along each row of `basis` [J, N], taken from what the rows before have left."""
-    for v in basis:
-        x = x - (v @ x) * v
-    return x
 
 
 def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
@@ -160,14 +157,7 @@ def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
 
 
 def decompose(
-    x: Array,
-    batch: int,
-    rank: int,
-    iterations: int,
-    *,
-    seed: int = 0,
-    reorthogonalisation: int = 2,
-    modified: bool = False,
+    x: Array, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
 ) -> Factored:
     """Decompose each prompt of a batch, in float32.
 
@@ -175,8 +165,10 @@ def decompose(
         x: [batch * S, H]; prompt b is rows b*S to (b+1)*S.
     """
     prompts = x.reshape(batch, -1, x.shape[-1]).astype(np.float32)
-    options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
-    factors = [truncate(bidiagonalise(a, iterations, **options), rank) for a in prompts]
+    factors = [
+        truncate(bidiagonalise(a, iterations, seed=seed, reorthogonalisation=reorthogonalisation), rank)
+        for a in prompts
+    ]
     return Factored(*(np.stack(parts) for parts in zip(*factors, strict=True)))
 
 

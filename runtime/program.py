@@ -71,8 +71,8 @@ class Kernel:
     locations: tuple[str, ...]
     """For each word where it comes from, for people: MLIR op and Python line."""
     layout: KernelLayout
-    seed: int
-    """Of the start vector."""
+    seed: int | None
+    """Of the start vector; without one it is the same in each row."""
 
 
 @dataclass(frozen=True)

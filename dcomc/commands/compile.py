@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the start vector (default: %(default)s)")
     parser.add_argument(
+        "--start",
+        choices=("random", "mean"),
+        default="random",
+        help="where Lanczos starts: from random weights of the tokens, or from their mean, which is better at rank 1 "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--outliers",
         default="3",
         metavar="PERCENT|FILE.toml",
@@ -198,6 +205,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         iterations=args.iterations,
         reorthogonalisation=args.reorthogonalisation,
         seed=args.seed,
+        start=args.start,
         outliers=_outliers(args.outliers),
         block=args.block,
         energy=args.energy,

@@ -96,7 +96,7 @@ def _print_tables(container: Container, path: str) -> None:
             f"{layout.rows} x {layout.cols}",
             str(layout.iterations),
             f"{layout.slice_rows} x {layout.slice_cols}",
-            str(kernel.seed),
+            "mean" if kernel.seed is None else str(kernel.seed),
             str(len(kernel.words)),
             f"{len(kernel.words) * WORD_BYTES:,}",
             f"{layout.bank_bytes:,}",

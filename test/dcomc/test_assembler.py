@@ -12,7 +12,7 @@ from programs import LAYOUT, MACHINE, program
 
 from dcomc.assembler import assemble
 from dcomc.cli import main
-from dcomc.container import program_bytes, read_program
+from dcomc.container import parse_container, program_bytes, read_program
 from dcomc.diagnostics import DcomError
 from dcomc.disassembler import disassemble, disassemble_kernel
 from dcomc.program import Program
@@ -175,6 +175,15 @@ def test_windows_line_ends() -> None:
     assert program_bytes(assemble(text, "p.s")) == program_bytes(replace(program(), host=""))
 
 
+def test_a_start_without_a_seed_goes_both_ways() -> None:
+    first, second = program().kernels
+    mean = replace(program(), kernels=(first, replace(second, seed=None)))
+    text = disassemble(mean)
+    assert text.count(".seed ") == text.count(".start mean\n") == 1
+    assert program_bytes(assemble(text, "p.s")) == program_bytes(mean)
+    assert parse_container(program_bytes(mean), "p.bin").program.kernels == mean.kernels
+
+
 FULL = disassemble(program())
 
 
@@ -204,6 +213,8 @@ FULL = disassemble(program())
         (r'.loc "\ud800"', "is no string of Unicode characters"),
         (".seed", ".seed takes a number"),
         (".seed -1", ".seed takes a number"),
+        (".start", ".start takes the word mean"),
+        (".start 0", ".start takes the word mean"),
         (".kernel", ".kernel takes a name"),
         (".kernel a b", ".kernel takes a name"),
         (".kernel two", "kernel two has no .layout"),

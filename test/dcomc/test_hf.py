@@ -62,6 +62,7 @@ def config(folder: Path) -> str:
         {},
         {"sites": ("down",), "iterations": 4, "reorthogonalisation": 1, "seed": 5, "outliers": 0.0},
         {"block": 8},
+        {"start": "mean", "iterations": 4},
         {"block": 6, "exact_rows": 10.0, "reuse": ("gate_up",)},
         {"reuse": ("o", "down"), "layers": (1,)},
         {"energy": 0.7, "block": 11, "rank": 8},

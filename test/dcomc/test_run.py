@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,26 @@ def test_without_decomposition_the_program_is_the_dense_model(
     printed = capsys.readouterr()
     assert f"{result['perplexity']:.3f}" in printed.out
     assert "71 tokens in 3 windows of 2 x 16; no layer is decomposed" in printed.err
+
+
+def test_the_mean_as_start_is_the_same_to_all(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    """By the simulator, by torch and by NumPy; a config says it as the command line does, of one site here."""
+    options = ("--decompose-layers=1,2", "--sites=qkv,o", "--rank=1", "--iterations=3")
+    config = tmp_path / "sites.toml"
+    config.write_text('start = "mean"\n[sites.o]\nstart = "random"\n')
+    program = compiled(*options, f"--config={config}")
+    starts = re.findall(
+        r'site = "(\w+)", iterations = 3 .*? seed = 0 : i64(, start = "mean")?', dcomc.load(program).host
+    )
+    assert [(site, bool(mean)) for site, mean in starts] == [("qkv", True), ("o", False)] * 2
+    text = words(39)
+    found = run(program, model, tmp_path, text)
+    assert found["perplexity"] == pytest.approx(found["controls"]["float32"]["perplexity"], rel=0.02)
+    in_numpy = run(program, model, tmp_path, text, "--decompose-with=float32", "--backend=numpy", "--no-controls")
+    assert in_numpy["perplexity"] == pytest.approx(found["controls"]["float32"]["perplexity"], rel=1e-3)
+    everywhere = dcomc.load(compiled(*options, "--start=mean"))
+    assert everywhere.options["start"] == "mean"
+    assert [kernel.seed for kernel in everywhere.kernels] == [None]
 
 
 def test_decomposed_by_simulated_instructions(

@@ -63,7 +63,7 @@ def compile_kernel(
     machine: str = "dcom-16x16",
     *,
     rank: int = 1,
-    seed: int = 0,
+    seed: int | None = 0,
     passes: int = 2,
     mapping: str = "grid",
     in_flight: int | None = None,
@@ -73,13 +73,15 @@ def compile_kernel(
     """The Lanczos kernel of one shape, for a machine by name or TOML file.
 
     Args:
+        seed: of the start vector, which is the mean without one.
         expansion: options of cluster-expand-reductions.
     """
+    start = 'seed = 0 : i64, start = "mean"' if seed is None else f"seed = {seed} : i64"
     factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
     attribute = f', gram_schmidt = "{gram_schmidt}"' if gram_schmidt else ""
     text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
       %f = dcom.decompose %x {{layer = 3 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = {passes} : i64, seed = {seed} : i64{attribute}}} : tensor<{rows}x{cols}xf32> -> {factored}
+        reorthogonalisation = {passes} : i64, {start}{attribute}}} : tensor<{rows}x{cols}xf32> -> {factored}
       func.return %f : {factored}
     }}"""
     context = make_context()

@@ -8,7 +8,7 @@ from machines import compile_kernel, machine_file
 
 from dcomc.diagnostics import DcomError
 from runtime.accelerator import Accelerator, PromptResult, run_kernel
-from runtime.banks import to_half_scaled
+from runtime.banks import start_of_rows, to_half_scaled
 from runtime.encoding import Word
 from runtime.lanczos import Bidiagonal, bidiagonalise, optimal_error, relative_error, start_weights, truncate
 from runtime.machine import load_machine
@@ -98,6 +98,20 @@ def test_seed_of_the_start(seed: int) -> None:
     assert_sound(a, kernel, result, 8)
     start = start_weights(48, seed).astype(np.float64) @ a
     assert result.factors.v[0] == pytest.approx(start / np.linalg.norm(start), abs=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_the_mean_as_start(engine: str) -> None:
+    """Rows of padding, which fill the 48 up to whole tiles, hold none of it."""
+    kernel, a = compile_kernel(44, 80, 12, seed=None), decaying(44, 80) + np.float32(0.2)
+    assert kernel.name.endswith("_mean")
+    result = run_kernel(kernel, MACHINE, a, engine)
+    assert_sound(a, kernel, result, 8)
+    mean = a.astype(np.float64).mean(0)
+    assert result.factors.u[:, 0] == pytest.approx(44**-0.5, abs=1e-4)
+    assert result.factors.v[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-3)
+    start = start_of_rows(kernel.layout, None, MACHINE)
+    assert np.count_nonzero(start) == 44 and not start[44:].any()
 
 
 def test_zero_matrix_takes_no_step() -> None:

@@ -176,6 +176,14 @@ func.func @f(%x: tensor<32x64xf32>) {
 
 // -----
 
+func.func @f_start(%x: tensor<32x64xf32>) {
+  // expected-error @+1 {{unknown start 'median', expected one of random, mean}}
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, start = "median"} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
 func.func @f(%x: !dcom.factored<2x16x64, rank 4, f32>, %w: tensor<60x24xf32>) {
   // expected-error @+1 {{weight is not a matrix of 64 rows, one for each channel}}
   %y = dcom.matmul %x, %w : !dcom.factored<2x16x64, rank 4, f32>, tensor<60x24xf32> -> !dcom.factored<2x16x24, rank 4, f32>

@@ -36,8 +36,8 @@ func.func @factors(%x: tensor<32x64xf32>, %w: tensor<64x24xf32>) -> tensor<32x24
 
 // CHECK-LABEL: func.func @on_the_accelerator
 func.func @on_the_accelerator(%x: tensor<32x64xf16>) -> tensor<32x64xf16> {
-  // CHECK: dcom.decompose %x {{.*}}seed = 7 : i64, energy = 7.500000e-01 : f32, kernel = @lanczos} : tensor<32x64xf16> -> !dcom.factored<1x32x64, rank 32, f16>
-  %f = dcom.decompose %x {layer = 3 : i64, site = "gate_up", iterations = 32 : i64, reorthogonalisation = 1 : i64, seed = 7 : i64, energy = 0.75 : f32, kernel = @lanczos}
+  // CHECK: dcom.decompose %x {{.*}}seed = 7 : i64, start = "mean", energy = 7.500000e-01 : f32, kernel = @lanczos} : tensor<32x64xf16> -> !dcom.factored<1x32x64, rank 32, f16>
+  %f = dcom.decompose %x {layer = 3 : i64, site = "gate_up", iterations = 32 : i64, reorthogonalisation = 1 : i64, seed = 7 : i64, start = "mean", energy = 0.75 : f32, kernel = @lanczos}
     : tensor<32x64xf16> -> !dcom.factored<1x32x64, rank 32, f16>
   %y = dcom.reconstruct %f : !dcom.factored<1x32x64, rank 32, f16> -> tensor<32x64xf16>
   func.return %y : tensor<32x64xf16>

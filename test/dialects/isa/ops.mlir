@@ -110,3 +110,15 @@ isa.kernel @all layout {
   isa.label @done
 // CHECK-NEXT:  }
 }
+
+// A start vector that is the same in each row has no seed.
+//      CHECK:  isa.kernel @mean layout {{.*}} start mean {
+isa.kernel @mean layout {
+    rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64,
+    a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64,
+    span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64
+} start mean {
+// CHECK-NEXT:    isa.halt
+  isa.halt
+// CHECK-NEXT:  }
+}
