@@ -28,6 +28,7 @@ from passes._build import (
     loop_index,
     multiply,
     multiply_add,
+    read_slice,
     select,
     shape_of,
     structured,
@@ -54,6 +55,8 @@ class Problem:
     reorthogonalisation: int
     seed: int | None
     """Of the start vector; without one it is the same in each row."""
+    modified: bool
+    """Whether Gram-Schmidt takes one vector at a time."""
     energy: float | None = None
 
     @property
@@ -61,6 +64,7 @@ class Problem:
         return (
             f"dcom.lanczos_{self.rows}x{self.cols}_rank{self.rank}_iterations{self.iterations}"
             f"_reorthogonalisation{self.reorthogonalisation}_{'mean' if self.seed is None else f'seed{self.seed}'}"
+            + ("_modified" if self.modified else "")
             + (f"_energy{self.energy!r}" if self.energy is not None else "")
         )
 
@@ -107,7 +111,18 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
         z: SSAValue, basis: SSAValue, largest: SSAValue, going: SSAValue
     ) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
         """What `basis` leaves of z, as a unit vector and its norm, both zero from a breakdown on; and what is next."""
+
+        def without_one(row: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            vector = read_slice(basis, row)
+            share = contract("n,n->", vector, carried[0])
+            return [
+                structured("n,n,->n", [carried[0], vector, share], f32, lambda x, v, c: subtract(x, multiply(c, v)))
+            ]
+
         for _ in range(problem.reorthogonalisation):
+            if problem.modified:
+                (z,) = loop(shape_of(basis)[0], [z], without_one)  # of vectors that are not there yet, all is zero
+                continue
             shares = contract("jn,n->j", basis, z)
             correction = contract("jn,j->n", basis, shares)
             z = structured("n,n->n", [z, correction], f32, subtract)

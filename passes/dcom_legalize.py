@@ -201,6 +201,7 @@ class _Legaliser:
             op.iterations.value.data,
             op.reorthogonalisation.value.data,
             op.start_seed,
+            op.modified,
             None if op.energy is None else op.energy.value.data,
         )
         self.problems.setdefault(problem, op.location)

@@ -76,10 +76,8 @@ class Arrays(Protocol):
         """`a @ b`, summed in float32 and rounded once to an element type."""
         ...
 
-    def lanczos(
-        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
-    ) -> Factored:
-        """What `lanczos.decompose` does."""
+    def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
+        """What `lanczos.decompose` does, with these options."""
         ...
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
@@ -144,10 +142,8 @@ class NumpyArrays:
     def product(self, a: Value, b: Value, dtype: np.dtype[Any]) -> Value:
         return self.cast(self.cast(a, FLOAT) @ self.cast(b, FLOAT), dtype)
 
-    def lanczos(
-        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
-    ) -> Factored:
-        return lanczos.decompose(x, batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation)
+    def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
+        return lanczos.decompose(x, batch, rank, iterations, **options)
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
         return kernel

@@ -58,6 +58,7 @@ def host_decompose(op: dcom.DecomposeOp, x: Value, by: Callable[..., Factored] =
         op.iterations.value.data,
         seed=op.start_seed,
         reorthogonalisation=op.reorthogonalisation.value.data,
+        modified=op.modified,
     )
 
 

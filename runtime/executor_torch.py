@@ -229,12 +229,8 @@ class TorchArrays:
             a, b = self.cast(a, FLOAT), self.cast(b, FLOAT)
         return torch.matmul(a, b).to(wanted)
 
-    def lanczos(
-        self, x: Value, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
-    ) -> Factored:
-        return lanczos_torch.decompose(
-            self.from_numpy(x), batch, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation
-        )
+    def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
+        return lanczos_torch.decompose(self.from_numpy(x), batch, rank, iterations, **options)
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
         def run(*operands: Value) -> list[Value]:

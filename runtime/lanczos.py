@@ -1,7 +1,7 @@
 """Lanczos bidiagonalisation in floating point: the definition that the machine's program and the IR lowering follow.
 
-Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by classical Gram-Schmidt, in the lower
-bidiagonal form of Paige and Saunders (LSQR, PROPACK). From weights s of the rows it builds orthonormal
+Golub-Kahan-Lanczos (the paper's Algorithm 1) with full reorthogonalisation by Gram-Schmidt, in the lower bidiagonal
+form of Paige and Saunders (LSQR, PROPACK). From weights s of the rows it builds orthonormal
 U = [u_0 … u_k] and V = [v_0 … v_{k-1}] with A V = U B, and B lower bidiagonal of k+1 rows:
 
     u_0     = s / ||s||
@@ -97,6 +97,7 @@ def bidiagonalise(
     *,
     seed: int | None = 0,
     reorthogonalisation: int = 2,
+    modified: bool = False,
     tolerance: float = BREAKDOWN_TOLERANCE,
 ) -> Bidiagonal:
     """Lanczos bidiagonalisation of `a` in the arithmetic of its own element type.
@@ -105,7 +106,8 @@ def bidiagonalise(
         a: [S, H], float32 or float64.
         iterations: k, at least 1 and at most min(S, H).
         seed: of the start weights, which are equal without one.
-        reorthogonalisation: passes of classical Gram-Schmidt for each new vector.
+        reorthogonalisation: passes of Gram-Schmidt for each new vector.
+        modified: whether a pass takes one vector after another (modified Gram-Schmidt), not all at once (classical).
         tolerance: of the breakdown, relative to the largest alpha or beta so far.
 
     Returns:
@@ -120,7 +122,7 @@ def bidiagonalise(
     for j in range(iterations):
         z = a.T @ u[:, j]
         for _ in range(reorthogonalisation):
-            z = z - (v[:j] @ z) @ v[:j]
+            z = one_by_one(z, v[:j]) if modified else z - (v[:j] @ z) @ v[:j]
         norm = np.linalg.norm(z)
         largest = max(largest, norm)
         if norm <= tolerance * largest:
@@ -128,13 +130,20 @@ def bidiagonalise(
         alpha[j], v[j] = norm, z / norm
         y = a @ v[j]
         for _ in range(reorthogonalisation):
-            y = y - u[:, : j + 1] @ (y @ u[:, : j + 1])
+            y = one_by_one(y, u[:, : j + 1].T) if modified else y - u[:, : j + 1] @ (y @ u[:, : j + 1])
         norm = np.linalg.norm(y)
         largest = max(largest, norm)
         if norm <= tolerance * largest:
             return Bidiagonal(u[:, : j + 1], alpha[: j + 1], beta[:j], v[: j + 1])
         beta[j], u[:, j + 1] = norm, y / norm
     return Bidiagonal(u, alpha, beta, v)
+
+
+def one_by_one(x: Array, basis: Array) -> Array:
+    """x [N] less its part along each row of `basis` [J, N], taken from what the rows before have left."""
+    for v in basis:
+        x = x - (v @ x) * v
+    return x
 
 
 def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
@@ -157,7 +166,14 @@ def truncate(factors: Bidiagonal, rank: int) -> tuple[Array, Array, Array]:
 
 
 def decompose(
-    x: Array, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
+    x: Array,
+    batch: int,
+    rank: int,
+    iterations: int,
+    *,
+    seed: int | None = 0,
+    reorthogonalisation: int = 2,
+    modified: bool = False,
 ) -> Factored:
     """Decompose each prompt of a batch, in float32.
 
@@ -165,10 +181,8 @@ def decompose(
         x: [batch * S, H]; prompt b is rows b*S to (b+1)*S.
     """
     prompts = x.reshape(batch, -1, x.shape[-1]).astype(np.float32)
-    factors = [
-        truncate(bidiagonalise(a, iterations, seed=seed, reorthogonalisation=reorthogonalisation), rank)
-        for a in prompts
-    ]
+    options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
+    factors = [truncate(bidiagonalise(a, iterations, **options), rank) for a in prompts]
     return Factored(*(np.stack(parts) for parts in zip(*factors, strict=True)))
 
 

@@ -1,6 +1,6 @@
 """The decomposition of `runtime.lanczos` in torch: all blocks of a batch at once, on the CPU or a GPU."""
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,14 @@ Tensor = torch.Tensor
 
 
 def decompose(
-    x: Tensor, batch: int, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
+    x: Tensor,
+    batch: int,
+    rank: int,
+    iterations: int,
+    *,
+    seed: int | None = 0,
+    reorthogonalisation: int = 2,
+    modified: bool = False,
 ) -> Factored:
     """What `lanczos.decompose` does, but for the order of its sums, where `x` is, in float32 tensors.
 
@@ -20,18 +27,25 @@ def decompose(
     """
     with torch.inference_mode():
         blocks = x.float().reshape(batch, -1, x.shape[-1])
-        return Factored(*factors(blocks, rank, iterations, seed=seed, reorthogonalisation=reorthogonalisation))
+        options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
+        return Factored(*factors(blocks, rank, iterations, **options))
 
 
 def factors(
-    blocks: Tensor, rank: int, iterations: int, *, seed: int | None = 0, reorthogonalisation: int = 2
+    blocks: Tensor,
+    rank: int,
+    iterations: int,
+    *,
+    seed: int | None = 0,
+    reorthogonalisation: int = 2,
+    modified: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H] float32."""
-    return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation), rank)
+    return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation, modified), rank)
 
 
 def _bidiagonalise(
-    a: Tensor, iterations: int, seed: int | None, reorthogonalisation: int
+    a: Tensor, iterations: int, seed: int | None, reorthogonalisation: int, modified: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of blocks [M, S, H]: u [M, S, k + 1], the lower bidiagonal core [M, k + 1, k] and v [M, k, H].
 
@@ -55,13 +69,21 @@ def _bidiagonalise(
     for j in range(iterations):
         z = (u[:, None, :, j] @ a)[:, 0]
         for _ in range(reorthogonalisation):
-            z = z - ((v[:, :j] @ z[:, :, None]).mT @ v[:, :j])[:, 0]
+            z = _one_by_one(z, v[:, :j]) if modified else z - ((v[:, :j] @ z[:, :, None]).mT @ v[:, :j])[:, 0]
         v[:, j], core[:, j, j] = step(z)
         y = (a @ v[:, j, :, None])[:, :, 0]
         for _ in range(reorthogonalisation):
-            y = y - (u[:, :, : j + 1] @ (y[:, None] @ u[:, :, : j + 1]).mT)[:, :, 0]
+            known = u[:, :, : j + 1]
+            y = _one_by_one(y, known.mT) if modified else y - (known @ (y[:, None] @ known).mT)[:, :, 0]
         u[:, :, j + 1], core[:, j + 1, j] = step(y)
     return u, core, v
+
+
+def _one_by_one(x: Tensor, basis: Tensor) -> Tensor:
+    """x [M, N] less its parts along the rows of `basis` [M, J, N], as `lanczos.one_by_one`."""
+    for row in basis.unbind(1):
+        x = x - (row * x).sum(dim=1, keepdim=True) * row
+    return x
 
 
 def _truncate(u: Tensor, core: Tensor, v: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,6 +35,7 @@ class Program:
     threshold: float | None = None
     min_count: int = 1
     element: str = "f32"
+    gram_schmidt: str = "classical"
 
     def text(self) -> str:
         b, s, h, n, e = self.batch, self.rows, self.cols, self.out, self.element
@@ -55,8 +56,8 @@ func.func @main(%x: {x}, %w: {w}) -> ({x}, {x}, {y}, {y}) {{
   %dense, %outliers = dcom.outlier_split %x {{{place}, capacity = {self.capacity} : i64{limit}}}
       : {x} -> {x}, {outliers}
   %f = dcom.decompose %dense {{{place}, iterations = {self.iterations} : i64,
-      reorthogonalisation = {self.reorthogonalisation} : i64, seed = {self.seed} : i64{start}{energy}}}
-      : {x} -> {factored}
+      reorthogonalisation = {self.reorthogonalisation} : i64, seed = {self.seed} : i64,
+      gram_schmidt = "{self.gram_schmidt}"{start}{energy}}} : {x} -> {factored}
   %a = dcom.reconstruct %f : {factored} -> {x}
   %g = dcom.matmul %f, %w : {factored}, {w} -> {product}
   %y = dcom.reconstruct %g : {product} -> {y}
@@ -108,6 +109,10 @@ def close(a: Array, b: Array, tolerance: float) -> bool:
         pytest.param(Program(batch=1, rank=1, iterations=1, capacity=1), id="rank-one"),
         pytest.param(Program(rank=6, iterations=20, rows=20, cols=31), id="all-steps-even"),
         pytest.param(Program(seed=40000, reorthogonalisation=1, iterations=4), id="seed"),
+        pytest.param(Program(gram_schmidt="modified"), id="modified-gram-schmidt"),
+        pytest.param(
+            Program(gram_schmidt="modified", block=8, iterations=8, reorthogonalisation=1), id="modified-once"
+        ),
         pytest.param(Program(start="mean", iterations=4), id="mean"),
         pytest.param(Program(block=8, iterations=8), id="blocks"),
         pytest.param(Program(block=7, iterations=5), id="blocks-and-a-short-one"),

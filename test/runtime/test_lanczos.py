@@ -9,6 +9,7 @@ from runtime.lanczos import (
     Bidiagonal,
     bidiagonalise,
     decompose,
+    one_by_one,
     optimal_error,
     relative_error,
     start_weights,
@@ -104,6 +105,23 @@ def test_orthogonality_is_what_reorthogonalisation_buys() -> None:
         off_identity(f.u.T @ f.u) for f in (bidiagonalise(a, 40, reorthogonalisation=n, tolerance=0) for n in (0, 1, 2))
     ]
     assert loss[0] > 1e-3 > 1e-6 > loss[1] > 1e-12 > loss[2]
+
+
+def test_modified_gram_schmidt_takes_one_vector_after_another() -> None:
+    """Each sees what those before have left; of orthonormal vectors the outcome is the same but for rounding."""
+    random = np.random.default_rng(0)
+    x, basis = random.standard_normal(9), random.standard_normal((3, 9))  # no orthonormal ones: the order tells
+    left = x
+    for v in basis:
+        left = left - np.dot(v, left) * v
+    np.testing.assert_allclose(one_by_one(x, basis), left, rtol=1e-15)
+    assert not np.allclose(one_by_one(x, basis), x - (basis @ x) @ basis)
+    a = decaying(60, 90)
+    classical, modified = bidiagonalise(a, 20), bidiagonalise(a, 20, modified=True)
+    np.testing.assert_allclose(modified.alpha, classical.alpha, rtol=1e-9)
+    np.testing.assert_allclose(np.abs(modified.u), np.abs(classical.u), atol=1e-7)
+    single = bidiagonalise(a.astype(np.float32), 20, reorthogonalisation=1, modified=True)
+    assert off_identity(single.u.T @ single.u) < 1e-5
 
 
 def test_truncation_is_the_best_part() -> None:

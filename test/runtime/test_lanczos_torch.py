@@ -27,12 +27,12 @@ def blocks(count: int, rows: int, cols: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 40), (40, 24), (9, 9)])
 @pytest.mark.parametrize(("rank", "iterations"), [(1, 1), (4, 4), (4, 8)])
-@pytest.mark.parametrize("seed", [7, None])
+@pytest.mark.parametrize(("seed", "modified"), [(7, False), (7, True), (None, False)])
 def test_factors_are_those_of_the_definition(
-    rows: int, cols: int, rank: int, iterations: int, seed: int | None
+    rows: int, cols: int, rank: int, iterations: int, seed: int | None, modified: bool
 ) -> None:
     x = blocks(3, rows, cols)
-    options: dict[str, Any] = {"seed": seed, "reorthogonalisation": 1}
+    options: dict[str, Any] = {"seed": seed, "reorthogonalisation": 1, "modified": modified}
     expected = lanczos.decompose(x, 3, rank, iterations, **options)
     factors = decompose(x, 3, rank, iterations, **options)
     for part in ("u", "core", "v"):
