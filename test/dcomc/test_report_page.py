@@ -204,6 +204,37 @@ def test_it_is_dark_where_that_is_preferred(night: Opened):
     expect(label).not_to_have_css("fill", dark)
 
 
+@pytest.mark.parametrize(
+    ("options", "sections"),
+    [
+        ([], {"decomposed", "configuration"}),
+        (
+            ["--decompose-layers=1-2", "--rank=3", "--iterations=4", "--block=8", "--reuse=o", "--config={config}"],
+            {"overview", "decomposed", "pipeline", "timeline", "cycles", "roofline", "expansion", "configuration"},
+        ),
+    ],
+    ids=["dense", "layers that differ, in blocks"],
+)
+def test_other_programs(browser: Browser, tiny_ir: Path, tmp_path: Path, options: list[str], sections: set[str]):
+    program, file, config = (tmp_path / name for name in ("prog.bin", "page.html", "sites.toml"))
+    config.write_text("[layers.2]\nrank = 2\n")
+    given = [option.format(config=config) for option in options]
+    assert main(["compile", str(tiny_ir), *given, "-o", str(program)]) == 0
+    assert main(["report", str(program), "-o", str(file), "--expansion"]) == 0
+    context = browser.new_context(viewport=DESK)
+    page = Opened(context.new_page())
+    page.page.goto(file.as_uri())
+    expect(page.page.locator("#site-map svg")).to_be_visible()
+    shown = page.page.locator("main > section:visible").evaluate_all("all => all.map(each => each.id)")
+    assert set(shown) == sections
+    if "pipeline" in sections:
+        assert page.page.locator("#view option").all_inner_texts() == ["1", "2"]
+        page.page.locator("#view").select_option("1")
+        assert any("rank 2" in line for line in page.lines(1))
+    context.close()
+    assert page.complaints == []
+
+
 def test_it_opens_quickly(browser: Browser, page_file: Path):
     """In processor time of the page's thread, which does not depend on what else runs."""
     page = browser.new_page()

@@ -16,12 +16,12 @@ function showHead() {
       `${count(report.decompositions.length, "decomposition")} a run of ${report.model.batch} × ${whole(report.model.seq_len)} tokens take ` +
       `${whole(cycles)} cycles, ${duration(cycles / report.machine.clock.hz)}, on ${machine}.`
     : `No activation is decomposed; the program is for ${machine}.`;
+  showTiles(layers, cycles);
   const sections = [...document.querySelectorAll("main > section")].filter((section) => !section.hidden);
   byId("sections").append(
     ...sections.map((section) => make("li", {}, make("a", { href: `#${section.id}`, text: section.querySelector("h2").textContent }))),
   );
   byId("footer").textContent = `Made by dcomc ${report.version} from ${report.file}, SHA-256 ${report.sha256}.`;
-  showTiles(layers, cycles);
 }
 
 function showTiles(layers, cycles) {
@@ -39,6 +39,7 @@ function showTiles(layers, cycles) {
   const perplexity = report.quality.find((each) => each.is_ratio);
   const program = perplexity?.scores.find((score) => score.name === "program");
   if (program) tiles.push(["Perplexity", `${program.change.toFixed(3)} ×`, `${program.value.toFixed(2)} against ${perplexity.scores[0].value.toFixed(2)} dense`]);
+  byId("overview").hidden = !tiles.length;
   byId("tiles").append(
     ...tiles.map(([name, value, note]) =>
       make("div", {}, make("dt", { text: name }), make("dd", {}, make("span", { class: "value", text: value }), make("span", { class: "note", text: note }))),
@@ -71,6 +72,8 @@ function showDecompositions() {
       groupBy(states, (each) => `${each.site} ${each.state}`),
     ),
   );
+  byId("chosen").hidden = !report.decompositions.length;
+  byId("stops").hidden = !report.reasons.length;
   const alike = ({ layer, location, error, optimal_error, ...rest }) => JSON.stringify(rest) + location.replaceAll(`layers.${layer}.`, "*");
   const groups = groupBy(report.decompositions, alike);
   const spread = (group, name) => {
@@ -266,8 +269,9 @@ function showConfiguration() {
     Object.entries(parts).flatMap(([part, values]) => Object.entries(values).map(([key, value]) => [`${part}.${key}`, value])),
   );
   const { model, ...options } = report.options;
+  const traced = Object.fromEntries(Object.entries(report.model).map(([key, value]) => [`traced ${key}`, value]));
   byId("settings").append(
-    make("div", {}, make("h3", { text: "Model and compiler" }), pairs({ ...report.model, ...options }, "What was traced, and what the compiler was asked for")),
+    make("div", {}, make("h3", { text: "Model and compiler" }), pairs({ ...traced, ...options }, "What was traced, and what the compiler was asked for")),
     make("div", {}, make("h3", { text: "Machine" }), pairs(machine, `${name}, hash ${report.machine_hash}`)),
   );
   byId("file").append(
