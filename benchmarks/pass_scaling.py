@@ -72,7 +72,8 @@ class Times:
 def pipeline(layers: int, level: str = "isa") -> list[ModulePass]:
     """Every pass of `dcomc compile` on so many layers; where there are none, those for kernels."""
     if not layers:
-        return [*cluster_pipeline(MACHINE), *isa_pipeline(MACHINE)]
+        lower, *place = cluster_pipeline(MACHINE)
+        return [lower, *make_passes("cluster-expand-reductions{factor=8}"), *place, *isa_pipeline(MACHINE)]
     chosen = tuple(range(layers))
     weights = WeightDecomposition(chosen, ("o", "down"), rank=4)
     return compile_pipeline(Decomposition(chosen, rank=4, outliers=3.0, weights=weights), MACHINE, level)

@@ -124,9 +124,9 @@ class Descent:
         next_ = next((number for number in numbers if path.taken[number].made), None)
         if next_ is not None:
             after = path.taken[next_]
-            here, there = self.model.text(times[place]), self.model.text(min(times[next_ + 1 :]))
+            compared = self.model.comparison(times[place], min(times[next_ + 1 :]))
             parted = ", with the softmax before it in memory" if after.step.parted else ""
-            self.refusals[after.reader] = f"dense is cheaper from here, {here} against {there}{parted}"
+            self.refusals[after.reader] = f"{compared}{parted}"
         elif path.refusal is not None:
             self.refusals[path.refusal[0]] = path.refusal[1]
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import Float16Type, Float32Type
+from xdsl.dialects.builtin import Float16Type, Float32Type, FloatAttr
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
 from xdsl.ir.affine import AffineDimExpr, AffineMap
+from xdsl.utils.hints import isa
 
 from dcomc.costs import reconstruction
 from dialects.dcom import (
@@ -29,7 +30,7 @@ from dialects.dcom import (
     WeightType,
 )
 from dialects.dcom_tracks import with_rank
-from passes._build import add, convert, element_of, reshape, shape_of, structured
+from passes._build import add, convert, element_of, filled, reshape, shape_of, structured
 from passes._layouts import Axis, Digit, Layout, joined, origin
 from passes._sites import converts, starts_from_zero
 
@@ -161,6 +162,8 @@ def _generic(state: State, op: GenericOp, index: int) -> Step | str | None:
     ours, output = cast(list[int], loops[index]), cast(list[int], loops[-1])
     if converts(op):
         return Step(replace(state, element=element_of(op.results[0])), (op,))
+    if len(op.inputs) == 1 and ours == output:
+        return _scaling(state, op)
     if (
         len(op.inputs) != 2
         or op.inputs[0] is op.inputs[1]
@@ -206,6 +209,21 @@ def _is_contraction(op: GenericOp, product: Operation, total: Operation) -> bool
         and set(total.operands) == {product.results[0], op.body.block.args[2]}
         and starts_from_zero(op)
     )
+
+
+def _scaling(state: State, op: GenericOp) -> Step | None:
+    """A product with a constant, which goes into V."""
+    end = op.body.block.last_op
+    product = end.operands[0].owner if end is not None and len(end.operands) == 1 else None
+    if not isinstance(product, arith.MulfOp):
+        return None
+    factors = [x.owner.value for x in product.operands if isinstance(x.owner, arith.ConstantOp)]
+    if len(factors) != 1 or op.body.block.args[0] not in product.operands or not isa(factors[0], FloatAttr):
+        return None
+    if {state.element, element_of(op.results[0])} != {state.type.element_type}:
+        return None
+    vector = filled([state.type.dimensions[2]], state.element, factors[0].value.data)
+    return _step(state, op, ScaleOp(state.factors, vector, "channels").result)
 
 
 def _vector(state: State, op: GenericOp, vector: SSAValue, digits: tuple[Digit, ...], adds: bool) -> Step | str | None:

@@ -33,10 +33,17 @@ class Roofline:
         """Of operations one after another."""
         return sum(max(work.flops / self.flops, work.bytes / self.bytes) for work in works)
 
-    def text(self, time: float) -> str:
+    def text(self, time: float, digits: int = 3) -> str:
         """A time with its unit, such as `182 Mflop`."""
         for prefix in ("", "k", "M", "G"):
             if time < 1000:
-                return f"{time:.3g} {prefix}{self.unit}"
+                return f"{time:.{digits}g} {prefix}{self.unit}"
             time /= 1000
-        return f"{time:.3g} T{self.unit}"
+        return f"{time:.{digits}g} T{self.unit}"
+
+    def comparison(self, dense: float, factored: float) -> str:
+        """That dense is no dearer, with as many digits as show it: `dense is cheaper from here, 23 kflop against …`."""
+        if dense == factored:
+            return f"dense costs no more from here, {self.text(dense)}"
+        digits = next((d for d in range(3, 16) if self.text(dense, d) != self.text(factored, d)), 16)
+        return f"dense is cheaper from here, {self.text(dense, digits)} against {self.text(factored, digits)}"

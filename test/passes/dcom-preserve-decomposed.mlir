@@ -240,3 +240,24 @@ func.func @conversions(%f: !dcom.factored<1x512x64, rank 4, f32>, %w: tensor<64x
   } -> tensor<512x64xbf16> loc("there":11:1)
   func.return %z : tensor<512x64xbf16>
 }
+
+// A constant goes into V.
+// CHECK-LABEL: func.func @constant
+// CHECK:         %[[C:.*]] = linalg.fill {{.*}} -> tensor<64xf32>
+// CHECK-NEXT:    %[[S:.*]] = dcom.scale %f by %[[C]] {axis = "channels"}
+// CHECK-NEXT:    %[[G:.*]] = dcom.matmul %[[S]], %w
+// CHECK-NEXT:    dcom.reconstruct %[[G]]
+func.func @constant(%f: !dcom.factored<1x512x64, rank 4, f32>, %w: tensor<64x64xf32>) -> tensor<512x64xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x64, rank 4, f32> -> tensor<512x64xf32>
+  %e = tensor.empty() : tensor<512x64xf32>
+  %y = linalg.generic {indexing_maps = [#both, #both], iterator_types = ["parallel", "parallel"]} ins(%x : tensor<512x64xf32>) outs(%e : tensor<512x64xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %k = arith.constant 0.25 : f32
+    %m = arith.mulf %a, %k : f32
+    linalg.yield %m : f32
+  } -> tensor<512x64xf32>
+  %c = arith.constant 0.0 : f32
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<512x64xf32>) -> tensor<512x64xf32>
+  %r = linalg.matmul ins(%y, %w : tensor<512x64xf32>, tensor<64x64xf32>) outs(%zero : tensor<512x64xf32>) -> tensor<512x64xf32>
+  func.return %r : tensor<512x64xf32>
+}

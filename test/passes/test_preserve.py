@@ -211,3 +211,28 @@ func.func @f(%f: !dcom.factored<1x64x64, rank 2, f32>) -> tensor<64x64xf32> {{
     run_passes(context, module, make_passes("dcom-preserve-decomposed"))
     (stop,) = stops(module)
     assert stop.startswith("it leaves the function")
+
+
+def test_a_constant_scales_v() -> None:
+    """A residual multiplier, as Granite has."""
+    text = """
+func.func @main(%x: tensor<64x32xf32>) -> tensor<64x32xf32> {
+  %f = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 6 : i64, reorthogonalisation = 2 : i64,
+      seed = 0 : i64} : tensor<64x32xf32> -> !dcom.factored<1x64x32, rank 4, f32>
+  %d = dcom.reconstruct %f : !dcom.factored<1x64x32, rank 4, f32> -> tensor<64x32xf32>
+  %e = tensor.empty() : tensor<64x32xf32>
+  %y = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>],
+      iterator_types = ["parallel", "parallel"]} ins(%d : tensor<64x32xf32>) outs(%e : tensor<64x32xf32>) {
+  ^bb0(%a: f32, %o: f32):
+    %k = arith.constant 0.22 : f32
+    %m = arith.mulf %k, %a : f32
+    linalg.yield %m : f32
+  } -> tensor<64x32xf32>
+  func.return %y : tensor<64x32xf32>
+}"""
+    before = parse_module(text, "program", make_context())
+    preserved = after(before, "dcom-preserve-decomposed")
+    assert "scale" in names(preserved)
+    x = np.random.default_rng(2).normal(size=(64, 32)).astype(np.float32)
+    (expected,), (result,) = (Executor(module, {}).run("main", x) for module in (before, preserved))
+    assert np.abs(result - expected).max() <= 1e-6 * np.abs(expected).max()
