@@ -42,6 +42,7 @@ def compile(
     block: int | None = None,
     reorthogonalisation: int = 2,
     seed: int = 0,
+    gram_schmidt: str = "classical",
     start: str = "random",
     outliers: float | str | Path = 3.0,
     energy: float | None = None,
@@ -64,6 +65,7 @@ def compile(
         block: tokens that share a basis; all of a prompt unless given.
         reorthogonalisation: Gram-Schmidt passes a vector.
         seed: of the start vector.
+        gram_schmidt: `classical`, each new vector against all before at once; or `modified`, one after another.
         start: `random`, from the seed; or `mean`, the mean of a block's tokens.
         outliers: channels kept exact, in percent; or the TOML file of a thresholds table.
         energy: the share of a block's energy at which the rank is cut, from above 0 to 1.
@@ -90,6 +92,7 @@ def compile(
         iterations=iterations,
         reorthogonalisation=reorthogonalisation,
         seed=seed,
+        gram_schmidt=gram_schmidt,
         start=start,
         outliers=str(outliers) if isinstance(outliers, Path) else outliers,
         block=block,

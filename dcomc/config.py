@@ -8,7 +8,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
-from dialects.dcom import MOST_PASSES, SITES, STARTS
+from dialects.dcom import GRAM_SCHMIDT, MOST_PASSES, SITES, STARTS
 
 EXTRA_ITERATIONS = 5
 """Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
@@ -27,6 +27,8 @@ class SiteOptions:
     """Gram-Schmidt passes a vector."""
     seed: int = 0
     """Of the start vector."""
+    gram_schmidt: str = "classical"
+    """`classical`, each vector against all before at once; or `modified`, one after another."""
     start: str = "random"
     """Where Lanczos starts: `random`, from the seed; or `mean`."""
     block: int | None = None
@@ -71,7 +73,7 @@ RANGES: Mapping[str, Range] = {
 """Those of `SiteOptions` that have one; the others depend on the model's shape."""
 
 
-CHOICES: Mapping[str, Collection[str]] = {"start": STARTS}
+CHOICES: Mapping[str, Collection[str]] = {"gram_schmidt": GRAM_SCHMIDT, "start": STARTS}
 """Those of `SiteOptions` that are words, with the words they may be."""
 
 

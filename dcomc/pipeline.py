@@ -49,6 +49,8 @@ class Decomposition:
     iterations: int | None = None
     reorthogonalisation: int = 2
     seed: int = 0
+    gram_schmidt: str = "classical"
+    """`classical` or `modified`."""
     start: str = "random"
     """Of the Lanczos vectors: one of `dialects.dcom.STARTS`."""
     outliers: float | str = 0.0
@@ -96,6 +98,7 @@ def _activation_passes(options: Decomposition) -> list[ModulePass]:
             iterations=options.iterations,
             reorthogonalisation=options.reorthogonalisation,
             seed=options.seed,
+            gram_schmidt=options.gram_schmidt,
             start=options.start,
             block=options.block,
             energy=options.energy,

@@ -53,6 +53,8 @@ class DcomDecomposeActivationsPass(ModulePass):
     """Gram-Schmidt passes for each new vector."""
     seed: int = 0
     """Of the start vector."""
+    gram_schmidt: str = "classical"
+    """`classical`: each new vector against all before at once; `modified`: one after another."""
     start: str = "random"
     """`random`: the start vector comes from the seed; `mean`: it is the same in each row, so that v_0 is the mean."""
     block: int | None = None
@@ -70,7 +72,8 @@ class DcomDecomposeActivationsPass(ModulePass):
         reuse = check_reuse(self.reuse, sites)
         for option in ("reorthogonalisation", "seed", "energy"):
             check_range(option, getattr(self, option))
-        check_choice("start", self.start)
+        for choice in ("gram_schmidt", "start"):
+            check_choice(choice, getattr(self, choice))
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         config = read_config(self.config)
@@ -81,6 +84,7 @@ class DcomDecomposeActivationsPass(ModulePass):
             iterations=self.iterations,
             reorthogonalisation=self.reorthogonalisation,
             seed=self.seed,
+            gram_schmidt=self.gram_schmidt,
             start=self.start,
             block=self.block,
             energy=self.energy,
@@ -145,6 +149,7 @@ def _decompose(
         iterations=iterations,
         reorthogonalisation=options.reorthogonalisation,
         seed=options.seed,
+        gram_schmidt=options.gram_schmidt,
         start=options.start,
         energy=options.energy,
     ).factors

@@ -103,7 +103,12 @@ def _decompose(blocks: Tensor, options: SiteOptions) -> tuple[Tensor, Tensor]:
     if rank == blocks.shape[1] and options.energy is None:
         return torch.eye(rank, device=blocks.device).expand(len(blocks), rank, rank), blocks
     u, core, v = lanczos_torch.factors(
-        blocks, rank, iterations, seed=options.start_seed, reorthogonalisation=options.reorthogonalisation
+        blocks,
+        rank,
+        iterations,
+        seed=options.start_seed,
+        reorthogonalisation=options.reorthogonalisation,
+        modified=options.gram_schmidt == "modified",
     )
     if options.energy is not None:
         squares = core.diagonal(dim1=1, dim2=2).square()

@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the start vector (default: %(default)s)")
     parser.add_argument(
+        "--gram-schmidt",
+        choices=("classical", "modified"),
+        default="classical",
+        help="each new vector against all before at once, or one after another (default: %(default)s)",
+    )
+    parser.add_argument(
         "--start",
         choices=("random", "mean"),
         default="random",
@@ -205,6 +211,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         iterations=args.iterations,
         reorthogonalisation=args.reorthogonalisation,
         seed=args.seed,
+        gram_schmidt=args.gram_schmidt,
         start=args.start,
         outliers=_outliers(args.outliers),
         block=args.block,

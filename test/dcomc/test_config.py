@@ -74,6 +74,7 @@ def test_what_is_named_must_be_chosen(tmp_path: Path) -> None:
         ("reorthogonalisation = 9", "reorthogonalisation 9 is not between 1 and 8"),
         ("[sites.o]\nseed = -1", "seed -1 is not between 0 and 2"),
         ('start = "median"', "unknown start 'median'; did you mean 'mean'"),
+        ('gram_schmidt = "block"', "unknown gram_schmidt 'block'"),
         ("start = 1", "start is 1; expected a word"),
         ("energy = nan", "energy nan is not above 0 and at most 1"),
         ("[layers.2]\noutliers = 101", "outliers 101 is not between 0 and 100"),

@@ -122,6 +122,21 @@ def test_the_mean_as_start_is_the_same_to_all(model: Path, compiled: Callable[..
     assert [kernel.seed for kernel in everywhere.kernels] == [None]
 
 
+def test_modified_gram_schmidt_is_the_same_to_all(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    """By the simulator, by torch and by NumPy, and to the model as classical is."""
+    options = ("--decompose-layers=1,2", "--sites=qkv,o", "--rank=4", "--iterations=6")
+    program = compiled(*options, "--gram-schmidt=modified")
+    assert dcomc.load(program).host.count('gram_schmidt = "modified"') == 4
+    assert all(kernel.name.endswith("_modified") for kernel in dcomc.load(program).kernels)
+    text = words(39)
+    found = run(program, model, tmp_path, text)
+    assert found["perplexity"] == pytest.approx(found["controls"]["float32"]["perplexity"], rel=0.02)
+    in_numpy = run(program, model, tmp_path, text, "--decompose-with=float32", "--backend=numpy", "--no-controls")
+    assert in_numpy["perplexity"] == pytest.approx(found["controls"]["float32"]["perplexity"], rel=1e-3)
+    classical = run(compiled(*options), model, tmp_path, text)
+    assert classical["perplexity"] == pytest.approx(found["perplexity"], rel=0.02)
+
+
 def test_decomposed_by_simulated_instructions(
     model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
