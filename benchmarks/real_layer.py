@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--model", default="llama2-7b", help="a preset's shape (default: %(default)s)")
     parser.add_argument("--tokens", default="2048,4096", help="of the prompt (default: %(default)s)")
     parser.add_argument("--dtypes", default="f32,bf16", help=f"of {', '.join(DTYPES)} (default: %(default)s)")
+    parser.add_argument("--parts", default="qkv,layer", help="what is timed (default: %(default)s)")
     parser.add_argument("--rank", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--iterations", type=int, help="Lanczos steps (default: rank + 5)")
     parser.add_argument("--outliers", type=float, default=3.0, help="percent of channels (default: %(default)s)")
@@ -76,6 +77,8 @@ def main() -> None:
         for dtype in args.dtypes.split(","):
             for tokens in map(int, args.tokens.split(",")):
                 for part in parts(args.model, tokens, dtype, args.device, options):
+                    if part.name not in args.parts.split(","):
+                        continue
                     found = compare(part, args.rounds, args.device)
                     results.append({"dtype": dtype, "tokens": tokens, **found})
                     print("{part}, {tokens} tokens, {dtype}: ".format(**results[-1]), end="")
@@ -136,7 +139,7 @@ def parts(model: str, tokens: int, dtype: str, device: str, options: dict[str, A
         x = layer.input_layernorm(hidden)
         return [getattr(layer.self_attn, name)(x)[0] for name in PROJECTIONS]
 
-    yield Part("q, k, v", qkv, run(only(function, PROJECTIONS)))
+    yield Part("qkv", qkv, run(only(function, PROJECTIONS)))
     base = TorchArrays(device).to_numpy(hidden).astype(np.float32)
     yield Part("layer", lambda: [layer(hidden, position_embeddings=places)], run(function.clone()), base)
 

@@ -93,6 +93,8 @@ def _prompts(
     """
     arrays, valid = host.arrays, host.valid_rows
     prompts = x.reshape(batch, -1, x.shape[-1])
+    if isinstance(op.input.owner, dcom.OutlierSplitOp | dcom.TokenSplitOp):  # which has done all of this
+        return prompts
     rows = prompts.shape[1]
     if valid is not None and any(count < rows for count in valid):
         if len(valid) != batch:

@@ -1,5 +1,6 @@
 """The executor's torch back end: whole-array operations on the CPU or a GPU, with the library's fused attention."""
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,10 @@ from runtime.executor_arrays import FLOAT, Array, Attention, Function, Value, ad
 from runtime.lanczos import Factored
 
 Tensor = torch.Tensor
+
+# Large tensors in huge pages, where the system gives them: a new one of 64 MB then takes 600 page faults, not 16,000.
+# torch asks for this at its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
