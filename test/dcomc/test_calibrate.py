@@ -261,3 +261,25 @@ def test_a_damaged_state_and_damaged_weights(model: Path, text: Path, tmp_path: 
     with pytest.raises(DcomError, match="NaN or infinity in the activations of layer 1, site down"):
         calibrate(broken, [text], output, OPTIONS, restart=True)
     assert not output.exists()
+
+
+def test_a_part_of_a_calibration_is_no_table(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_ir: Path, capsys: Any
+) -> None:
+    """The state of an interrupted one is refused where a table is wanted, and so is a table without all its sites."""
+    output, save = tmp_path / "t.toml", State.save
+
+    def interrupted(state: State, path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(model, [text], output, OPTIONS)
+    for path, what in ((state_path(output), "no UTF-8 text"), (output, "cannot read")):
+        assert main(["compile", str(tiny_ir), "--decompose-layers=1", f"--outliers={path}", "-o", "/dev/null"]) == 1
+        assert what in capsys.readouterr().err
+    output.write_text("capacity_percent = 5.0\nmin_tokens_percent = 1.0\n[thresholds.1]\nqkv = 1.0\n")
+    assert main(["compile", str(tiny_ir), "--decompose-layers=1", f"--outliers={output}", "-o", "/dev/null"]) == 1
+    assert "no entry for site o of layer 1" in capsys.readouterr().err

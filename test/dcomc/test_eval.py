@@ -23,14 +23,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
-def program(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("program")
-    source, compiled = folder / "m.mlir", folder / "prog.bin"
+def compiled(model: Path, folder: Path) -> Path:
+    """Two of four layers decomposed, two prompts of 16 tokens."""
+    source, program = folder / "m.mlir", folder / "prog.bin"
     assert main(["trace", str(model), "--seq-len=16", "--batch=2", "-o", str(source)]) == 0
     options = ["--decompose-layers=1,2", "--sites=qkv,o", "--rank=2", "--iterations=4"]
-    assert main(["compile", str(source), *options, "-o", str(compiled)]) == 0
-    return compiled
+    assert main(["compile", str(source), *options, "-o", str(program)]) == 0
+    return program
+
+
+@pytest.fixture(scope="module")
+def program(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(model, tmp_path_factory.mktemp("program"))
 
 
 def write_rows(path: Path, *rows: Any) -> Path:
@@ -280,3 +284,23 @@ def test_a_word_is_right_when_all_its_tokens_are() -> None:
     metrics = task.metrics([PromptScore(1.0, 2, True), PromptScore(3.0, 3, False)])
     assert metrics["acc"].value == 0.5
     assert metrics["perplexity"].value == pytest.approx(np.exp(2))
+
+
+def test_texts_with_nothing_in_them_and_damaged_weights(model: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "tiny.txt").write_text("w1")
+    for name in ("empty", "tiny"):
+        assert main(["eval", str(model), "--task=perplexity", "--data", str(tmp_path / f"{name}.txt")]) == 1
+        assert "no text has 2 tokens" in capsys.readouterr().err
+    (tmp_path / "short.txt").write_text("w1 w2 w3")
+    result = evaluate(tmp_path, model, "--task=perplexity", "--data", tmp_path / "short.txt")
+    expected = np.exp(token_losses(model, "w1 w2 w3")[0].mean())
+    assert result["models"]["dense"]["perplexity"]["value"] == pytest.approx(expected, rel=1e-5)
+    from safetensors.numpy import load_file, save_file
+
+    broken = save_model(tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = np.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    assert main(["eval", str(broken), "--task=perplexity", "--data", str(tmp_path / "short.txt")]) == 1
+    assert "NaN or infinity in the logits of the dense model" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
+from test_eval import compiled
 from test_run import save_model, words
 
 from dcomc.cli import main
@@ -42,12 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("program")
-    source, compiled = folder / "m.mlir", folder / "prog.bin"
-    assert main(["trace", str(model), "--seq-len=16", "--batch=2", "-o", str(source)]) == 0
-    options = ["--decompose-layers=1,2", "--sites=qkv,o", "--rank=2", "--iterations=4"]
-    assert main(["compile", str(source), *options, "-o", str(compiled)]) == 0
-    return compiled
+    return compiled(model, tmp_path_factory.mktemp("program"))
 
 
 def dcomc_eval(folder: Path, task: str, data: Path, program: Path, model: Path) -> Any:
