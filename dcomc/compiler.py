@@ -132,7 +132,8 @@ def factors_of(
 
     if model is None:
         raise DcomError("no model given, whose weights are to be decomposed", hint="give the model that was traced")
-    path = options.weights.statistics if options.weights else None
+    weights = options.of_weights()
+    path = weights.statistics if weights else None
     statistics = None if path is None else Statistics.read(path)
     return compute_factors(module, resolve_model(model).weights(), statistics, speaker(progress))
 

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
-from dialects.dcom import GRAM_SCHMIDT, MOST_PASSES, SITES, STARTS
+from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS
 
 EXTRA_ITERATIONS = 5
 """Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
@@ -19,7 +19,7 @@ class SiteOptions:
     """What to do at one site of one layer."""
 
     decompose: bool = True
-    """Whether to do anything at all."""
+    """Whether to do anything to the activations."""
     rank: int = 10
     iterations: int | None = None
     """Lanczos steps; the pass chooses where none are given."""
@@ -41,11 +41,19 @@ class SiteOptions:
     """Channels kept exact, in percent."""
     exact_rows: float = 0.0
     """Tokens kept exact, in percent."""
+    weight_rank: int = 0
+    """Of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""
+    weight_method: str = "svd"
+    """How those factors are found: one of `dialects.dcom.METHODS`."""
 
     @property
     def start_seed(self) -> int | None:
         """The seed of the start vector; None where that is the same in each row."""
         return None if self.start == "mean" else self.seed
+
+
+OF_WEIGHTS = ("weight_rank", "weight_method")
+"""The options that are for weights; the others are for activations."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,11 @@ RANGES: Mapping[str, Range] = {
 """Those of `SiteOptions` that have one; the others depend on the model's shape."""
 
 
-CHOICES: Mapping[str, Collection[str]] = {"gram_schmidt": GRAM_SCHMIDT, "start": STARTS}
+CHOICES: Mapping[str, Collection[str]] = {
+    "gram_schmidt": GRAM_SCHMIDT,
+    "start": STARTS,
+    "weight_method": METHODS,
+}
 """Those of `SiteOptions` that are words, with the words they may be."""
 
 
@@ -84,7 +96,11 @@ def check_choice(option: str, value: str, place: str | None = None) -> None:
         place: the file that says so, if one does.
     """
     if value not in CHOICES[option]:
-        raise DcomError(f"unknown {option} '{value}'", hint=did_you_mean(value, CHOICES[option]), place=place)
+        raise DcomError(
+            f"unknown {option.removeprefix('weight_')} '{value}'",
+            hint=did_you_mean(value, CHOICES[option]),
+            place=place,
+        )
 
 
 def check_range(option: str, value: float | None, place: str | None = None) -> None:
@@ -112,7 +128,7 @@ class SiteConfig:
         [layers.14.sites.o]        # this site of this layer
         decompose = false
 
-    The keys are the fields of `SiteOptions`.
+    The keys are the fields of `SiteOptions`; those of weights begin with `weight_`.
     """
 
     path: str = ""
@@ -142,17 +158,28 @@ class SiteConfig:
             by_layer[layer] = _options(options, f"layers.{name}", path)
         return SiteConfig(path, _options(table, "", path), _sites(sites, "", path), by_layer, by_place)
 
-    def check(self, layers: Iterable[int], sites: Iterable[str]) -> None:
-        """Raises `DcomError` where the file names a layer or a site that is not among those chosen."""
+    def check(self, layers: Iterable[int], sites: Iterable[str], *, weights: bool = False) -> None:
+        """Raises `DcomError` where the file has options for a layer or a site that is not among those chosen.
+
+        Args:
+            weights: look at the options of weights alone, otherwise at the others.
+        """
         chosen_layers, chosen_sites = set(layers), set(sites)
-        for layer in sorted({*self.by_layer, *(layer for layer, _ in self.by_place)}):
+
+        def matters(table: Mapping[str, Any]) -> bool:
+            return any((option in OF_WEIGHTS) == weights for option in table)
+
+        by_layer = [layer for layer, table in self.by_layer.items() if matters(table)]
+        by_place = [place for place, table in self.by_place.items() if matters(table)]
+        for layer in sorted({*by_layer, *(layer for layer, _ in by_place)}):
             if layer not in chosen_layers:
                 raise DcomError(
                     f"[layers.{layer}] is not decomposed",
                     hint=f"add it to the layers, {_list(chosen_layers)}",
                     place=self.path,
                 )
-        for site in (*self.by_site, *(site for _, site in self.by_place)):
+        by_site = [site for site, table in self.by_site.items() if matters(table)]
+        for site in (*by_site, *(site for _, site in by_place)):
             if site not in chosen_sites:
                 raise DcomError(
                     f"site {site} is not decomposed",

@@ -63,7 +63,7 @@ def decompose(model: Module, config: Decomposition) -> Module:
     Raises:
         DcomError: a layer, site or option that the model or the compiler does not have.
     """
-    if config.weights is not None:
+    if config.of_weights() is not None:
         raise DcomError("weights in factors are not for models of transformers", hint="compile a program")
     _attach(model, make_plan(config))
     return model

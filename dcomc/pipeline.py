@@ -33,6 +33,7 @@ class WeightDecomposition:
     layers: tuple[int, ...]
     sites: tuple[str, ...] = tuple(SITES)
     rank: int = 10
+    """0: only where the config of the decomposition gives one."""
     method: str = "svd"
     """One of `dialects.dcom.METHODS`."""
     statistics: str | None = None
@@ -66,14 +67,21 @@ class Decomposition:
     config: str | None = None
     """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
     weights: WeightDecomposition | None = None
-    """Of the weights; they stay as they are unless given."""
+    """Of the weights; they stay as they are unless given, here or in the config."""
+
+    def of_weights(self) -> WeightDecomposition | None:
+        """What to do to the weights: as given; or at the same layers and sites, where the config alone gives ranks."""
+        if self.weights is None and read_config(self.config).sets("weight_rank"):
+            return WeightDecomposition(self.layers, self.sites, rank=0)
+        return self.weights
 
 
 def decompose_pipeline(options: Decomposition) -> list[ModulePass]:
     """The passes from a traced module to the dcom dialect; none where no layer is chosen."""
     passes = _activation_passes(options) if options.layers else []
-    if options.weights is not None:
-        passes.append(DcomDecomposeWeightsPass(**vars(options.weights)))
+    weights = options.of_weights()
+    if weights is not None:
+        passes.append(DcomDecomposeWeightsPass(**vars(weights), config=options.config))
     return [*passes, DcomPreserveDecomposedPass()] if passes else []
 
 
@@ -181,8 +189,11 @@ def passes_evident(passes: Sequence[ModulePass], options: Decomposition, module:
     decomposed = {place for place, site in chosen.items() if site.decompose}
     split = {place for place in decomposed if chosen[place].outliers or chosen[place].exact_rows}
     factored: set[tuple[int, str]] = set()
-    if options.weights is not None:
-        factored = {(layer, site) for layer in options.weights.layers for site in options.weights.sites}
+    weights = options.of_weights()
+    if weights is not None:
+        given = SiteOptions(weight_rank=weights.rank)
+        places = ((layer, site) for layer in weights.layers for site in weights.sites)
+        factored = {place for place in places if config.options(*place, given).weight_rank}
     wanted = {
         DcomDecomposeWeightsPass.name: factored,
         DcomDecomposeActivationsPass.name: decomposed,

@@ -1,6 +1,6 @@
 """`dcom-decompose-weights`: put low-rank factors in the place of chosen sites' weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -10,12 +10,13 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.config import SiteOptions, check_choice
+from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dcomc.statistics import Statistics
-from dialects.dcom import METHODS, SITES, Element, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
+from dialects.dcom import SITES, Element, OutlierMatmulOp, TokenMatmulOp, WeightMatmulOp, WeightOp, WeightType
 from passes._build import add, building, convert, element_of, structured
-from passes._sites import Layers, check_sites, erase_dead, find_sites, starts_from_zero
+from passes._sites import Layers, check_sites, erase_dead, find_sites, read_config, starts_from_zero
 from passes._weights import Globals, Parameters, Weight
 
 
@@ -52,64 +53,76 @@ class DcomDecomposeWeightsPass(ModulePass):
     sites: tuple[str, ...] = tuple(SITES)
     """Sites of each layer."""
     rank: int = 10
-    """P and Q, both sides of a core."""
+    """P and Q, both sides of a core; 0: only where `config` gives one."""
     method: str = "svd"
     """`svd`; `whitened`, the best for the activations of a text; or `tucker2`, in which those weights of a site that
     have the same shape share U and V, under the name of the first."""
     statistics: str | None = None
     """A file made by `dcomc statistics`, which `whitened` needs."""
+    config: str | None = None
+    """A TOML file whose `weight_rank` and `weight_method` say otherwise for single layers and sites
+    (`dcomc.config.SiteConfig`)."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` for a layer, site, rank, method or statistics that do not fit the module."""
         sites = check_sites(self.sites)
-        if self.method not in METHODS:
-            raise DcomError(f"unknown method '{self.method}'", hint=did_you_mean(self.method, METHODS))
-        statistics = _read_statistics(self.method, self.statistics)
+        check_choice("weight_method", self.method)
         layers = Layers.of(op)
         weights = Globals.of(op)
-        for layer in layers.check(self.layers):
+        config = read_config(self.config)
+        chosen = layers.check(self.layers)
+        config.check(chosen, sites, weights=True)
+        defaults = SiteOptions(weight_rank=self.rank, weight_method=self.method)
+        options = {(layer, site): config.options(layer, site, defaults) for layer in chosen for site in sites}
+        wanted = {place: option for place, option in options.items() if option.weight_rank}
+        if not wanted:
+            raise DcomError("no weight has a rank", hint="give the rank, for all or in the config")
+        statistics = _read_statistics({option.weight_method for option in wanted.values()}, self.statistics)
+        for layer in dict.fromkeys(layer for layer, _ in wanted):
             function = layers.own_function(layer)
             parameters = Parameters(function, layers.calls[layer], weights)
-            for name in sites:
+            for name in (site for of, site in wanted if of == layer):
+                option = wanted[layer, name]
                 matmuls = [matmul for site in find_sites(function, layer, name) for matmul in site.matmuls]
                 found = list({weight.value: weight for weight in map(parameters.weight_of, matmuls)}.values())
-                for stack in _stacks(found, together=self.method == "tucker2"):
-                    _check_rank(self.rank, stack)
-                    if statistics is not None:
+                for stack in _stacks(found, together=option.weight_method == "tucker2"):
+                    _check_rank(option.weight_rank, stack, config.place(layer, name, "weight_rank"))
+                    if option.weight_method == "whitened" and statistics is not None:
                         statistics.of(layer, name, stack[0].value.type.get_shape()[0])
-                    self._decompose(parameters, stack, layer, name)
+                    _decompose(parameters, stack, layer, name, option)
             parameters.finish()
 
-    def _decompose(self, parameters: Parameters, stack: Sequence[Weight], layer: int, site: str) -> None:
-        """Replace weights of one shape, which share U and V."""
-        first = stack[0]
-        (rows, cols), element = first.value.type.get_shape(), first.value.type.element_type
-        unit = element if element_of(first.parameter) == element else f16
-        rank = self.rank
 
-        def factor(of: Weight, part: str, stored: Element, *shape: int) -> SSAValue:
-            parameter = parameters.add(f"{of.name}.{part}", TensorType(stored, shape), of)
-            with building(InsertPoint.at_start(of.parameter.block), of.parameter.location):
-                return convert(parameter, element)
+def _decompose(parameters: Parameters, stack: Sequence[Weight], layer: int, site: str, options: SiteOptions) -> None:
+    """Replace weights of one shape, which share U and V."""
+    first = stack[0]
+    (rows, cols), element = first.value.type.get_shape(), first.value.type.element_type
+    unit = element if element_of(first.parameter) == element else f16
+    rank, method = options.weight_rank, options.weight_method
 
-        u = factor(first, "u", unit, rows, rank)
-        once = {weight.name: weight for weight in stack}  # one that is transposed several times has one core
-        cores = {name: factor(weight, "core", element, rank, rank) for name, weight in once.items()}
-        v = factor(first, "v", unit, rank, cols)
-        for weight in stack:
-            core = cores[weight.name]
-            with building(InsertPoint.before(weight.transposition), weight.parameter.location):
-                factored = WeightOp(u, core, v, of=weight.name, layer=layer, site=site, method=self.method).weight
-            factored.name_hint = "weight"
-            _replace(weight.value, factored)
-            erase_dead(weight.value)
-            if weight.parameter.first_use is None:
-                parameters.drop(weight)
+    def factor(of: Weight, part: str, stored: Element, *shape: int) -> SSAValue:
+        parameter = parameters.add(f"{of.name}.{part}", TensorType(stored, shape), of)
+        with building(InsertPoint.at_start(of.parameter.block), of.parameter.location):
+            return convert(parameter, element)
+
+    u = factor(first, "u", unit, rows, rank)
+    once = {weight.name: weight for weight in stack}  # one that is transposed several times has one core
+    cores = {name: factor(weight, "core", element, rank, rank) for name, weight in once.items()}
+    v = factor(first, "v", unit, rank, cols)
+    for weight in stack:
+        core = cores[weight.name]
+        with building(InsertPoint.before(weight.transposition), weight.parameter.location):
+            factored = WeightOp(u, core, v, of=weight.name, layer=layer, site=site, method=method).weight
+        factored.name_hint = "weight"
+        _replace(weight.value, factored)
+        erase_dead(weight.value)
+        if weight.parameter.first_use is None:
+            parameters.drop(weight)
 
 
-def _read_statistics(method: str, path: str | None) -> Statistics | None:
-    if (method == "whitened") != (path is not None):
-        what = "no statistics given" if path is None else f"statistics have no part in method {method}"
+def _read_statistics(methods: Collection[str], path: str | None) -> Statistics | None:
+    if ("whitened" in methods) != (path is not None):
+        what = "no statistics given" if path is None else f"statistics have no part in method {', '.join(methods)}"
         raise DcomError(what, hint="method whitened needs a file made by `dcomc statistics`")
     return None if path is None else Statistics.read(path)
 
@@ -122,13 +135,13 @@ def _stacks(weights: Iterable[Weight], *, together: bool) -> list[list[Weight]]:
     return list(stacks.values())
 
 
-def _check_rank(rank: int, stack: Sequence[Weight]) -> None:
+def _check_rank(rank: int, stack: Sequence[Weight], config: str | None) -> None:
     rows, cols = stack[0].value.type.get_shape()
     if not 1 <= rank <= min(rows, cols):
         raise DcomError(
             f"weight rank {rank} is not between 1 and {min(rows, cols)}",
             hint=f"{stack[0].name} is {rows} x {cols}",
-            place=place_of(stack[0].transposition.location),
+            place=config or place_of(stack[0].transposition.location),
         )
 
 

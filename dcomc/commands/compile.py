@@ -230,8 +230,9 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
 
 def _weights(args: argparse.Namespace) -> "WeightDecomposition | None":
     from dcomc.pipeline import WeightDecomposition
+    from passes._sites import read_config
 
-    if args.weight_rank is None:
+    if args.weight_rank is None and not read_config(args.config).sets("weight_rank"):
         for option in ("layers", "sites", "statistics"):
             if getattr(args, f"weight_{option}") is not None:
                 raise DcomError(f"--weight-{option} needs --weight-rank", hint="for example --weight-rank 64")
@@ -241,7 +242,7 @@ def _weights(args: argparse.Namespace) -> "WeightDecomposition | None":
     return WeightDecomposition(
         layers=parse_layers(args.weight_layers or args.decompose_layers, "--weight-layers"),
         sites=_parts(args.weight_sites or args.sites),
-        rank=args.weight_rank,
+        rank=args.weight_rank or 0,
         method=args.weight_method,
         statistics=args.weight_statistics,
     )

@@ -52,6 +52,14 @@ def test_what_is_named_must_be_chosen(tmp_path: Path) -> None:
         config.check((3, 14), ("qkv", "down"))
 
 
+def test_options_of_weights_and_of_activations_are_checked_apart(tmp_path: Path) -> None:
+    config = read(tmp_path, "[layers.3]\nweight_rank = 4\n[layers.14.sites.o]\nrank = 2\n[layers.14.sites.qkv]\n")
+    config.check((14,), ("o",))
+    config.check((3,), ("down",), weights=True)
+    with pytest.raises(DcomError, match=r"\[layers.3\] is not decomposed"):
+        config.check((14,), ("o",), weights=True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -75,6 +83,7 @@ def test_what_is_named_must_be_chosen(tmp_path: Path) -> None:
         ("[sites.o]\nseed = -1", "seed -1 is not between 0 and 2"),
         ('start = "median"', "unknown start 'median'; did you mean 'mean'"),
         ('gram_schmidt = "block"', "unknown gram_schmidt 'block'"),
+        ('weight_method = "pca"', "unknown method 'pca'; known: svd, tucker2, whitened"),
         ("start = 1", "start is 1; expected a word"),
         ("energy = nan", "energy nan is not above 0 and at most 1"),
         ("[layers.2]\noutliers = 101", "outliers 101 is not between 0 and 100"),

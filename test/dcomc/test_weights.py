@@ -1,6 +1,7 @@
 """Weights in factors from a model to its run: numbers against transformers, files beside the program, mistakes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -285,6 +286,56 @@ def test_missing_foreign_and_damaged_files_are_one_line(
         assert str(file) in printed.err
     file.write_bytes(own)
     assert run(program, model)["ratio"] > 0
+
+
+def test_a_config_gives_ranks_and_methods_by_layer_and_site(
+    compile: Compile, model: Path, traced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "sites.toml"
+    config.write_text(
+        """
+        [sites.qkv]
+        weight_rank = 6
+        weight_method = "tucker2"
+        [layers.2.sites.qkv]
+        weight_rank = 4
+        weight_method = "svd"
+        [layers.2.sites.down]
+        weight_rank = 5
+        """
+    )
+    options = ("--decompose-layers=1,2", "--sites=qkv,down", "--rank=3", f"--config={config}")
+
+    def ranks(program: Path) -> dict[tuple[str, str], tuple[str, int]]:
+        found = re.findall(
+            r'layer = (\d) : i64, site = "(\w+)", method = "(\w+)".* rank (\d+)x', dcomc.load(program).host
+        )
+        return {(layer, site): (method, int(rank)) for layer, site, method, rank in found}
+
+    alone = ranks(compile(*options))
+    assert alone == {("1", "qkv"): ("tucker2", 6), ("2", "qkv"): ("svd", 4), ("2", "down"): ("svd", 5)}
+    assert run(tmp_path / "prog.bin", model, "--decompose-with=float32")["ratio"] > 0
+    everywhere = ranks(compile(*options, "--weight-rank=7"))
+    assert everywhere == {**alone, ("1", "down"): ("svd", 7)}
+    # The same by the Python interface, and from a dump.
+    program = dcomc.compile(traced, [1, 2], sites=["qkv", "down"], rank=3, config=config, model=model)
+    compile(*options, f"--dump-ir-dir={tmp_path / 'dumps'}")
+    assert program.host == dcomc.load(tmp_path / "prog.bin").host
+    (dump,) = (tmp_path / "dumps").glob("*decompose-weights.mlir")
+    assert main(["compile", str(dump), f"--model={model}", *options, "-o", str(tmp_path / "again.bin")]) == 0
+    assert dcomc.load(tmp_path / "again.bin").host == program.host
+    for change, message in (
+        ("weight_rank = 99", "error: weight rank 99 is not between 1 and 64"),
+        ("weight_rank = 0", "error: no weight has a rank"),
+        ('weight_method = "svd"', "--weight-sites needs --weight-rank"),
+        ('weight_rank = 4\nweight_method = "whitened"', "error: no statistics given"),
+        ("[layers.3]\nweight_rank = 4", "[layers.3] is not decomposed"),
+    ):
+        config.write_text(change + "\n")
+        capsys.readouterr()
+        command = ["compile", str(traced), f"--model={model}", "-o", str(tmp_path / "no.bin"), *options]
+        assert main([*command, "--weight-sites=qkv"]) == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from passes import make_passes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("rank=0", "weight rank 0 is not between 1 and"),
+        ("rank=0", "no weight has a rank; give the rank"),
         ("rank=4 method=pca", "unknown method 'pca'; known: svd, tucker2, whitened"),
         ('rank=4 statistics="a.safetensors"', "statistics have no part in method svd"),
         ('rank=4 method=whitened statistics="missing.safetensors"', "cannot read missing.safetensors"),
