@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import open_browser
 from playwright.sync_api import Browser, Page, expect
 
@@ -176,6 +177,16 @@ def test_it_is_readable_without_sight(desk: Opened):
     for figure in page.locator("figure:visible").all():
         expect(figure.locator(".chart")).to_have_attribute("aria-label", figure.locator("figcaption").inner_text())
         assert figure.locator("details table tbody tr").count() > 0
+
+
+@pytest.mark.parametrize("scheme", ["desk", "night"])
+def test_axe_finds_nothing(request: pytest.FixtureRequest, scheme: str):
+    """The rules of axe-core, those of WCAG's contrast among them, with a selection made and all tables open."""
+    page: Page = request.getfixturevalue(scheme).page
+    page.locator(".code").nth(1).get_by_text("dcom.reconstruct").first.click()
+    page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_it_fits_a_phone(phone: Opened):

@@ -26,6 +26,7 @@ async function chart(figure, caption, spec, alternative, options = {}) {
   const place = make("div", { class: "chart", role: "img", "aria-label": caption });
   const details = make("details", {}, make("summary", { text: "The same as a table" }), alternative);
   figure.replaceChildren(make("figcaption", { text: caption }), place, details);
+  alternative.querySelector(".scroll").setAttribute("aria-label", `${caption} As a table`);
   const entry = { place, caption, spec, options };
   const earlier = charts.findIndex((other) => !other.place.isConnected);
   if (earlier >= 0) charts.splice(earlier, 1);

@@ -115,6 +115,7 @@ function showDecompositions() {
         ["the result is dense from here on because of", (reason) => reason.stopped, "wide"],
       ],
       report.reasons,
+      `${count(report.reasons.length, "product")} that are reconstructed`,
     ),
   );
 }
