@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 from dcomc.evaluate import Prompt, PromptScore
 from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
 from dcomc.evaluation.metrics import Metric
@@ -130,7 +130,7 @@ class Lab:
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self.absent.add((bench, variant))
                 return None
-            self.say(f"{_describe(variant)}, {bench.prompts} prompts of {bench.seq_len} tokens")
+            self.say(f"{_describe(variant)}, {counted(bench.prompts, 'prompt')} of {bench.seq_len} tokens")
         return bench.scores(variant)
 
     def perplexity(self, bench: Bench, variant: Variant = DENSE) -> Metric | None:

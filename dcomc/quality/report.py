@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcomc.diagnostics import write_text
+from dcomc.diagnostics import counted, write_text
 from dcomc.evaluation.bench import DENSE, Results, Variant
 from dcomc.evaluation.metrics import Metric, paired
 from dcomc.pipeline import WeightDecomposition
@@ -17,6 +17,7 @@ from dcomc.reproduce.report import draw
 _FOLDER = "quality"
 _PAPER_LAYERS = 32
 _ABSENT = "not run"
+_BLOCKS = (None, BLOCK, 48, 32)
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,15 @@ def _goals(lab: Lab) -> Iterator[str]:
         f"Rank {RANK}, 3% of the channels exact, as the paper has it, but a basis for each block of tokens rather than "
         f"one for a prompt. A decomposition then takes the same number of matrix-vector operations, 2 ({RANK} + 5) a "
         "site. What is left of the products grows with smaller blocks; it stands beside each ratio. Layers are chosen "
-        f"one after the other on {lab.choosing.prompts} other articles, the first {GREEDY} each as the one that costs "
-        f"least beside those before it, the rest by what they cost alone, in blocks of {BLOCK} at all sites"
-        + (f": {', '.join(map(str, order))}." if order else f" ({_ABSENT}).")
+        f"on {counted(lab.choosing.prompts, 'other article')}: the first {GREEDY} one after the other, each as the one "
+        "that costs least beside those before it, the rest by what they cost alone, all sites in blocks of "
+        f"{BLOCK}" + (f": {', '.join(map(str, order))}." if order else f" ({_ABSENT}).")
     )
     yield ""
     yield "| goal | layers | block | at most | ratio | products left | met |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
     for goal in GOALS:
-        for block in (None, BLOCK, BLOCK // 2):
+        for block in _BLOCKS:
             if order is None:
                 yield f"| {goal.what} | {_ABSENT} | {block or 'prompt'} | {goal.limit} | {_ABSENT} | | |"
                 continue
