@@ -50,7 +50,7 @@ test: tools lint lit ## run every check and every test
 	pytest $(PARALLEL)
 
 test-nightly: $(INSTALLED) tools ## ten times as many random cases: 2,000 programs on both engines, and more
-	pytest --hypothesis-profile=nightly test/runtime test/passes
+	pytest --hypothesis-profile=nightly test/runtime test/passes test/dcomc/test_mutated.py
 
 test-quick: tools lint lit ## the same without the full-size tests
 	pytest $(PARALLEL) -m "not slow"

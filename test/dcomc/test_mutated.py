@@ -28,6 +28,7 @@ from dcomc.diagnostics import DcomError
 from dcomc.encode import make_program
 from dcomc.ir import make_context, parse_module, verify_module
 from dcomc.pipeline import Decomposition, run_passes
+from dialects.dcom import DecomposeOp
 from passes import PASSES, make_passes
 from runtime.machine import load_machine
 
@@ -45,8 +46,19 @@ STAGES = (
 )
 """Each makes another level of what a module may be."""
 
-PIPELINES = (*STAGES, "dcom-decompose-weights{layers=1 sites=qkv rank=2}", "dcom-legalize", "canonicalize", "dce")
+PIPELINES = (
+    *STAGES,
+    "dcom-decompose-weights{layers=1 sites=qkv rank=2}",
+    "cluster-expand-reductions{factor=4}",
+    "dcom-legalize",
+    "canonicalize",
+    "dce",
+)
 """Every pass; a test holds this against the registry."""
+
+
+EXAMPLES = 3 * settings.default.max_examples // 2 if settings.default else 150
+"""150, or 1,500 under `--hypothesis-profile=nightly`."""
 
 
 def test_every_pass_is_tried() -> None:
@@ -54,13 +66,16 @@ def test_every_pass_is_tried() -> None:
 
 
 @cache
-def level(number: int) -> ModuleOp:
-    """The toy after so many stages."""
+def level(number: int, gram_schmidt: str) -> ModuleOp:
+    """The toy after so many stages, its decompositions by `classical` or `modified` Gram-Schmidt."""
     context = make_context()
     if number == 0:
         return parse_module(TOY, "toy.mlir", context)
-    module = level(number - 1).clone()
+    module = level(number - 1, gram_schmidt).clone()
     run_passes(context, module, make_passes(STAGES[number - 1]))
+    for op in module.walk():
+        if isinstance(op, DecomposeOp) and gram_schmidt != "classical":
+            op.properties["gram_schmidt"] = StringAttr(gram_schmidt)
     return module
 
 
@@ -138,7 +153,7 @@ def drop(op: Operation, rng: random.Random) -> None:
 def outcome(number: int, pipeline: str, seed: int) -> str:
     """What comes of a mutated module: `invalid`, `refused`, or `done`, and then it verifies and can be encoded."""
     rng = random.Random(seed)
-    module = level(number).clone()
+    module = level(number, rng.choice(["classical", "modified"])).clone()
     for _ in range(rng.randint(1, 3)):
         mutate(module, rng)
     try:
@@ -156,7 +171,7 @@ def outcome(number: int, pipeline: str, seed: int) -> str:
     return "done"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(number=st.integers(0, len(STAGES)), pipeline=st.sampled_from(PIPELINES), seed=st.integers(0, 2**32))
 def test_a_mutated_module_is_refused_or_verifies(number: int, pipeline: str, seed: int) -> None:
     outcome(number, pipeline, seed)
@@ -164,4 +179,5 @@ def test_a_mutated_module_is_refused_or_verifies(number: int, pipeline: str, see
 
 def test_mutations_reach_every_outcome() -> None:
     """Otherwise the test above would say nothing."""
-    assert {outcome(number, STAGES[number % 4], 1) for number in range(9)} == {"invalid", "refused", "done"}
+    outcomes = {outcome(number, STAGES[number % 4], seed) for number in range(9) for seed in range(4)}
+    assert outcomes == {"invalid", "refused", "done"}
