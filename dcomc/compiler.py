@@ -82,9 +82,8 @@ def compile(
         DcomError: an option out of range, a layer or a site that the model has not, a file that cannot be read, or IR
             that is not of a traced model.
     """
-    for name, given in (("decompose_layers", decompose_layers), ("sites", sites), ("reuse", reuse)):
-        if isinstance(given, str):
-            raise DcomError(f"{name} is the text '{given}'", hint="give a sequence, such as [10, 15] or ['qkv']")
+    _check_sequences(decompose_layers=decompose_layers, sites=sites, reuse=reuse)
+    _check_integers(rank=rank, iterations=iterations, block=block, reorthogonalisation=reorthogonalisation, seed=seed)
     options = Decomposition(
         layers=tuple(sorted(set(decompose_layers))),
         sites=tuple(sites),
@@ -108,6 +107,19 @@ def compile(
     lowered = lower(own, options, str(machine))
     factors = factors_of(lowered, options, model)
     return make_program(lowered, load_machine(str(machine)), options, source, to_half(stored), factors)
+
+
+def _check_sequences(**options: object) -> None:
+    for name, given in options.items():
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            shown = f"the text '{given}'" if isinstance(given, str) else repr(given)
+            raise DcomError(f"{name} is {shown}", hint="give a sequence, such as [10, 15] or ['qkv']")
+
+
+def _check_integers(**options: object) -> None:
+    for name, given in options.items():
+        if given is not None and not isinstance(given, int):
+            raise DcomError(f"{name} is {given!r}", hint="give an integer")
 
 
 def factors_of(

@@ -178,6 +178,8 @@ def _emit(program: "Program", args: argparse.Namespace) -> None:
         _write(disassemble(program), args.output)
         return
     program.save(args.output)
+    if not program.launches and not program.factors:
+        print("no layer is decomposed: choose some by --decompose-layers", file=sys.stderr)
     layers = {launch.layer for launch in program.launches}
     instructions = sum(len(kernel.words) for kernel in program.kernels)
     print(

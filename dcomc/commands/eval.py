@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcomc.diagnostics import DcomError, check_output, write_text
+from dcomc.diagnostics import DcomError, check_output, counted, write_text
 from dcomc.elf import MAGIC
 from dcomc.state_files import state_path
 
@@ -134,5 +134,5 @@ def _print(task: str, judged: "list[Judged]") -> None:
             interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
             cells.append("" if each is judged[0] else f"{found.change:.3f}{interval}")
         rows.append(cells)
-    print(f"{task}, {documents:,} documents")
+    print(f"{task}, {counted(documents, 'document')}")
     print_table(columns, rows)

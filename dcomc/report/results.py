@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dcomc.comparison import CONTROLS, PROGRAM
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 from runtime.program import Program
 
 Errors = dict[tuple[int, str], tuple[float | None, float | None]]
@@ -117,5 +117,5 @@ def _eval(values: Mapping[str, Any], source: str) -> Iterable[Quality]:
             low, high = each.get("interval_95") or (None, None)
             about = CONTROLS.get(name, "").format(exact="only what is kept exact")
             scores.append(Score(name, about, float(each["value"]), low, high, each.get("change")))
-        about = f"{values['task']}, {values['documents']:,} documents"
+        about = f"{values['task']}, {counted(values['documents'], 'document')}"
         yield Quality(source, metric, about, "perplexity" in metric, tuple(scores))

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,20 @@ def test_what_a_function_says_of_a_mistake(module: ModuleOp, program: dcomc.Prog
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": "4"}, "rank is '4'; give an integer"),
+        ({"block": 2.5}, "block is 2.5; give an integer"),
+        ({"decompose_layers": 1}, "decompose_layers is 1; give a sequence, such as"),
+        ({"sites": "qkv"}, "sites is the text 'qkv'; give a sequence"),
+    ],
+)
+def test_values_of_another_type(tiny_ir: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(dcomc.DcomError, match=message):
+        dcomc.compile(tiny_ir, **options)
+
+
 def test_the_session_of_the_readme(tmp_path: Path) -> None:
     """Every line of it, on real weights, in a folder of its own."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
