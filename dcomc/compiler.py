@@ -52,6 +52,7 @@ def compile(
     weights: WeightDecomposition | None = None,
     model: "Model | str | Path | None" = None,
     machine: str | Path = DEFAULT_MACHINE,
+    mapping: str = "auto",
     activations: Mapping[str, NDArray[Any]] | str | Path | None = None,
 ) -> Program:
     """Decompose layers of a traced model and make a program for the accelerator and its host.
@@ -75,6 +76,8 @@ def compile(
         weights: which weights to put in factors too, and how.
         model: whose weights they are: the one that was traced.
         machine: name or TOML file of the accelerator.
+        mapping: which clusters decompose a matrix together: `grid`, `column`, `cluster`, rows and columns of clusters
+            such as `8x8`, or `auto`, which chooses by the shape and number of matrices.
         activations: inputs of launches to store in the program, [prompts * S, H] by launch, such as `layer10.qkv`; or
             an .npz file of them.
 
@@ -100,6 +103,7 @@ def compile(
         reuse=tuple(reuse),
         config=None if config is None else str(config),
         weights=weights,
+        mapping=mapping,
     )
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
     source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)
@@ -159,6 +163,7 @@ def lower(
     from_stage: str | None = None,
     watch: Instrumentation | None = None,
     progress: bool = False,
+    explain: bool = False,
 ) -> ModuleOp:
     """Run the passes of `dcomc compile` on a module, in place.
 
@@ -169,6 +174,7 @@ def lower(
         from_stage: the pass that the module has behind it, such as `05-cse`; what the IR shows unless given.
         watch: what to verify, time, print and dump.
         progress: say on stderr what goes on.
+        explain: print what is expected of each mapping of a kernel to standard error.
 
     Returns:
         The module.
@@ -176,7 +182,7 @@ def lower(
     Raises:
         DcomError: as `compile`; or a stage that the pipeline has not.
     """
-    passes = compile_pipeline(options, machine, level)
+    passes = compile_pipeline(options, machine, level, explain=explain)
     done = passes_evident(passes, options, module) if from_stage is None else passes_done(passes, from_stage)
     if done and from_stage is None:
         say = speaker(progress)

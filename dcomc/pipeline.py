@@ -68,6 +68,8 @@ class Decomposition:
     """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
     weights: WeightDecomposition | None = None
     """Of the weights; they stay as they are unless given, here or in the config."""
+    mapping: str = "auto"
+    """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
 
     def of_weights(self) -> WeightDecomposition | None:
         """What to do to the weights: as given; or at the same layers and sites, where the config alone gives ranks."""
@@ -117,13 +119,19 @@ def _activation_passes(options: Decomposition) -> list[ModulePass]:
     return passes
 
 
-def cluster_pipeline(machine: str, mapping: str = "grid", in_flight: int | None = None) -> list[ModulePass]:
+def cluster_pipeline(
+    machine: str, mapping: str = "grid", in_flight: int | None = None, *, explain: bool = False
+) -> list[ModulePass]:
     """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file.
 
     Args:
-        mapping, in_flight: of `cluster-map`.
+        mapping, in_flight, explain: of `cluster-map`.
     """
-    return [LowerDcomToClusterPass(), ClusterMapPass(machine, mapping, in_flight), ClusterSchedulePass(machine)]
+    return [
+        LowerDcomToClusterPass(),
+        ClusterMapPass(machine, mapping, in_flight, explain),
+        ClusterSchedulePass(machine),
+    ]
 
 
 def isa_pipeline(machine: str) -> list[ModulePass]:
@@ -131,7 +139,7 @@ def isa_pipeline(machine: str) -> list[ModulePass]:
     return [LowerClusterToIsaPass(machine)]
 
 
-def compile_pipeline(options: Decomposition, machine: str, level: str) -> list[ModulePass]:
+def compile_pipeline(options: Decomposition, machine: str, level: str, *, explain: bool = False) -> list[ModulePass]:
     """All passes of `dcomc compile`.
 
     Common subexpressions go before the layers are copied, so that each copy is smaller (by 5%), and once more after
@@ -140,12 +148,13 @@ def compile_pipeline(options: Decomposition, machine: str, level: str) -> list[M
 
     Args:
         level: the one to stop at: `dcom`, `cluster` or `isa`.
+        explain: print what is expected of each mapping to standard error.
     """
     passes = decompose_pipeline(options)
     if passes:
         passes = [CommonSubexpressionElimination(), *passes, CanonicalizePass(), CommonSubexpressionElimination()]
     if level != "dcom":
-        passes += cluster_pipeline(machine)
+        passes += cluster_pipeline(machine, options.mapping, explain=explain)
     if level == "isa":
         passes += isa_pipeline(machine)
     return passes

@@ -147,9 +147,15 @@ class Lowering:
                 self._lower_scalar(op)
 
     def _all_reduce(self, op: cluster.AllReduceOp) -> None:
-        """Along the lines of clusters that hold partial sums: forth, and back in the other order."""
+        """Along the lines of clusters that hold partial sums: by trees forth, and back in the other order; in a group
+        that holds its matrix folded, both ways at once."""
         lines = self._lines(op.across.data)
         parts = self._parts(op)
+        if self._groups.folded:
+            for line, span in lines:
+                for x, length in parts:
+                    self._emit(f"allreduce.{line}", x=x, length=length, span=span)
+            return
         for line, span in lines:
             for x, length in parts:
                 self._emit(f"reduce.{line}", x=x, length=length, span=span)

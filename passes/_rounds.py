@@ -147,12 +147,6 @@ class RoundsLowering(PartialSumsLowering):
                 accumulate=0,
             )
 
-    def _all_reduce(self, op: cluster.AllReduceOp) -> None:
-        """Along each line of clusters that holds partial sums, in one instruction a part."""
-        for line, span in self._lines(op.across.data):
-            for x, length in self._parts(op):
-                self._emit(f"allreduce.{line}", x=x, length=length, span=span)
-
     def _parts(self, op: cluster.AllReduceOp) -> list[tuple[int, int]]:
         ((x, length),) = super()._parts(op)
         if not isinstance(op.data.type, VectorType) or length < _LEAST_PART * _PARTS:

@@ -1,9 +1,7 @@
 """cluster-map: which clusters work on a matrix together, and how much of it each of them holds."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -11,16 +9,12 @@ from xdsl.passes import ModulePass
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
-from dialects.cluster import KernelOp, MatrixOp
-from passes._kernels import LONGEST, dictionary, only
-from passes._rounds import MOST_IN_FLIGHT, instructions
-from passes.cluster_schedule import slot_bytes
-from runtime.encoding import WORD_BYTES
+from dialects.cluster import KernelOp
+from dialects.dcom import DecomposeOp
+from passes._kernels import dictionary
+from passes._mappings import check_in_flight, choose, explain, group_of, most_in_flight, slices_of
+from passes._rounds import MOST_IN_FLIGHT
 from runtime.machine import Machine, load_machine
-
-_GROUP = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.ASCII)
-_MOST_CODE = 64 << 10
-"""Bytes of instructions that a kernel may have."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +23,12 @@ class ClusterMapPass(ModulePass):
 
     A cluster's slice is a whole number of tiles; what does not divide is padded with zeros, which change no result.
     `mapping` is `grid`: one group of all clusters, the matrix cut by rows and columns; `column` or `cluster`: a group
-    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`. A group that is not all of
-    the grid holds its matrix folded: cut by its columns alone, over all clusters of the group, so that A^T u needs no
-    reduction, and vectors along the rows are whole in each cluster. `in_flight` matrices go through a group at a time,
-    their instructions interleaved: as many as find room in the buffers and as instructions for, unless given.
+    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: where launches have
+    several matrices, what is expected to take them the soonest, by the cycles of one and what more in flight add; where
+    they have one, the grid. A group that is not all of the grid holds its matrix folded: cut by its columns alone, over
+    all clusters of the group, so that A^T u needs no reduction, and vectors along the rows are whole in each cluster.
+    `in_flight` matrices go through a group at a time, their instructions interleaved: as many as find room in the
+    buffers and as instructions for, unless given.
 
     Before:
 
@@ -49,69 +45,51 @@ class ClusterMapPass(ModulePass):
     machine: str = "dcom-16x16"
     """The machine, by name or by its TOML file."""
     mapping: str = "grid"
-    """Groups: `grid`, `column`, `cluster`, or rows and columns of clusters, such as `8x8`."""
+    """Groups: `grid`, `column`, `cluster`, rows and columns of clusters, such as `8x8`, or `auto`."""
     in_flight: int | None = None
     """Matrices of a group at a time: as many as fit, unless given."""
+    explain: bool = False
+    """Print to standard error what is expected of each mapping."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Raises `DcomError` where the groups do not fill the grid, or a kernel's matrix is too long for it."""
+        """Raises `DcomError` where the groups do not fill the grid, a kernel's matrix is too long for it, or so many in
+        flight have no room."""
         machine = load_machine(self.machine)
-        group = _group(self.mapping, machine)
+        if self.in_flight is not None and not 1 <= self.in_flight <= MOST_IN_FLIGHT:
+            raise DcomError(
+                f"in_flight {self.in_flight} is not between 1 and {MOST_IN_FLIGHT}", hint="registers serve no more"
+            )
+        group = None if self.mapping == "auto" else group_of(self.mapping, machine)
+        launches = _launches(op)
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    kernel.properties["mapping"] = dictionary(self._mapping(kernel, group, machine))
+                    matrices = launches.get(kernel.sym_name.data, [1])
+                    kernel.properties["mapping"] = dictionary(self._mapping(kernel, group, machine, matrices))
 
-    def _mapping(self, kernel: KernelOp, group: tuple[int, int], machine: Machine) -> dict[str, int]:
-        rows, cols = only(kernel, MatrixOp).matrix.type.shape
-        tile, grid = machine.cluster, machine.grid
-        span_rows, span_cols = group
-        whole = (span_rows, span_cols) == (grid.rows, grid.cols)
-        down, across = (span_rows, span_cols) if whole else (1, span_rows * span_cols)
-        slice_rows, slice_cols = _slice(rows, down, tile.mac_rows), _slice(cols, across, tile.mac_cols)
-        if max(slice_rows, slice_cols) > LONGEST:
-            raise DcomError(
-                f"an activation of {rows} x {cols} gives a cluster {slice_rows} x {slice_cols} elements",
-                hint=f"an instruction counts to {LONGEST}; trace a shorter sequence or use a larger grid",
-            )
-        values = {
-            "slice_rows": slice_rows,
-            "slice_cols": slice_cols,
-            "span_rows": span_rows % grid.rows,
-            "span_cols": span_cols % grid.cols,
-            "folded": int(not whole),
-        }
-        default = 1 if whole else _most_in_flight(kernel, values, machine)
-        return {**values, "in_flight": default if self.in_flight is None else self.in_flight}
+    def _mapping(
+        self, kernel: KernelOp, group: tuple[int, int] | None, machine: Machine, matrices: Sequence[int]
+    ) -> dict[str, int]:
+        if self.mapping == "auto" and max(matrices) == 1:
+            group = machine.grid.rows, machine.grid.cols
+        found = choose(kernel, machine, matrices) if group is None or self.explain else []
+        if self.explain:
+            explain(kernel, machine, matrices, found)
+        values = slices_of(kernel, group or found[0].group, machine)
+        if self.in_flight is not None:
+            values["in_flight"] = self.in_flight
+            check_in_flight(kernel, values, machine)
+        elif group is None:
+            values["in_flight"] = found[0].in_flight
+        else:
+            values["in_flight"] = most_in_flight(kernel, values, machine)
+        return values
 
 
-def _group(mapping: str, machine: Machine) -> tuple[int, int]:
-    """Rows and columns of clusters in a group."""
-    grid = machine.grid
-    named = {"grid": (grid.rows, grid.cols), "column": (grid.rows, 1), "cluster": (1, 1)}
-    match = _GROUP.fullmatch(mapping)
-    if mapping not in named and match is None:
-        raise DcomError(
-            f"unknown mapping '{mapping}'", hint=f"one of {', '.join(named)}, or rows and columns of a group, as 8x8"
-        )
-    rows, cols = named[mapping] if match is None else (int(match[1]), int(match[2]))
-    if grid.rows % rows or grid.cols % cols:
-        raise DcomError(
-            f"groups of {rows} x {cols} do not fill the {grid.rows} x {grid.cols} clusters of {machine.name}",
-            hint="give divisors of these",
-        )
-    return rows, cols
-
-
-def _most_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> int:
-    """As many matrices as have room in the buffers and leave the kernel short; 1 if need be."""
-    each = slot_bytes(kernel, values, machine)
-    for count in range(MOST_IN_FLIGHT, 1, -1):
-        short = instructions(kernel, count) * WORD_BYTES <= _MOST_CODE
-        if count * each <= machine.cluster.buffer_bytes and short:
-            return count
-    return 1
-
-
-def _slice(length: int, clusters: int, tile: int) -> int:
-    return tile * ceil(length / (clusters * tile))
+def _launches(module: ModuleOp) -> dict[str, list[int]]:
+    """For each kernel the matrices of each of its launches."""
+    launches: dict[str, list[int]] = {}
+    for op in module.walk():
+        if isinstance(op, DecomposeOp) and op.kernel is not None:
+            launches.setdefault(op.kernel.string_value(), []).append(op.factors.type.blocks[0])
+    return launches

@@ -55,10 +55,10 @@ class ClusterSchedulePass(ModulePass):
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    _schedule(kernel, machine)
+                    schedule(kernel, machine)
 
 
-def _schedule(kernel: KernelOp, machine: Machine) -> None:
+def schedule(kernel: KernelOp, machine: Machine) -> None:
     if kernel.mapping is None:
         raise DcomError(f"kernel @{kernel.sym_name.data} has no mapping", hint="run cluster-map first")
     slices = numbers(kernel, kernel.mapping, MAPPING)

@@ -100,6 +100,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
     )
+    parser.add_argument(
+        "--mapping",
+        default="auto",
+        metavar="MAPPING",
+        help="clusters that decompose a matrix together: grid, column, cluster, or rows and columns of them, such as "
+        "8x8 (default: %(default)s, by the shape and number of matrices)",
+    )
+    parser.add_argument("--explain", action="store_true", help="print the cycles expected of each mapping")
     parser.add_argument("--activations", metavar="FILE.npz", help="inputs of launches to store, by `layer10.qkv`")
     parser.add_argument("--emit", choices=EMIT, default="bin", help="what to write (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write; needed for --emit=bin, else stdout")
@@ -150,7 +158,16 @@ def run(args: argparse.Namespace) -> int:
     watch = instrumentation(args, parse)
     with watch.times.measure("parse"):
         module = parse()
-    lower(module, decomposition, args.machine, level=level, from_stage=args.from_stage, watch=watch, progress=True)
+    lower(
+        module,
+        decomposition,
+        args.machine,
+        level=level,
+        from_stage=args.from_stage,
+        watch=watch,
+        progress=True,
+        explain=args.explain,
+    )
     if args.report_cost is not None:
         from dcomc.cost_report import report_costs
 
@@ -222,6 +239,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         reuse=_parts(args.reuse) if args.reuse else (),
         config=args.config,
         weights=_weights(args),
+        mapping=args.mapping,
     )
     for option in RANGES:
         value = getattr(decomposition, option)

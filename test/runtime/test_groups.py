@@ -80,7 +80,7 @@ def test_the_largest_prompts_have_a_short_program() -> None:
 @pytest.mark.parametrize(
     ("mapping", "in_flight", "message"),
     [
-        ("rows", None, "unknown mapping 'rows'; one of grid, column, cluster, or rows and columns of a group"),
+        ("rows", None, "unknown mapping 'rows'; one of auto, grid, column, cluster, or rows and columns of a group"),
         ("3x4", None, "groups of 3 x 4 do not fill the 16 x 16 clusters"),
         ("1x1", 3, "of buffer for each of 3 matrices in flight"),
     ],

@@ -1,0 +1,202 @@
+"""Groups of clusters for a kernel: those that a name means, and which of them take a launch's matrices the soonest."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from dcomc.diagnostics import DcomError
+from dcomc.tables import print_table
+from dialects.cluster import ForOp, KernelOp, MatrixOp
+from dialects.isa import assemble_kernel
+from passes._instructions import Lowering
+from passes._kernel_check import check_body
+from passes._kernels import BANKS, LONGEST, MAPPING, dictionary, numbers, only
+from passes._rounds import MOST_IN_FLIGHT, instructions
+from passes.cluster_schedule import schedule, slot_bytes
+from runtime.encoding import WORD_BYTES
+from runtime.instructions import Unit
+from runtime.machine import Machine
+from runtime.steady import time_stream
+from runtime.timing import Timing
+
+_GROUP = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.ASCII)
+_MOST_CODE = 64 << 10
+"""Bytes of instructions that a kernel may have."""
+_CROWDING = 4
+"""Matrices in flight that need nearly as long for their chains as the machine for their work get in each other's way:
+a round takes about the p-norm of the two. Checked against the simulator: see `test_mapping.py`."""
+
+Values = dict[str, int]
+"""What `mapping` of a kernel holds."""
+
+
+def group_of(mapping: str, machine: Machine) -> tuple[int, int]:
+    """Rows and columns of clusters in a group.
+
+    Raises:
+        DcomError: the mapping is unknown, or its groups do not fill the grid.
+    """
+    grid = machine.grid
+    named = {"grid": (grid.rows, grid.cols), "column": (grid.rows, 1), "cluster": (1, 1)}
+    match = _GROUP.fullmatch(mapping)
+    if mapping not in named and match is None:
+        names = ", ".join(("auto", *named))
+        raise DcomError(f"unknown mapping '{mapping}'", hint=f"one of {names}, or rows and columns of a group, as 8x8")
+    rows, cols = named[mapping] if match is None else (int(match[1]), int(match[2]))
+    if grid.rows % rows or grid.cols % cols:
+        raise DcomError(
+            f"groups of {rows} x {cols} do not fill the {grid.rows} x {grid.cols} clusters of {machine.name}",
+            hint="give divisors of these",
+        )
+    return rows, cols
+
+
+def slices_of(kernel: KernelOp, group: tuple[int, int], machine: Machine) -> Values:
+    """How a kernel's matrix is cut over a group, with one matrix in flight.
+
+    Raises:
+        DcomError: a slice is longer than instructions count.
+    """
+    rows, cols = only(kernel, MatrixOp).matrix.type.shape
+    tile, grid = machine.cluster, machine.grid
+    span_rows, span_cols = group
+    whole = group == (grid.rows, grid.cols)
+    down, across = group if whole else (1, span_rows * span_cols)
+    slice_rows, slice_cols = _slice(rows, down, tile.mac_rows), _slice(cols, across, tile.mac_cols)
+    if max(slice_rows, slice_cols) > LONGEST:
+        raise DcomError(
+            f"an activation of {rows} x {cols} gives a cluster {slice_rows} x {slice_cols} elements",
+            hint=f"an instruction counts to {LONGEST}; trace a shorter sequence or use a larger grid",
+        )
+    return {
+        "slice_rows": slice_rows,
+        "slice_cols": slice_cols,
+        "span_rows": span_rows % grid.rows,
+        "span_cols": span_cols % grid.cols,
+        "folded": int(not whole),
+        "in_flight": 1,
+    }
+
+
+def _slice(length: int, clusters: int, tile: int) -> int:
+    return tile * ceil(length / (clusters * tile))
+
+
+def most_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> int:
+    """As many matrices of a group as have room in the buffers and leave the kernel short; 1 if need be."""
+    each = slot_bytes(kernel, values, machine)
+    for count in range(MOST_IN_FLIGHT if values["folded"] else 1, 1, -1):
+        short = instructions(kernel, count) * WORD_BYTES <= _MOST_CODE
+        if count * each <= machine.cluster.buffer_bytes and short:
+            return count
+    return 1
+
+
+def check_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> None:
+    """Raise `DcomError` where so many matrices have no room in the buffers."""
+    each, count = slot_bytes(kernel, values, machine), values["in_flight"]
+    if count > 1 and count * each > machine.cluster.buffer_bytes:
+        raise DcomError(
+            f"in_flight {count}: kernel @{kernel.sym_name.data} needs {each} bytes of buffer for each of {count} "
+            f"matrices in flight, but {machine.name} has {machine.cluster.buffer_bytes} in a cluster",
+            hint=f"at most {max(1, machine.cluster.buffer_bytes // each)} fit",
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mapping of a kernel, and what it is expected to take."""
+
+    group: tuple[int, int]
+    in_flight: int
+    groups: int
+    alone: int
+    """Cycles of a matrix that has its group to itself."""
+    array: float
+    """Of these, busy cycles of the multipliers."""
+    bank: float
+    """And of the banks."""
+
+    def cycles(self, matrices: int) -> float:
+        """Of a launch: rounds of as many matrices as are in flight, and the distance of the first of them to the last.
+
+        Each round waits for the slowest of the chain of one matrix, the multipliers and the banks, and for a crowd of
+        them longer.
+        """
+        rounds = ceil(matrices / (self.groups * self.in_flight))
+        if self.in_flight == 1:
+            return rounds * self.alone
+        work = (float(self.alone), self.in_flight * self.array, self.in_flight * self.bank)
+        a_round = sum(cycles**_CROWDING for cycles in work) ** (1 / _CROWDING)
+        return (rounds + 1 - 1 / self.in_flight) * a_round
+
+    def __str__(self) -> str:
+        rows, cols = self.group
+        flight = f", {self.in_flight} in flight" if self.in_flight > 1 else ""
+        return f"{rows}x{cols}{flight}"
+
+
+def choose(kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> list[Candidate]:
+    """The mappings that a kernel has room in, what is expected to take all its launches the soonest first.
+
+    Args:
+        launches: matrices of each.
+
+    Raises:
+        DcomError: there is none.
+    """
+    found = list(_candidates(kernel, machine, max(launches)))
+    if not found:
+        _alone(kernel, slices_of(kernel, (machine.grid.rows, machine.grid.cols), machine), machine)  # says why
+    return sorted(found, key=lambda candidate: sum(map(candidate.cycles, launches)))
+
+
+def _candidates(kernel: KernelOp, machine: Machine, matrices: int) -> Iterator[Candidate]:
+    """The grid halved again and again, its columns, and its clusters; with as many in flight as find room and use."""
+    grid = machine.grid
+    rows, cols = grid.rows, grid.cols
+    sizes = [(rows, cols)]
+    while (longer := max(rows, cols)) > 1 and longer % 2 == 0:
+        rows, cols = (rows // 2, cols) if rows == longer else (rows, cols // 2)
+        sizes.append((rows, cols))
+    for group in dict.fromkeys((*sizes, (grid.rows, 1), (1, 1))):
+        groups = grid.rows * grid.cols // (group[0] * group[1])
+        try:
+            values = slices_of(kernel, group, machine)
+            timing = _alone(kernel, values, machine)
+        except DcomError:
+            continue
+        in_flight = min(most_in_flight(kernel, values, machine), ceil(matrices / groups))
+        yield Candidate(group, in_flight, groups, timing.cycles, timing.busy[Unit.ARRAY], timing.busy[Unit.BANK])
+
+
+def _alone(kernel: KernelOp, values: Values, machine: Machine) -> Timing:
+    """Cycles of one matrix by itself."""
+    copy = kernel.clone()
+    copy.properties["mapping"] = dictionary(values)
+    schedule(copy, machine)
+    check_body(copy, only(copy, ForOp))
+    assert copy.mapping is not None and copy.banks is not None
+    slices, banks = numbers(copy, copy.mapping, MAPPING), numbers(copy, copy.banks, BANKS)
+    lowered = assemble_kernel(Lowering(copy, slices, banks, machine).kernel())
+    return time_stream(lowered.words, machine, lowered.layout, (), 1)
+
+
+def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], found: Sequence[Candidate]) -> None:
+    """Print what was expected of each mapping to standard error, the one chosen first."""
+    matrices = ", ".join(f"{count} x {n}" if count > 1 else str(n) for n, count in sorted(Counter(launches).items()))
+    print(f"kernel {kernel.sym_name.data} on {machine.name}, launches of {matrices} matrices:", file=sys.stderr)
+    rows = [
+        (
+            str(candidate),
+            f"{round(sum(map(candidate.cycles, launches))):,}",
+            f"{candidate.alone:,}",
+            f"{candidate.array / candidate.alone:.0%}",
+            f"{candidate.bank / candidate.alone:.0%}",
+        )
+        for candidate in found
+    ]
+    print_table(("mapping", "cycles", "one alone", "array busy", "bank busy"), rows, stderr=True)

@@ -1,0 +1,105 @@
+"""Groups of clusters chosen by the shape and number of matrices, held against the simulator."""
+
+import re
+
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from dcomc.diagnostics import DcomError
+from dcomc.ir import make_context, parse_module
+from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
+from dialects import isa
+from dialects.cluster import KernelOp
+from passes._mappings import choose
+from passes.cluster_map import ClusterMapPass
+from passes.lower_dcom_to_cluster import LowerDcomToClusterPass
+from runtime.accelerator import time_launch
+from runtime.machine import load_machine
+from runtime.program import Kernel
+
+MACHINE = load_machine("dcom-16x16")
+Shape = tuple[int, int, int]
+"""Rows, columns and Lanczos steps."""
+
+
+def decomposition(shape: Shape, matrices: int) -> ModuleOp:
+    rows, cols, iterations = shape
+    factored = f"!dcom.factored<{matrices}x{rows}x{cols}, rank 1, f32>"
+    text = f"""func.func @f(%x: tensor<{matrices * rows}x{cols}xf32>) -> {factored} {{
+      %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
+        reorthogonalisation = 1 : i64, seed = 0 : i64}} : tensor<{matrices * rows}x{cols}xf32> -> {factored}
+      func.return %f : {factored}
+    }}"""
+    return parse_module(text, "kernel.mlir", make_context())
+
+
+def compiled(shape: Shape, matrices: int, mapping: str, in_flight: int | None = None) -> Kernel:
+    module = decomposition(shape, matrices)
+    passes = cluster_pipeline("dcom-16x16", mapping, in_flight) + isa_pipeline("dcom-16x16")
+    run_passes(make_context(), module, passes)
+    (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
+    return kernel
+
+
+def cycles(kernel: Kernel, matrices: int) -> int:
+    return sum(timing.cycles for timing in time_launch(kernel, MACHINE, matrices))
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrices"), [((128, 1024, 3), 150), ((512, 576, 4), 1), ((64, 576, 8), 8), ((86, 2048, 5), 64)]
+)
+def test_what_is_expected_is_what_the_simulator_finds(shape: Shape, matrices: int) -> None:
+    """Of the best mappings, and so the choice is the best of them, or as good."""
+    module = decomposition(shape, matrices)
+    run_passes(make_context(), module, [LowerDcomToClusterPass()])
+    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
+    best = choose(kernel, MACHINE, [matrices])[:3]
+    found: list[int] = []
+    for candidate in best:
+        rows, cols = candidate.group
+        found.append(cycles(compiled(shape, matrices, f"{rows}x{cols}", candidate.in_flight), matrices))
+        assert candidate.cycles(matrices) == pytest.approx(found[-1], rel=0.15)
+    assert found[0] <= 1.15 * min(found)
+    assert cycles(compiled(shape, matrices, "auto"), matrices) == found[0]
+
+
+def test_groups_for_token_blocks_and_the_grid_for_what_streams() -> None:
+    blocks, prompts = compiled((128, 4096, 10), 2048, "auto").layout, compiled((4096, 4096, 10), 64, "auto").layout
+    assert (blocks.span_rows, blocks.span_cols, blocks.in_flight, blocks.folded) == (8, 8, 3, 1)
+    assert (prompts.span_rows, prompts.span_cols, prompts.in_flight, prompts.folded) == (0, 0, 1, 0)
+
+
+def test_no_more_in_flight_than_there_are_matrices() -> None:
+    assert compiled((128, 512, 4), 4, "8x8").layout.in_flight > 1
+    assert compiled((128, 512, 4), 4, "auto").layout.in_flight == 1
+
+
+def test_the_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    module = decomposition((128, 512, 4), 64)
+    run_passes(make_context(), module, [LowerDcomToClusterPass(), ClusterMapPass(mapping="auto", explain=True)])
+    text = capsys.readouterr().err
+    assert text.startswith("kernel lanczos_128x512_k4_r1_s0 on dcom-16x16, launches of 64 matrices:\n")
+    expected = [
+        int(line.split("  ")[1].replace(",", "")) for line in re.findall(r"^ *\d+x\d+.*$", squeezed(text), re.M)
+    ]
+    assert len(expected) > 5 and expected == sorted(expected)
+
+
+def squeezed(text: str) -> str:
+    """With two spaces between columns and none before the first."""
+    return re.sub(r"  +", "  ", re.sub(r"^ +", "", text, flags=re.M))
+
+
+@pytest.mark.parametrize("in_flight", [0, 5, -1])
+def test_in_flight_is_a_number_of_slots(in_flight: int) -> None:
+    with pytest.raises(DcomError, match=rf"in_flight {in_flight} is not between 1 and 4"):
+        compiled((128, 512, 4), 1, "8x8", in_flight)
+
+
+def test_buffers_that_are_too_small_name_sizes() -> None:
+    message = (
+        r"in_flight 4: kernel @lanczos_128x4096_k10_r1_s0 needs 21376 bytes of buffer for each of 4 matrices in flight,"
+        r" but dcom-16x16 has 65536 in a cluster; at most 3 fit"
+    )
+    with pytest.raises(DcomError, match=message):
+        compiled((128, 4096, 10), 64, "8x8", 4)
