@@ -8,6 +8,7 @@ SHELL := bash
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 INSTALLED := .venv/.installed
+TESTING := .venv/.testing
 # A file of tests stays in one process, for what its tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # Programs that tests call and no Python package brings, each with the Debian package that does.
@@ -30,6 +31,10 @@ $(INSTALLED): requirements.lock requirements-data.lock pyproject.toml
 	python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
 
+$(TESTING): $(INSTALLED) requirements-test.lock
+	python -m pip install -r requirements-test.lock
+	touch $@
+
 # A test whose program is still missing after this fails and says what to install.
 tools: ## install what tests call and pip does not bring, where apt-get may
 	@missing=
@@ -49,18 +54,18 @@ demo: $(INSTALLED) ## trace, compile, simulate and run SmolLM2-135M with four de
 test: tools lint lit ## run every check and every test
 	pytest $(PARALLEL)
 
-test-nightly: $(INSTALLED) tools ## ten times as many random cases: 2,000 programs on both engines, and more
+test-nightly: $(TESTING) tools ## ten times as many random cases: 2,000 programs on both engines, and more
 	pytest --hypothesis-profile=nightly test/runtime test/passes test/dcomc/test_mutated.py
 
 test-quick: tools lint lit ## the same without the full-size tests
 	pytest $(PARALLEL) -m "not slow"
 
-lint: $(INSTALLED) ## check format, style and types
+lint: $(TESTING) ## check format, style and types
 	ruff format --check .
 	ruff check .
 	pyright
 
-lit: $(INSTALLED) ## run the FileCheck tests of dialects, passes and tools
+lit: $(TESTING) ## run the FileCheck tests of dialects, passes and tools
 	lit -v test
 
 docs: $(INSTALLED) ## run the demo and the tutorial, and write what they print into README.md and docs/tutorial.md
@@ -70,9 +75,10 @@ docs: $(INSTALLED) ## run the demo and the tutorial, and write what they print i
 reference: $(INSTALLED) ## write docs/dialects, docs/passes.md, docs/isa.md and dialects/*.irdl anew from the code
 	python -m dcomc.reference
 
-lock: $(INSTALLED) ## write requirements.lock anew from pyproject.toml (remove it first to take the newest of everything)
-	uv pip compile pyproject.toml --extra model --extra figures --extra harness --extra report --extra perfetto --extra test --extra dev --python-version 3.11 \
-		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+lock: $(TESTING) ## write the lock files anew from pyproject.toml (remove them first to take the newest of everything)
+	compile() { uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" "$$@"; }
+	compile --extra model --extra figures --extra report --extra perfetto --output-file requirements.lock
+	compile --all-extras --constraints requirements.lock --output-file requirements-test.lock
 
 clean: ## remove what was installed and what was made
 	rm -rf .venv build demo ./*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -111,11 +111,11 @@ def test_no_check_is_switched_off() -> None:
 
 def test_the_lock_is_exact_and_covers_what_is_declared() -> None:
     locked: dict[str, str] = {}
-    for name in ("requirements.lock", "requirements-data.lock"):
+    for name in ("requirements.lock", "requirements-test.lock", "requirements-data.lock"):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             if requirement := line.split("#")[0].strip():
                 package, version = requirement.split("==")
-                locked[package] = version
+                assert locked.setdefault(package, version) == version, f"{name}: {package}"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [
         *project["dependencies"],
