@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import f32, i1, i64
+from xdsl.dialects.builtin import bf16, f32, i1, i64
 from xdsl.ir import SSAValue
 
 from dialects.dcom import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenSplitOp
@@ -59,7 +59,8 @@ def token_split(op: TokenSplitOp, like: Exact | None) -> tuple[SSAValue, Exact]:
     element = op.tokens.type.element_type
     x = split_rows(op.input, batch)
     if like is None:
-        scores = structured("bsh->bs", [x], f32, _energy, initial=0)
+        energies = structured("bsh->bs", [x], f32, _energy, initial=0)
+        scores = convert(convert(energies, bf16), f32)
         selected, indices, slots = _choose(scores, op.capacity.value.data, 0)
     else:
         selected, indices, slots = _same(like, rows)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
+import ml_dtypes
 import numpy as np
 from xdsl.ir import Operation
 
@@ -176,7 +177,8 @@ def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
             indices = arrays.to_numpy(like[0].indices)
             chosen = arrays.to_numpy(_energies(like[0].values, arrays)) > 0
         else:
-            indices, chosen = _choose(arrays.to_numpy(_energies(prompts, arrays)), capacity, 0)
+            scores = arrays.to_numpy(_energies(prompts, arrays)).astype(ml_dtypes.bfloat16).astype(FLOAT)
+            indices, chosen = _choose(scores, capacity, 0)
         places = arrays.from_numpy(indices)
         values = _kept(op, take(prompts, places[:, :, None], 1), chosen[:, :, None], arrays)
         dense = _kept(op, prompts, _not_chosen(indices, chosen, rows)[:, :, None], arrays)
