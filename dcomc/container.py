@@ -286,9 +286,12 @@ def _labels(entries: list[Any]) -> dict[int, str]:
     labels: dict[int, str] = {}
     for entry in entries:
         pair = _typed(entry, KERNELS, list)
-        if len(pair) != 2 or pair[0] in labels:
+        if len(pair) != 2:
             raise SectionError(KERNELS, "has a damaged label")
-        labels[_typed(pair[0], KERNELS, int)] = _typed(pair[1], KERNELS, str)
+        place, label = _typed(pair[0], KERNELS, int), _typed(pair[1], KERNELS, str)
+        if place in labels:
+            raise SectionError(KERNELS, f"has two labels at instruction {place}")
+        labels[place] = label
     return labels
 
 

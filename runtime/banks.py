@@ -75,7 +75,7 @@ def pack(
         blocks = np.ascontiguousarray(tiles).reshape(groups.rows, groups.cols, -1).view(np.uint8)
         turn, group = divmod(index, groups.count)
         top, left = groups.corner(group)
-        for row in range(groups.rows):
+        for row in range(groups.rows_filled(layout)):
             start = layout.a_offset + (top + row) * layout.a_stride
             banks[left : left + groups.cols, turn, start : start + blocks.shape[2]] = blocks[row]
     start = start_of_rows(layout, seed, machine)

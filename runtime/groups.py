@@ -58,8 +58,11 @@ class Groups:
 
     def rows_used(self, layout: KernelLayout) -> int:
         """Rows of the grid up to the last that holds anything."""
-        last = max(row for row, _ in self.columns_held(layout)) + 1
-        return (self.down - 1) * self.rows + max(last, self.rows_held(layout))
+        return (self.down - 1) * self.rows + self.rows_filled(layout)
+
+    def rows_filled(self, layout: KernelLayout) -> int:
+        """Rows of a group up to the last that holds anything."""
+        return max(self.rows_held(layout), *(row + 1 for row, _ in self.columns_held(layout)))
 
     def rows_held(self, layout: KernelLayout) -> int:
         """Clusters in the first column of a group that hold any rows, different ones each."""

@@ -1,0 +1,27 @@
+"""What lies in the banks before a run: the reference and the fast engine put the same there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from machines import compile_kernel, machine, machine_file
+
+from runtime.banks import pack, to_half_scaled
+from runtime.fast_banks import by_word, pack_scaled
+
+VALUES = {"rows": 2, "cols": 2, "mac_rows": 8, "mac_cols": 8}
+MACHINE = machine(**VALUES)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(16, 16), (24, 64), (33, 7), (1, 1)])
+@pytest.mark.parametrize("more_rows", [0, 8, 16])
+def test_both_engines_fill_the_banks_alike(rows: int, cols: int, more_rows: int, tmp_path: Path) -> None:
+    """Of a program's file too, whose slices may be longer than there are rows, beyond what lies behind them."""
+    kernel = compile_kernel(rows, cols, 1, machine_file(tmp_path, **VALUES))
+    layout = replace(kernel.layout, slice_rows=kernel.layout.slice_rows + more_rows)
+    a = np.random.default_rng(0).standard_normal((rows, cols)).astype(np.float32)
+    half, exponent = to_half_scaled(a)
+    banks, exponents = pack_scaled([a], layout, kernel.seed, MACHINE)
+    assert exponents == (exponent,)
+    np.testing.assert_array_equal(banks, by_word(pack([half], layout, kernel.seed, MACHINE)))
