@@ -18,7 +18,7 @@ from xdsl.utils.hints import isa
 
 from dialects import dcom
 from dialects.dcom import FactoredType, OutliersType, TokensType, WeightType
-from passes._sites import FUSED, SITES, Layers
+from passes._sites import FUSED, SITES, Layers, converts
 
 _INDEX_BYTES = 8
 
@@ -118,7 +118,8 @@ def count_costs(module: ModuleOp) -> list[SiteCost]:
 def work_of(op: Operation) -> Work:
     """The work of one operation of a site: `linalg.matmul`, or one of the dcom dialect.
 
-    Lanczos counts its products with the matrix, its orthogonalisation, and the truncation to the rank.
+    A change of element type is none: the kernel that makes or reads the tensor does it on the way. Lanczos counts its
+    products with the matrix, its orthogonalisation, and the truncation to the rank.
     """
     moved = sum(bytes_of(value.type) for value in (*op.operands, *op.results))
     match op:
@@ -193,6 +194,8 @@ def work_of(op: Operation) -> Work:
             return Work(0, moved)
         case TransposeOp():
             return Work(0, 2 * bytes_of(op.inputs[0].type))
+        case GenericOp() if converts(op):
+            return Work()
         case GenericOp():
             return Work(_points(op) * _arithmetic(op), sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
         case _:

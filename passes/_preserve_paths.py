@@ -67,11 +67,8 @@ def reconstruction_works(state: State) -> Iterable[Work]:
     yield work if state.heads == 1 else Work(work.flops, bytes_of(state.type) + dense)
     if state.initial is not None:
         yield Work(dense // bytes_of(state.type.element_type), 3 * dense)
-    after = dense // bytes_of(state.type.element_type) * bytes_of(state.element)
-    if state.element != state.type.element_type:
-        yield Work(0, dense + after)
     if state.layout.transposed:
-        yield Work(0, 2 * after)
+        yield Work(0, 2 * dense // bytes_of(state.type.element_type) * bytes_of(state.element))
 
 
 @dataclass

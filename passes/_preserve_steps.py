@@ -336,13 +336,15 @@ def _left_matmul(
         heads[loop] = joined([Digit(Axis.PROMPT, stride, sizes[loop])])
     layout = Layout(tuple(heads[loop] if loop in heads else digits[loop] for loop in output))
     step = _step(state, op, mixed, layout=layout)
-    return replace(step, parted=_softmax_before(left)) if state.type.block.data != rows else step
+    fused = state.type.block.data == rows and rank <= cols // count
+    return step if fused else replace(step, parted=_softmax_before(left))
 
 
 def _softmax_before(shares: SSAValue) -> tuple[Operation, ...]:
     """The operations that make P of the scores.
 
-    Kernels of attention keep P on chip; they multiply it by one matrix, which the U of several blocks are not.
+    Kernels of attention keep P on chip; they multiply it by one matrix no wider than the V of a head. The U of several
+    blocks are not one, and a U of more tracks than a head has channels is wider.
     """
     found: dict[Operation, None] = {}
     pending = [shares]

@@ -202,10 +202,11 @@ func.func @narrow_product_first(%f: !dcom.factored<20x24x16, rank 2, f32>, %w1: 
   func.return %r : tensor<480x4xf32>
 }
 
-// Conversions of the dense tensor's elements stop nothing: the factors keep theirs.
+// Conversions of the dense tensor's elements stop nothing and cost nothing: the factors keep theirs. What is counted is
+// V W, 18,432 bytes at 16 operations each, and reconstruction, 140,352 bytes; dense, the product's 278,528 bytes.
 // CHECK-LABEL: func.func @conversions
 // CHECK-NEXT:    %[[G:.*]] = dcom.matmul %f, %w
-// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[G]] {dcom.chosen = "{{.*}}", dcom.stopped = "math.exp is not linear (there:11)"} : {{.*}} -> tensor<512x64xf32>
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %[[G]] {dcom.chosen = "2.54 Mflop, 6.7 Mflop dense", dcom.stopped = "math.exp is not linear (there:11)"} : {{.*}} -> tensor<512x64xf32>
 // CHECK:         linalg.generic {{.*}} ins(%[[D]] : tensor<512x64xf32>) outs(%{{.*}} : tensor<512x64xbf16>)
 // CHECK:           arith.truncf %{{.*}} : f32 to bf16
 // CHECK-NOT:       arith.extf

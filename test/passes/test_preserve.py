@@ -1,5 +1,6 @@
 """`dcom-preserve-decomposed` changes no result but by rounding: small models before, after, and legalised."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_half_precision_is_the_same_within_its_rounding(dtype: str, rounding: fl
     assert stops(preserved) == stops(single)
     for other in (preserved, after(preserved, "dcom-legalize")):
         assert 0 < difference(before, other) < 8 * rounding
+
+
+@pytest.mark.parametrize("options", ["", "{balance=64.0}", "{machine=dcom-16x16}"])
+def test_places_do_not_depend_on_the_element_type(options: str) -> None:
+    """A conversion costs nothing: the kernel that makes or reads the tensor does it."""
+    places = {
+        dtype: [
+            (op.name, re.sub(r"[\d.]+ [kM]?(flop|cycles)", "", str(op.attributes.get("dcom.stopped"))))
+            for op in after(decomposed(traced(dtype), "qkv"), f"dcom-preserve-decomposed{options}").walk()
+            if op.name.startswith("dcom.")
+        ]
+        for dtype in ("f32", "f16", "bf16")
+    }
+    assert places["f16"] == places["f32"]
+    assert places["bf16"] == places["f32"]
+
+
+def test_a_u_wider_than_a_head_parts_attention_from_its_softmax() -> None:
+    """No kernel of attention takes six tracks where a head has four channels, so P would go through memory."""
+    heads = {"attention_bias": False, "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 4}
+    preserved = after(decomposed(traced(**heads), "qkv"), "dcom-preserve-decomposed")
+    assert "left_matmul" not in names(preserved)
+    assert any("with the softmax before it in memory" in stop for stop in stops(preserved))
 
 
 def test_traffic_and_cycles_decide_too() -> None:
