@@ -12,6 +12,7 @@ from xdsl.dialects.ml_program import GlobalOp
 from xdsl.ir import Attribute
 from xdsl.utils.hints import isa
 
+from dcomc.configuration import check_configuration
 from dcomc.diagnostics import DcomError, counted
 from dcomc.encode import check_launches
 from dcomc.evaluate import Array, Evaluation, Forward, Scores, Window, dense_forward, torch_weights
@@ -289,6 +290,7 @@ def compare(
     dense = whole.torch_model("f32")
     weights = {**torch_weights(dense), **factors}
     check_weights(module, weights)
+    check_configuration(module, whole, say)
 
     chosen = None
     if decompose_with == "sim":

@@ -17,6 +17,7 @@ import torch
 
 from dcomc.cli import guard
 from dcomc.comparison import PROGRAM, build_models, check_weights, decompositions, describe
+from dcomc.configuration import check_configuration
 from dcomc.container import read_program
 from dcomc.diagnostics import DcomError
 from dcomc.encode import check_launches
@@ -24,6 +25,7 @@ from dcomc.evaluate import Forward, Prompt, PromptScore, Scores, dense_forward, 
 from dcomc.factors import check_factors
 from dcomc.ir import parse_module
 from dcomc.model import Model, resolve_model
+from dcomc.progress import speaker
 from runtime.executor_arrays import make_arrays
 
 os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
@@ -140,6 +142,7 @@ def _compiled(path: str, model: Model, device: str) -> tuple[Forward, int, int]:
     described, factors = describe(module), check_factors(module, program.factors)
     weights = {**torch_weights(model.torch_model("f32")), **factors}
     check_weights(module, weights)
+    check_configuration(module, model, speaker(True))
     arrays = make_arrays("torch", device)
     forward = build_models(module, weights, arrays, decompositions(program, None, arrays), ())[PROGRAM]
     return forward, described.batch, described.seq_len

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from xdsl.dialects.builtin import ModuleOp
 
+from dcomc.configuration import CONFIG, configuration
 from dcomc.diagnostics import DcomError
 from dcomc.ir import verify_module
 from dcomc.model import Model, resolve_model
@@ -56,6 +57,7 @@ def trace(
         graph = capture(config, seq_len, batch, dtype)
         step(f"emitting {len(graph.nodes)} operators")
         module = build_module(graph, model.name, seq_len, batch)
+        module.attributes[CONFIG] = configuration(config)
         step("verifying the module")
         verify_module(module, model.name)
     return module

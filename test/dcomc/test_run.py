@@ -344,3 +344,13 @@ def test_what_is_said_where_stderr_is_no_terminal(
     expected = [f"window {number}/2 {name:11}" for number in (1, 2) for name in names]
     assert [line[:22] for line in lines[-8:]] == expected
     assert all(line.endswith(" s") for line in lines[-8:])
+
+
+def test_a_model_of_another_configuration(
+    compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights have the same names and shapes."""
+    other = save_model(tmp_path / "other", rms_norm_eps=1e-3)
+    assert main(["run", str(compiled()), f"--model={other}", f"--prompt={words(9)}"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("'other' differs from it: rms_norm_eps is 0.001, not 1e-05; give the model that was traced")
