@@ -9,13 +9,12 @@ from math import ceil
 
 from dcomc.diagnostics import DcomError
 from dcomc.tables import print_table
-from dialects.cluster import ForOp, KernelOp, MatrixOp
+from dialects.cluster import KernelOp, MatrixOp
 from dialects.isa import assemble_kernel
-from passes._instructions import Lowering
-from passes._kernel_check import check_body
-from passes._kernels import BANKS, LONGEST, MAPPING, dictionary, numbers, only
+from passes._kernels import LONGEST, dictionary, only
 from passes._rounds import MOST_IN_FLIGHT, instructions
 from passes.cluster_schedule import schedule, slot_bytes
+from passes.lower_cluster_to_isa import lower_kernel
 from runtime.encoding import WORD_BYTES
 from runtime.instructions import Unit
 from runtime.machine import Machine
@@ -178,10 +177,7 @@ def _alone(kernel: KernelOp, values: Values, machine: Machine) -> Timing:
     copy = kernel.clone()
     copy.properties["mapping"] = dictionary(values)
     schedule(copy, machine)
-    check_body(copy, only(copy, ForOp))
-    assert copy.mapping is not None and copy.banks is not None
-    slices, banks = numbers(copy, copy.mapping, MAPPING), numbers(copy, copy.banks, BANKS)
-    lowered = assemble_kernel(Lowering(copy, slices, banks, machine).kernel())
+    lowered = assemble_kernel(lower_kernel(copy, machine))
     return time_stream(lowered.words, machine, lowered.layout, (), 1)
 
 

@@ -48,13 +48,18 @@ class LowerClusterToIsaPass(ModulePass):
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, cluster.KernelOp):
                 with errors_at(kernel.location):
-                    lowered = _lower(kernel, machine)
+                    lowered = lower_kernel(kernel, machine)
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
 
 
-def _lower(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
+def lower_kernel(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
+    """The instructions of a scheduled kernel.
+
+    Raises:
+        DcomError: it is not scheduled, or the machine cannot do what it says.
+    """
     name = f"kernel @{kernel.sym_name.data}"
     if kernel.mapping is None or kernel.banks is None:
         raise DcomError(f"{name} is not scheduled", hint="run cluster-map and cluster-schedule")
