@@ -122,7 +122,8 @@ def _decompose(parameters: Parameters, stack: Sequence[Weight], layer: int, site
 
 def _read_statistics(methods: Collection[str], path: str | None) -> Statistics | None:
     if ("whitened" in methods) != (path is not None):
-        what = "no statistics given" if path is None else f"statistics have no part in method {', '.join(methods)}"
+        named = ", ".join(sorted(methods))
+        what = "no statistics given" if path is None else f"statistics have no part in method {named}"
         raise DcomError(what, hint="method whitened needs a file made by `dcomc statistics`")
     return None if path is None else Statistics.read(path)
 

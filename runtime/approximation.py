@@ -79,8 +79,9 @@ def _outliers(x: Tensor, percent: float, threshold: Threshold | None) -> Tensor:
 
 
 def _rows(x: Tensor, percent: float) -> Tensor | None:
-    """[B, S] bool: the tokens of largest energy of prompts [B, S, H]."""
-    return _highest(x.square().sum(2), ceil(percent / 100 * x.shape[1]), 0) if percent else None
+    """[B, S] bool: the tokens of largest energy, as `dcom.token_split` rounds it, of prompts [B, S, H]."""
+    energies = x.square().sum(2).bfloat16()
+    return _highest(energies, ceil(percent / 100 * x.shape[1]), 0) if percent else None
 
 
 def _highest(scores: Tensor, count: int, cutoff: int) -> Tensor:

@@ -4,6 +4,7 @@
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=2 sites=qkv outliers=1 exact_rows=1},dcom-decompose-activations{layers=2 sites=qkv rank=2},dcom-decompose-weights{layers=2 sites=qkv rank=4},dcom-preserve-decomposed' | filecheck %s --check-prefix=BOTH
 // RUN: not %dcomc opt %s -p 'dcom-decompose-weights{layers=2 sites=qkv rank=7}' 2>&1 | filecheck %s --check-prefix=RANK
 // RUN: not %dcomc opt %s -p 'dcom-decompose-weights{layers=2 sites=qkv rank=4},dcom-decompose-activations{layers=2 sites=qkv rank=2}' 2>&1 | filecheck %s --check-prefix=ORDER
+// RUN: env PYTHONHASHSEED=0 not %dcomc opt %s -p 'dcom-decompose-weights{layers=2 sites=qkv,o rank=4 statistics="none" config="%S/Inputs/weight_methods.toml"}' 2>&1 | filecheck %s --check-prefix=METHODS
 // RUN: not %dcomc opt %s -p 'dcom-decompose-weights{layers=2 sites=qkv rank=4 method=whitened}' 2>&1 | filecheck %s --check-prefix=WHITENED
 
 // The factors are new weights, and only the layer that has them loses the old ones.
@@ -48,6 +49,7 @@
 
 // RANK: error: weight rank 7 is not between 1 and 6; model.layers.2.self_attn.k_proj.weight is 12 x 6
 // ORDER: error: site qkv of layer 2 is already decomposed; decompose its activations, then its weights, each once
+// METHODS: error: statistics have no part in method svd, tucker2;
 // WHITENED: error: no statistics given; method whitened needs a file made by `dcomc statistics`
 
 module attributes {dcom.model = "toy", dcom.batch = 2 : i64, dcom.seq_len = 8 : i64, dcom.layers = 3 : i64} {
