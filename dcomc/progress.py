@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dcomc.diagnostics import counted
 from dcomc.evaluate import Evaluation, Window
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -32,7 +33,7 @@ def steps(progress: bool) -> Generator[Callable[[str], None]]:
 
 
 class EvaluationProgress:
-    """How far an evaluation is: on a terminal a bar that moves with each layer, elsewhere a line for each model.
+    """How far an evaluation is: on a terminal a bar that moves with each layer, elsewhere a line now and then.
 
     Every model counts the same number of layers.
     """
@@ -69,24 +70,27 @@ class EvaluationProgress:
         before = evaluation.done
         total = self._layers * len(names) * (len(windows) - before)
         started = time.monotonic()
-        label, since = "", started
+        label, spoke = "", started
         self._bar.update(self._task, total=total, description=f"window {before + 1}/{len(windows)} {names[0]:{width}}")
         self._bar.start_task(self._task)
         with self._bar if self._console.is_terminal else nullcontext():
             for position, (number, name) in enumerate(evaluation.run(windows)):
-                self._finished(label, since)
-                since = time.monotonic()
+                now = time.monotonic()
                 if number == before + 1 and name == "dense":
-                    self._estimate(since - started, len(windows) - number)
+                    self._estimate(now - started, len(windows) - number)
+                    spoke = now
+                if position and now - spoke >= _SECONDS_BETWEEN_LINES:
+                    spoke = now
+                    left = (now - started) / position * (len(names) * (len(windows) - before) - position)
+                    self._line(f"{label.rstrip()} done, about {left:.0f} s left")
                 label = f"window {number + 1:{len(str(len(windows)))}}/{len(windows)} {name:{width}}"
                 self._bar.update(self._task, completed=position * self._layers, description=label)
             self._bar.update(self._task, completed=total)
-        self._finished(label, since)
+        self._line(f"{counted(len(windows), 'window')} done in {time.monotonic() - started:.1f} s")
 
-    def _finished(self, label: str, since: float) -> None:
-        """A model is done with a window."""
-        if label and not self._console.is_terminal:
-            self._console.print(f"{label} {time.monotonic() - since:6.1f} s", highlight=False)
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(text, highlight=False)
 
     def _estimate(self, took: float, more: int) -> None:
         self._console.print(f"the first window took {took:.0f} s; {more} more: about {more * took:.0f} s")

@@ -2,10 +2,13 @@
 
 import io
 import re
+from itertools import pairwise
 
 import numpy as np
+import pytest
 from rich.console import Console
 
+from dcomc import progress as progress_module
 from dcomc.evaluate import Evaluation, split_windows
 from dcomc.progress import EvaluationProgress
 
@@ -29,3 +32,28 @@ def test_the_bar_counts_the_layers_of_every_model_and_does_not_jump() -> None:
     assert len({frame.index("/18 layers") for frame in frames}) == 1
     counts = [int(found) for frame in frames for found in re.findall(r"(\d+)/18", frame)]
     assert counts == sorted(counts) and set(counts) >= {1, 2, 3, 17}
+
+
+def test_without_a_terminal_a_line_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty windows of two models, three seconds each."""
+    seconds = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: seconds[0])
+    said: list[tuple[float, str]] = []
+
+    class Listener(io.StringIO):
+        def write(self, text: str) -> int:
+            said.extend((seconds[0], line) for line in text.splitlines() if line)
+            return super().write(text)
+
+    def model(_: object) -> np.ndarray:
+        seconds[0] += 3
+        return np.zeros((1, 4, 8), np.float32)
+
+    progress = EvaluationProgress(1, Console(file=Listener(), soft_wrap=True))
+    progress.follow(Evaluation(model, {"program": model}), split_windows([0] * 80, 1, 4))
+    (first, estimate), *others, (end, last) = said
+    assert (first, estimate) == (6, "the first window took 6 s; 19 more: about 114 s")
+    assert others[0] == (18, "window  3/20 program done, about 102 s left")
+    times = [first, *(time for time, _ in others)]
+    assert all(10 <= after - before <= 13 for before, after in pairwise(times))
+    assert (end, last) == (120, "20 windows done in 120.0 s")

@@ -334,16 +334,14 @@ def test_nan_in_the_activations(
 def test_what_is_said_where_stderr_is_no_terminal(
     model: Path, compiled: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A line for each model and window, nothing that moves, and a note on prompts that are too short to judge by."""
+    """A line now and then and one at the end, nothing that moves, and a note on prompts too short to judge by."""
     program = compiled("--decompose-layers=1", "--rank=3")
     result = run(program, model, tmp_path, words(64), "--decompose-with", "float32")
     assert result["program"]["iterations"] == [8] and result["program"]["options"]["iterations"] == 8
-    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("the first window took")]
-    assert lines[-9].endswith("most of which a low rank holds; give 256 or more")
-    names = ("dense", "program", "skip_layers", "rank_0")
-    expected = [f"window {number}/2 {name:11}" for number in (1, 2) for name in names]
-    assert [line[:22] for line in lines[-8:]] == expected
-    assert all(line.endswith(" s") for line in lines[-8:])
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("window ")]
+    assert lines[-3].endswith("most of which a low rank holds; give 256 or more")
+    assert lines[-2].startswith("the first window took")
+    assert re.fullmatch(r"2 windows done in \d+\.\d s", lines[-1])
 
 
 def test_a_model_of_another_configuration(
