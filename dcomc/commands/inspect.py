@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -79,10 +79,10 @@ def _print_tables(container: Container, path: str) -> None:
         f"machine {machine.name} ({machine.hash}): {machine.grid.rows} x {machine.grid.cols} clusters of "
         f"{machine.cluster.mac_rows} x {machine.cluster.mac_cols}, {machine.clock.hz / 1e9:g} GHz"
     )
-    console.print(
-        "options " + (", ".join(f"{key}={json.dumps(value)}" for key, value in program.options.items()) or "none")
-    )
 
+    options = _table("option", "value")
+    for key, value in program.options.items():
+        options.add_row(key, _option_text(value))
     sections = _table("section", "bytes>", "SHA-256", "holds")
     for section in container.sections:
         sections.add_row(section.name, f"{section.bytes:,}", section.sha256[:16], section.what)
@@ -114,9 +114,17 @@ def _print_tables(container: Container, path: str) -> None:
             "stored" if launch.key in program.activations else "",
             launch.location,
         )
-    for table in (sections, kernels, launches):
+    for table in (options, sections, kernels, launches):
         console.print()
         console.print(table)
+
+
+def _option_text(value: object) -> str:
+    """A JSON value; the entries of an object one after another, without its braces."""
+    if isinstance(value, dict):
+        entries = cast(dict[str, object], value).items()
+        return ", ".join(f"{key} {json.dumps(entry, ensure_ascii=False)}" for key, entry in entries)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _table(*columns: str) -> Table:

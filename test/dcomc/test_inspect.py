@@ -30,7 +30,13 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed.out.splitlines()
     assert lines[0] == f"{path}: dcom program, format 2, {path.stat().st_size:,} bytes"
     assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
-    assert lines[2] == 'options layers=[1, 3], outliers=3.0, rank=3, sites={"qkv": true}'
+    assert rows(printed.out, "option") == [
+        ["option", "value"],
+        ["layers", "[1, 3]"],
+        ["outliers", "3.0"],
+        ["rank", "3"],
+        ["sites", "qkv true"],
+    ]
     sections = rows(printed.out, "section")
     assert [row[0] for row in sections[1:]] == [
         ".note.dcom",
@@ -98,8 +104,7 @@ def test_a_program_of_the_dense_model(path: Path, capsys: pytest.CaptureFixture[
     replace(program(), kernels=(), launches=(), activations={}, options={}).save(path)
     assert main(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
-    assert "\noptions none\n" in shown
-    assert len(rows(shown, "kernel")) == len(rows(shown, "layer")) == 1
+    assert [len(rows(shown, first)) for first in ("option", "kernel", "layer")] == [1, 1, 1]
 
 
 def test_a_damaged_program(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
