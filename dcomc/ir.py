@@ -30,7 +30,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from dcomc.diagnostics import DcomError, readable
 from dcomc.text_parser import MLIR_NAMES, TextParser
-from dcomc.verification import MALFORMED, early_use, invalid_operation, verifier_message
+from dcomc.verification import MALFORMED, early_use, invalid_operation, verifier_message, verify
 
 
 class _ResourceNames(OpAsmDialectInterface):
@@ -143,7 +143,7 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
     """
     op = error = None
     try:
-        module.verify()
+        verify(module)
         op = early_use(module)
         message = f"{op.name} uses a value that is not made before it" if op else ""
     except (VerifyException, *MALFORMED) as caught:

@@ -13,7 +13,7 @@ from xdsl.transforms.common_subexpression_elimination import CommonSubexpression
 from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.instrumentation import CrashGuard, Dumps, Instrumentation, collection_paused, print_after
-from dcomc.verification import Verifier
+from dcomc.verification import Verifier, verify
 from dialects.dcom import SITES, DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp, WeightOp
 from passes._sites import read_config
 from passes.cluster_map import ClusterMapPass
@@ -242,7 +242,7 @@ def run_passes(
                 pass_.apply(context, module)
             with watch.times.measure_verification():
                 if index == len(passes) - 1:
-                    module.verify()
+                    verify(module)
                 elif watch.verify_each:
                     verifier.verify_changes(module)
         if watch.print_times:

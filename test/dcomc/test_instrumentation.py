@@ -16,6 +16,7 @@ from xdsl.utils.exceptions import PassFailedException, VerifyException
 
 from dcomc.cli import main
 from dcomc.container import read_program
+from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import Decomposition, compile_pipeline, pipeline_text, run_passes
 from dcomc.verification import Verifier
@@ -293,3 +294,22 @@ def test_the_garbage_collector_is_as_it_was_after_a_pipeline(enabled: bool) -> N
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("@h(%x) : (f32) -> f32", "could not be found in symbol table"),
+        ("@g(%x) : (f32) -> f64", "result type mismatch"),
+        ("@g(%x, %x) : (f32, f32) -> f32", "incorrect number of operands"),
+    ],
+)
+def test_calls_fit_their_functions(call: str, message: str) -> None:
+    result = call.rsplit(" ", 1)[1]
+    text = f"""func.func private @g(f32) -> f32
+func.func @f(%x: f32) -> {result} {{
+  %y = func.call {call}
+  func.return %y : {result}
+}}"""
+    with pytest.raises(DcomError, match=message):
+        parse_module(text, "calls", make_context())
