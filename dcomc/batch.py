@@ -5,13 +5,20 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from numpy.typing import NDArray
+
+from dcomc import __version__
 from dcomc.diagnostics import DcomError, counted, write_text
 from runtime.accelerator import check_lengths
+from runtime.engines import Plan, duration, size
 from runtime.machine import Machine
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -26,21 +33,23 @@ class Job:
     """Of `Program.simulate`."""
 
     def identity(self) -> dict[str, Any]:
-        """What its numbers depend on: files by their SHA-256; not the engine, for all give the same."""
+        """What its numbers depend on: files by their SHA-256, and dcomc's version; not the engine, for all give
+        the same."""
         decides = ("seed", "timing_only", "errors")
         return {
+            "version": __version__,
             "program": _sha256(self.program),
             "input": None if self.inputs is None else _sha256(self.inputs),
             **{name: self.options[name] for name in decides},
         }
 
     def finished(self) -> bool:
-        """Whether its file is there, of the same program and the same options."""
+        """Whether its file is there, of the same program, options and version; a program that cannot be read is not."""
         try:
             found: Any = json.loads(self.stats.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return isinstance(found, dict) and cast(dict[str, Any], found).get("run") == self.identity()
+        except (OSError, ValueError, DcomError):
             return False
-        return isinstance(found, dict) and cast(dict[str, Any], found).get("run") == self.identity()
 
 
 @dataclass(frozen=True)
@@ -73,39 +82,69 @@ def jobs_of(programs: Sequence[Path], folder: Path, inputs: Path | None, options
 
 
 def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
-    """Run jobs in so many processes; each outcome as it comes. What a job gave is on disk before it is told."""
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_run, job) for job in jobs]):
-            yield future.result()
-
-
-def announce(jobs: Sequence[Job], processes: int, machine: Machine | None) -> str:
-    """How many jobs there are, how long they will take, and how much memory.
+    """Run jobs in so many processes; each outcome as it comes. What a job gave is on disk before it is told.
 
     Raises:
-        DcomError: a program cannot be read, is not for `machine`, or needs more memory than a job may have.
+        DcomError: a process was killed, which is mostly for want of memory.
     """
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_run, job) for job in jobs]):
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                hint = "what is finished stays: run it again, with fewer --jobs where memory is short"
+                raise DcomError("a process was killed", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What is known of jobs before they run."""
+
+    ready: Sequence[Job]
+    refused: Sequence[Outcome]
+    text: str
+    """How many jobs are ready, how long they will take, and how much memory."""
+
+
+def announce(jobs: Sequence[Job], processes: int, machine: Machine | None) -> Announced:
+    """Plan jobs. Refused is one whose program cannot be read, is not for `machine`, or asks for more than it may.
+
+    Raises:
+        DcomError: the inputs, which are of all jobs, cannot be read.
+    """
+    from dcomc.activations import given_activations
+
+    inputs = next((job.inputs for job in jobs if job.inputs is not None), None)
+    given = None if inputs is None else given_activations(inputs)[0]
+    ready, refused, plans = list[Job](), list[Outcome](), list[Plan | None]()
+    for job in jobs:
+        try:
+            plans.append(_plan(job, given, machine))
+            ready.append(job)
+        except DcomError as error:
+            refused.append(Outcome(job, error=str(error)))
+    seconds = [plan.seconds for plan in plans if plan is not None]
+    longest = max(sum(seconds) / processes, *seconds, 0.0)
+    most = size(sum(sorted(plan.bytes for plan in plans if plan is not None)[-processes:]))
+    text = f"{counted(len(ready), 'program')}, {processes} at a time: about {duration(longest)} and {most}"
+    return Announced(ready, refused, text)
+
+
+def _plan(job: Job, given: Mapping[str, Array] | Array | None, machine: Machine | None) -> Plan | None:
+    """How a job's data are simulated; None where only its time is asked for."""
     import dcomc
     from dcomc.container import check_machine
-    from dcomc.simulate import beside_of, work_of
-    from runtime.engines import duration, plan, size
+    from dcomc.simulate import plan_simulation
 
-    seconds, held = [0.0], [0]
-    for job in jobs:
-        program = dcomc.load(job.program)
-        if machine is not None:
-            check_machine(program, machine)
-        if job.options["timing_only"]:
-            continue
-        check_lengths(program, job.options["max_instructions"])
-        beside = beside_of(program, made=job.inputs is None, errors=job.options["errors"])
-        engine, threads, limit = (job.options[name] for name in ("engine", "threads", "memory_limit"))
-        chosen = plan(engine, work_of(program), program.machine, threads=threads, memory_limit=limit, beside=beside)
-        seconds.append(chosen.seconds)
-        held.append(chosen.bytes)
-    longest = max(sum(seconds) / processes, *seconds)
-    most = size(sum(sorted(held)[-processes:]))
-    return f"{counted(len(jobs), 'program')}, {processes} at a time: about {duration(longest)} and {most}"
+    program = dcomc.load(job.program)
+    if machine is not None:
+        check_machine(program, machine)
+    if job.options["timing_only"]:
+        return None
+    check_lengths(program, job.options["max_instructions"])
+    return plan_simulation(
+        program, given, **{name: job.options[name] for name in ("errors", "engine", "threads", "memory_limit")}
+    )
 
 
 def _run(job: Job) -> Outcome:

@@ -89,9 +89,9 @@ class Program(program.Program):
         """
         from dcomc.activations import given_activations
         from dcomc.progress import WorkProgress, speaker
-        from dcomc.simulate import Simulation, beside_of, choose_inputs, simulate_launches, work_of
+        from dcomc.simulate import Simulation, choose_inputs, plan_simulation, simulate_launches
         from runtime.accelerator import check_lengths
-        from runtime.engines import PATIENCE_SECONDS, plan
+        from runtime.engines import PATIENCE_SECONDS
 
         if seed < 0:
             raise DcomError(f"seed {seed} is negative", hint="give 0 or more")
@@ -102,16 +102,7 @@ class Program(program.Program):
             return Simulation(self.machine, tuple(simulate_launches(self, None)), None, seed)
         say = speaker(progress)
         given, name = (None, "") if inputs is None else given_activations(inputs)
-        arrays = given.values() if isinstance(given, dict) else () if given is None else (given,)
-        chosen = plan(
-            engine,
-            work_of(self),
-            self.machine,
-            threads=threads,
-            memory_limit=memory_limit,
-            held_bytes=sum(array.nbytes for array in (*arrays, *self.activations.values())),
-            beside=beside_of(self, made=given is None, errors=errors),
-        )
+        chosen = plan_simulation(self, given, errors, engine=engine, threads=threads, memory_limit=memory_limit)
         if chosen.seconds > PATIENCE_SECONDS:
             say(str(chosen))
         if isinstance(given, dict):

@@ -16,7 +16,7 @@ from runtime.accelerator import Accelerator, PromptResult, launch_uses, time_lau
 from runtime.banks import together_in
 from runtime.counts import Use
 from runtime.energy import energies, together
-from runtime.engines import Beside, Plan, Work
+from runtime.engines import Beside, Plan, Work, plan
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
@@ -184,7 +184,40 @@ def work_of(program: Program, times: int = 1) -> list[Work]:
     ]
 
 
-def beside_of(program: Program, made: bool, errors: bool) -> Beside:
+def plan_simulation(
+    program: Program,
+    given: Mapping[str, Array] | Array | None,
+    errors: bool,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    memory_limit: int | None = None,
+) -> Plan:
+    """How `Program.simulate` does its work.
+
+    Args:
+        given: activations that are in memory beside those stored in the program; None where they are made.
+        errors: the factors are compared with the activations.
+        engine, threads, memory_limit: as for `plan`.
+
+    Raises:
+        DcomError: the limit is too small even for one thread, or the fast engine is asked for and cannot be loaded.
+    """
+    arrays = given.values() if isinstance(given, Mapping) else () if given is None else (given,)
+    held = sum(array.nbytes for array in (*arrays, *program.activations.values()))
+    beside = _beside(program, made=given is None, errors=errors)
+    return plan(
+        engine,
+        work_of(program),
+        program.machine,
+        threads=threads,
+        memory_limit=memory_limit,
+        held_bytes=held,
+        beside=beside,
+    )
+
+
+def _beside(program: Program, made: bool, errors: bool) -> Beside:
     """What making the activations, and comparing the factors with them, takes; measured on a few sizes."""
     sizes = [(kernel.layout.rows, kernel.layout.cols) for kernel in program.kernels]
     elements = max((rows * cols for rows, cols in sizes), default=0)

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
+from dcomc import __version__
 from dcomc.calibration.sensitivity import Sensitivity
 from dcomc.calibration.state import Place, State
 from dcomc.calibration.statistics import Measure, SiteStatistics
@@ -115,6 +116,7 @@ def calibrate(
     weights = torch_weights(whole.torch_model("f32"))
     identity = {
         "format": FORMAT,
+        "version of dcomc": __version__,
         "model": hashlib.sha256(json.dumps(whole.config(), sort_keys=True).encode()).hexdigest(),
         "weights": weights_digest(weights),
         "text": hashlib.sha256(np.array(tokens[: count * chosen.seq_len]).tobytes()).hexdigest(),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +112,11 @@ def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
     jobs = jobs_of([Path(program) for program in args.program], args.stats, inputs, options)
     rest = [job for job in jobs if not job.finished()]
     rows = [(job.program.name, "there already", "", str(job.stats)) for job in jobs if job not in rest]
+    announced = announce(rest, processes, machine)
+    if announced.ready:
+        print(announced.text, file=sys.stderr)
     failed = 0
-    if rest:
-        print(announce(rest, processes, machine), file=sys.stderr)
-    for outcome in run_jobs(rest, processes) if rest else ():
+    for outcome in chain(announced.refused, run_jobs(announced.ready, processes)):
         if outcome.error is not None:
             failed += 1
             print(f"{outcome.job.program}: {outcome.error}", file=sys.stderr)

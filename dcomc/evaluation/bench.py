@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from xdsl.dialects.builtin import ModuleOp
 
+from dcomc import __version__
 from dcomc.compiler import factors_of, lower
 from dcomc.costs import count_costs
 from dcomc.diagnostics import DcomError, write_text
@@ -180,7 +181,7 @@ class Bench:
 
     def _parts(self, variant: Variant) -> list[tuple[str, list[Any]]]:
         """Windows that belong together, by the key of their results."""
-        described = json.dumps([self._digest, variant.to_json()], sort_keys=True)
+        described = json.dumps([__version__, self._digest, variant.to_json()], sort_keys=True)
         parts = [self._windows[start : start + _WINDOWS] for start in range(0, len(self._windows), _WINDOWS)]
         return [(hashlib.sha256((described + digest_windows(part)).encode()).hexdigest(), part) for part in parts]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dcomc import __version__
 from dcomc.diagnostics import write_text
 from dcomc.evaluate import Evaluation, PromptScore, Scores, Window
 from dcomc.state_files import check_identity, damaged
@@ -38,6 +39,7 @@ class Checkpoint:
         """
         identity = {
             "format": _FORMAT,
+            "version of dcomc": __version__,
             **subject,
             "prompts": digest_windows(windows),
             "controls": ["dense", *evaluation.models],

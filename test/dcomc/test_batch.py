@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dcomc.batch import jobs_of, run_jobs
 from dcomc.cli import main
+from dcomc.diagnostics import DcomError
 
 
 @pytest.fixture(scope="module")
@@ -95,17 +97,56 @@ def test_a_program_that_fails_does_not_keep_the_others(
     assert streams.out.count(" simulated ") == 2
 
 
+def test_damaged_programs_do_not_keep_the_others(
+    programs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of those whose numbers are there, too: nobody knows whether they are of what cannot be read."""
+    gone = tmp_path / "gone.bin"
+    damaged = tmp_path / "damaged.bin"
+    gone.write_bytes(programs[0].read_bytes())
+    assert main(command([gone, programs[1]], tmp_path / "numbers")) == 0
+    gone.unlink()
+    damaged.write_bytes(programs[0].read_bytes()[:1000])
+    capsys.readouterr()
+    assert main(command([gone, damaged, *programs], tmp_path / "numbers")) == 1
+    streams = capsys.readouterr()
+    assert f"{gone}: error: cannot read {gone}" in streams.err and f"{damaged}: error: " in streams.err
+    assert "2 programs, 1 at a time: about " in streams.err
+    assert (streams.out.count(" there already "), streams.out.count(" simulated ")) == (1, 2)
+
+
+def test_numbers_of_another_version_are_made_anew(
+    programs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(programs[:2], tmp_path, "--timing-only")) == 0
+    (job, _) = jobs_of(programs[:2], tmp_path, None, {"seed": 0, "timing_only": True, "errors": True})
+    assert job.finished()
+    monkeypatch.setattr("dcomc.batch.__version__", "1000")
+    assert not job.finished()
+
+
+class _Kills:
+    """Ends the process that unpickles it, as the system does when memory is short."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+
+def test_a_killed_process_is_one_line(programs: list[Path], tmp_path: Path) -> None:
+    jobs = jobs_of(programs[:1], tmp_path, None, {"seed": _Kills()})
+    with pytest.raises(DcomError, match=r"a process was killed; .* fewer --jobs"):
+        list(run_jobs(jobs, 1))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["{0}", "{1}"], "of several programs there is a folder of numbers; give --stats FOLDER"),
         (["{0}", "{1}", "--stats", "{folder}", "--trace", "x"], "give --stats FOLDER and no --trace"),
         (["{0}", "{0}", "--stats", "{folder}"], "would both write"),
-        (["{0}", "missing.bin", "--stats", "{folder}"], "cannot read missing.bin: No such file or directory"),
+        (["{0}", "{1}", "--stats", "{folder}", "--input", "missing.npy"], "cannot read missing.npy: No such file"),
         (["{0}", "{1}", "--stats", "{0}"], "cannot make the folder"),
         (["{0}", "{1}", "--stats", "{folder}", "--jobs", "0"], "'0' is no number from 1 to 1024"),
-        (["{0}", "{1}", "--stats", "{folder}", "--machine", "edge-4x4"], "the program is for machine dcom-16x16"),
-        (["{0}", "{1}", "--stats", "{folder}", "--memory-limit", "1MB"], "but the limit is 1.0 MB"),
     ],
 )
 def test_mistakes(
@@ -114,3 +155,20 @@ def test_mistakes(
     assert main(["sim", *(option.format(*programs, folder=tmp_path / "new") for option in options)]) == 1
     streams = capsys.readouterr()
     assert streams.out == "" and streams.err.count("\n") == 1 and message in streams.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--machine", "edge-4x4"], "error: the program is for machine dcom-16x16"),
+        (["--memory-limit", "1MB"], "but the limit is 1.0 MB"),
+        (["--max-instructions", "2"], "issue"),
+    ],
+)
+def test_a_program_that_is_refused_is_one_line(
+    programs: list[Path], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(programs[:2], tmp_path / "new", *options)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(message in line for line in lines)
+    assert [line.startswith(f"{program}: ") for line, program in zip(lines, programs, strict=False)] == [True, True]

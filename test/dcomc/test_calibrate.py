@@ -219,6 +219,10 @@ def test_an_interrupted_calibration_goes_on_to_the_same_table(
         calibrate(model, [text], output, other)
     with pytest.raises(DcomError, match="state of a calibration with other weights"):
         calibrate(save_model(tmp_path / "other", seed=1), [text], output, OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr("dcomc.calibration.calibrate.__version__", "1000")
+        with pytest.raises(DcomError, match="state of a calibration with other version of dcomc"):
+            calibrate(model, [text], output, OPTIONS)
     calibrate(model, [text], output, OPTIONS, progress=True)
     assert f"{min(steps + 1, 4)} of 4 prompts are measured" in capsys.readouterr().err
     assert output.read_bytes() == calibrated[0].read_bytes()

@@ -156,6 +156,10 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_results(
     other = save_model(tmp_path / "other", seed=1)
     assert main([str(other) if word == str(model) else word for word in command]) == 1
     assert "is the state of an evaluation with other weights" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("dcomc.evaluation.checkpoint.__version__", "1000")
+        assert main(command) == 1
+    assert "is the state of an evaluation with other version of dcomc" in capsys.readouterr().err
     assert evaluate(tmp_path, *arguments) == whole
     assert "2 of 5 windows are done" in capsys.readouterr().err
     assert not state.exists()

@@ -9,7 +9,7 @@ from test_run import save_model, words
 
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
-from dcomc.evaluation.bench import Bench, Results
+from dcomc.evaluation.bench import DENSE, Bench, Results
 from dcomc.evaluation.questions import Question
 from dcomc.quality.choosing import order_of_layers
 from dcomc.quality.lab import QUICK, Lab, Settings, low_rank
@@ -57,6 +57,9 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     ratio = lab.evaluated.ratio(low_rank([1, 2], rank=10))
     row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
+    assert lab.evaluated.missing(DENSE) == 0
+    monkeypatch.setattr("dcomc.evaluation.bench.__version__", "1000")
+    assert lab.evaluated.missing(DENSE) > 0, "results of another version are not taken"
 
 
 def test_layers_are_chosen_beside_those_before_them(model: Path) -> None:
