@@ -32,7 +32,7 @@ $(INSTALLED): requirements.lock requirements-data.lock pyproject.toml
 	touch $@
 
 $(TESTING): $(INSTALLED) requirements-test.lock
-	python -m pip install -r requirements-test.lock
+	python -m pip install --no-deps -r requirements-test.lock
 	touch $@
 
 # A test whose program is still missing after this fails and says what to install.
