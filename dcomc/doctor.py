@@ -25,11 +25,21 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "accelerate": ("model", "weights in GGUF files"),
     "matplotlib": ("figures", "plots of reproduce -o"),
     "scipy": ("figures", "other algorithms of figure 2"),
+    "lm-eval": ("harness", "python -m dcomc.harness"),
+    "vl-convert-python": ("report", "charts of report"),
+    "perfetto": ("perfetto", "sim --trace"),
 }
 """By package: the extra of dcomc that brings it, none for what dcomc needs; and what it serves."""
 
-TOOLS: Mapping[str, str] = {"mlir-opt": "the tests", "iree-compile": "the tests"}
-"""Programs by name, and what calls them. Debian's have their version in the name."""
+TOOLS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "mlir-opt": ("the tests", tuple(f"mlir-opt-{version}" for version in range(30, 18, -1))),
+    "iree-compile": ("the tests", ()),
+    "Chromium": (
+        "the tests of report",
+        ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"),
+    ),
+}
+"""Programs: what calls them, and under which other names they may be on the path."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -56,9 +66,8 @@ def packages() -> Iterator[Finding]:
 
 def tools() -> Iterator[Finding]:
     """Each program that is on the path, or that it is not."""
-    for name, why in TOOLS.items():
-        names = (name, *(f"{name}-{version}" for version in range(30, 18, -1)))
-        found = next((place for one in names if (place := shutil.which(one)) is not None), None)
+    for name, (why, others) in TOOLS.items():
+        found = any(shutil.which(one) for one in (name, *others))
         yield Finding(name, "on the path" if found else "not on the path", why)
 
 

@@ -113,7 +113,7 @@ class Executor:
             raise DcomError(f"the program has no function @{name}", hint=did_you_mean(name, self._functions))
         function = self._functions[name]
         if isinstance(function, func.FuncOp):
-            _check_arguments(function, [self.arrays.to_numpy(argument) for argument in arguments])
+            _check_arguments(function, arguments)
         with np.errstate(all="ignore"):
             results = self._function(name)(*map(self.arrays.from_numpy, arguments))
         return tuple(map(self.arrays.to_numpy, results))
@@ -187,9 +187,11 @@ def _check_arguments(function: func.FuncOp, arguments: Sequence[Value]) -> None:
     for position, (argument, wanted) in enumerate(zip(arguments, parameters, strict=True)):
         if not isa(wanted, TensorType):
             continue
-        array = np.asarray(argument)
-        if array.shape != wanted.get_shape() or array.dtype != element_dtype(wanted, function):
-            raise failure(function, f"argument {position} is {array.dtype} {list(array.shape)}, not {wanted}")
+        # Read, not converted: what lies on a device stays there.
+        element = argument.dtype if hasattr(argument, "dtype") else np.asarray(argument).dtype
+        shape, dtype = np.shape(argument), str(element).removeprefix("torch.")
+        if shape != wanted.get_shape() or dtype != element_dtype(wanted, function).name:
+            raise failure(function, f"argument {position} is {dtype} {list(shape)}, not {wanted}")
 
 
 def _compile(function: func.FuncOp, host: Host) -> Block:

@@ -93,11 +93,13 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
     layout = kernel.layout
     timing = time_launch(kernel, machine, prompts)[0]
     counts, instructions = timing.counts, list[InstructionCycles]()
+    waits: dict[int, dict[str, int]] = {index: {} for index in range(len(kernel.words))}
+    for (index, cause), cycles in counts.waits.items():
+        waits[index][cause] = cycles
     for index, word in enumerate(kernel.words):
         unit = word.instruction.unit
         busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else 1)
-        cycles = {cause: waited for (number, cause), waited in counts.waits.items() if number == index}
-        instructions.append(InstructionCycles(counts.issues[index], busy, cycles))
+        instructions.append(InstructionCycles(counts.issues[index], busy, waits[index]))
     events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))
     numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 5
     turns = rounds(prompts, layout, machine) if layout.in_flight > 1 else 1
@@ -106,7 +108,7 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
         min(prompts, turns * layout.in_flight * Groups.of(layout, machine.grid).count),
         timing.cycles,
         timing.causes,
-        {unit: cycles for unit, cycles in timing.busy.items() if unit is not Unit.CONTROL},
+        {unit: timing.busy[unit] for unit in Unit if unit in timing.busy and unit is not Unit.CONTROL},
         {str(use): count for use, count in timing.uses.items()},
         tuple(instructions),
         numbers,

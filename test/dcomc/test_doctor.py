@@ -9,7 +9,7 @@ from llama_layer import llama_layer
 
 import dcomc
 from dcomc.cli import main
-from dcomc.doctor import PACKAGES, packages
+from dcomc.doctor import PACKAGES, TOOLS, packages, tools
 from runtime.gpu import load_gpu
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_packages_are_those_that_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {"": project["dependencies"], **project["optional-dependencies"]}
-    for extra in ("", "model", "figures"):
+    for extra in wanted.keys() - {"test", "dev"}:
         named = {re.split(r"[=<>\[]", requirement)[0] for requirement in wanted[extra]}
         assert named == {name for name, (of, _) in PACKAGES.items() if of == extra}
 
@@ -26,7 +26,7 @@ def test_packages_are_those_that_the_project_asks_for() -> None:
 def test_it_reports_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for what in ("processor", "numba's cache", "torch's threads", *PACKAGES):
+    for what in ("processor", "numba's cache", "torch's threads", *PACKAGES, *TOOLS):
         assert re.search(rf"^ {what} +\S", out, re.MULTILINE), what
     assert f"dcomc  {dcomc.__version__}" in re.sub(" {3,}", "  ", out)
 
@@ -35,6 +35,14 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("dcomc.doctor.PACKAGES", {"no-such-package": ("figures", "nothing")})
     (missing,) = packages()
     assert (missing.found, missing.good) == ("missing: `pip install dcomc[figures]`", True)
+
+
+def test_a_chromium_has_several_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert {tool.found for tool in tools()} == {"not on the path"}
+    for name in ("chromium-headless-shell", "mlir-opt-19"):
+        (tmp_path / name).touch(0o755)
+    assert {tool.what for tool in tools() if tool.found == "on the path"} == {"Chromium", "mlir-opt"}
 
 
 def test_what_it_measures_is_a_host_of_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

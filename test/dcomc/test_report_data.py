@@ -9,10 +9,12 @@ import pytest
 import dcomc
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
+from dcomc.report import cycles
 from dcomc.report.cycles import WAITS, time_kernels
 from dcomc.report.data import Report, gather, page_json
 from dcomc.report.ir_text import Origin, Origins, Place, cut_module, parse_lines
 from dcomc.report.stages import group_layers, make_pipeline
+from runtime.instructions import Unit
 
 TEXT = """module @m {
   func.func private @decoder_layer_3(%x: f32 loc("model.layers.3"("a/b.py":1:1))) -> f32 {
@@ -49,6 +51,15 @@ def test_lines_lose_their_locations_and_openings_have_those_of_their_ends():
     assert lines[2].location == lines[5].location
     assert lines[3].location == '"model.layers.3.mlp"("a/b.py":8:1)'
     assert lines[4].location == "unknown"
+
+
+def test_the_names_of_units_are_of_the_data_alone(report: Report) -> None:
+    """So that the page shows a unit that its scripts know nothing of."""
+    scripts = Path(cycles.__file__).parent.glob("template/*.js")
+    assert not [(script.name, unit) for script in scripts for unit in Unit if f'"{unit}"' in script.read_text()]
+    for kernel in report.kernels:
+        assert list(kernel.busy) == [unit for unit in Unit if unit in kernel.busy]
+        assert {*kernel.event_units} - {WAITS} <= {unit for unit, busy in kernel.busy.items() if busy > 0}
 
 
 def test_modules_are_cut_into_functions_and_layers():

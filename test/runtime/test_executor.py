@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from backends import BACKENDS, run_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from xdsl.ir import Operation
 from dcomc.diagnostics import DcomError
 from dcomc.ir import parse_module
 from runtime.executor import Executor
+from runtime.executor_arrays import make_arrays
 
 
 def run(text: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
@@ -315,6 +317,18 @@ def test_weights_that_do_not_fit(weights: dict[str, Any], message: str) -> None:
 def test_arguments_that_do_not_fit(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(DcomError, match=message):
         run(LAYERS, *arguments, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize("shape", [[2], [3]])
+def test_arguments_are_checked_where_they_are(shape: list[int]) -> None:
+    """Those of the device `meta` have no data, which NumPy would ask for."""
+    text = "func.func @main(%a: tensor<2xbf16>) {\n  func.return\n}"
+    executor = Executor(parse_module(text, "test.mlir"), {}, arrays=make_arrays("torch", "cpu"))
+    dtype = torch.float16 if shape == [2] else torch.bfloat16
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(DcomError, match=rf"argument 0 is {name} \[{shape[0]}\], not tensor<2xbf16>"):
+        executor.run("main", torch.empty(shape, dtype=dtype, device="meta"))
+    executor.run("main", torch.zeros(2, dtype=torch.bfloat16))
 
 
 def test_unknown_function() -> None:

@@ -2,7 +2,7 @@
 /* The timeline of a kernel, its cycles by cause and unit, and its costliest instructions. */
 
 const STREAM = "stream";
-const UNITS = ["array", "row links", "column links", "scalar", "bank"];
+const UNITS = [...new Set(report.kernels.flatMap((each) => Object.keys(each.busy).filter((unit) => each.busy[unit] > 0)))];
 const ZOOM = 3;
 let kernel = report.kernels[0];
 let range = [0, 1];
