@@ -30,7 +30,8 @@ def main() -> None:
     bound = 2 * args.iterations * args.prompts * args.rows * args.cols // multipliers
     blocks = args.prompts * -(-args.rows // args.block)
 
-    kernel = compile_kernel(args.block, args.cols, args.iterations, passes=args.passes, mapping=args.group)
+    shape = args.block, args.cols, args.iterations
+    kernel = compile_kernel(*shape, passes=args.passes, mapping=args.group, matrices=blocks)
     plain = compile_kernel(args.rows, args.cols, args.iterations, passes=args.passes)
     runs: tuple[Timing, ...] = time_launch(kernel, machine, blocks)
     cycles = sum(run.cycles for run in runs)

@@ -16,6 +16,7 @@ def compile_kernel(
     *,
     passes: int = 2,
     mapping: str = "grid",
+    matrices: int = 1,
     machine: str = MACHINE,
     gram_schmidt: str = "classical",
     expansion: ClusterExpandReductionsPass | None = None,
@@ -24,13 +25,14 @@ def compile_kernel(
 
     Args:
         mapping: of `cluster-map`.
+        matrices: of its launch: no more of them are in flight.
         expansion: of its reductions, for modified Gram-Schmidt.
     """
-    factored = f"!dcom.factored<1x{rows}x{cols}, rank {iterations}, f32>"
-    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
+    factored = f"!dcom.factored<{matrices}x{rows}x{cols}, rank {iterations}, f32>"
+    text = f"""func.func @f(%x: tensor<{matrices * rows}x{cols}xf32>) -> {factored} {{
       %f = dcom.decompose %x {{layer = 0 : i64, site = "qkv", iterations = {iterations} : i64,
         reorthogonalisation = {passes} : i64, seed = 0 : i64, gram_schmidt = "{gram_schmidt}"}}
-        : tensor<{rows}x{cols}xf32> -> {factored}
+        : tensor<{matrices * rows}x{cols}xf32> -> {factored}
       func.return %f : {factored}
     }}"""
     context = make_context()

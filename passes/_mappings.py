@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -84,7 +84,29 @@ def _slice(length: int, clusters: int, tile: int) -> int:
     return tile * ceil(length / (clusters * tile))
 
 
-def most_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> int:
+def mapping_of(
+    kernel: KernelOp, group: tuple[int, int], machine: Machine, matrices: int, in_flight: int | None = None
+) -> Values:
+    """How a kernel's matrix is cut over a group, and how many are in flight.
+
+    Args:
+        matrices: of the largest launch.
+        in_flight: as many as have room and are there, unless given.
+
+    Raises:
+        DcomError: a slice is longer than instructions count, or so many in flight have no room.
+    """
+    values = slices_of(kernel, group, machine)
+    if in_flight is not None:
+        values["in_flight"] = in_flight
+        _check_in_flight(kernel, values, machine)
+        return values
+    groups = machine.grid.rows * machine.grid.cols // (group[0] * group[1])
+    values["in_flight"] = min(_most_in_flight(kernel, values, machine), ceil(matrices / groups))
+    return values
+
+
+def _most_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> int:
     """As many matrices of a group as have room in the buffers and leave the kernel short; 1 if need be."""
     each = slot_bytes(kernel, values, machine)
     for count in range(MOST_IN_FLIGHT if values["folded"] else 1, 1, -1):
@@ -94,7 +116,7 @@ def most_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine
     return 1
 
 
-def check_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> None:
+def _check_in_flight(kernel: KernelOp, values: Mapping[str, int], machine: Machine) -> None:
     """Raise `DcomError` where so many matrices have no room in the buffers."""
     each, count = slot_bytes(kernel, values, machine), values["in_flight"]
     if count > 1 and count * each > machine.cluster.buffer_bytes:
@@ -138,56 +160,76 @@ class Candidate:
         return f"{rows}x{cols}{flight}"
 
 
-def choose(kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> list[Candidate]:
+def choose(
+    kernel: KernelOp,
+    machine: Machine,
+    launches: Sequence[int],
+    *,
+    group: tuple[int, int] | None = None,
+    in_flight: int | None = None,
+) -> list[Candidate]:
     """The mappings that a kernel has room in, what is expected to take all its launches the soonest first.
 
     Args:
         launches: matrices of each.
+        group: one to look at besides.
+        in_flight: as many as have room and are there, unless given.
 
     Raises:
-        DcomError: there is none.
+        DcomError: there is none; of what the group or else the grid has no room for.
     """
-    found = list(_candidates(kernel, machine, max(launches)))
+    found: list[Candidate] = []
+    refused: list[DcomError] = []
+    for candidate in _groups(machine, group):
+        try:
+            found.append(_candidate(kernel, candidate, machine, max(launches), in_flight))
+        except DcomError as error:
+            refused.append(error)
     if not found:
-        _alone(kernel, slices_of(kernel, (machine.grid.rows, machine.grid.cols), machine), machine)  # says why
+        raise refused[0]
     return sorted(found, key=lambda candidate: sum(map(candidate.cycles, launches)))
 
 
-def _candidates(kernel: KernelOp, machine: Machine, matrices: int) -> Iterator[Candidate]:
-    """The grid halved again and again, its columns, and its clusters; with as many in flight as find room and use."""
+def _groups(machine: Machine, given: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """The one given; the grid halved again and again, its columns, and its clusters."""
     grid = machine.grid
     rows, cols = grid.rows, grid.cols
     sizes = [(rows, cols)]
     while (longer := max(rows, cols)) > 1 and longer % 2 == 0:
         rows, cols = (rows // 2, cols) if rows == longer else (rows, cols // 2)
         sizes.append((rows, cols))
-    for group in dict.fromkeys((*sizes, (grid.rows, 1), (1, 1))):
-        groups = grid.rows * grid.cols // (group[0] * group[1])
-        try:
-            values = slices_of(kernel, group, machine)
-            timing = _alone(kernel, values, machine)
-        except DcomError:
-            continue
-        in_flight = min(most_in_flight(kernel, values, machine), ceil(matrices / groups))
-        yield Candidate(group, in_flight, groups, timing.cycles, timing.busy[Unit.ARRAY], timing.busy[Unit.BANK])
+    return list(dict.fromkeys((*([given] if given else []), *sizes, (grid.rows, 1), (1, 1))))
+
+
+def _candidate(
+    kernel: KernelOp, group: tuple[int, int], machine: Machine, matrices: int, in_flight: int | None
+) -> Candidate:
+    """What a group is expected to take, by the cycles of one matrix in it."""
+    values = mapping_of(kernel, group, machine, matrices, in_flight)
+    timing = _alone(kernel, values, machine)
+    groups = machine.grid.rows * machine.grid.cols // (group[0] * group[1])
+    busy = timing.busy
+    return Candidate(group, values["in_flight"], groups, timing.cycles, busy[Unit.ARRAY], busy[Unit.BANK])
 
 
 def _alone(kernel: KernelOp, values: Values, machine: Machine) -> Timing:
     """Cycles of one matrix by itself."""
     copy = kernel.clone()
-    copy.properties["mapping"] = dictionary(values)
+    copy.properties["mapping"] = dictionary({**values, "in_flight": 1})
     schedule(copy, machine)
     lowered = assemble_kernel(lower_kernel(copy, machine))
     return time_stream(lowered.words, machine, lowered.layout, (), 1)
 
 
-def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], found: Sequence[Candidate]) -> None:
-    """Print what was expected of each mapping to standard error, the one chosen first."""
+def explain(
+    kernel: KernelOp, machine: Machine, launches: Sequence[int], found: Sequence[Candidate], group: tuple[int, int]
+) -> None:
+    """Print what was expected of each mapping to standard error, the soonest first, and which group was taken."""
     matrices = ", ".join(f"{count} x {n}" if count > 1 else str(n) for n, count in sorted(Counter(launches).items()))
     print(f"kernel {kernel.sym_name.data} on {machine.name}, launches of {matrices} matrices:", file=sys.stderr)
     rows = [
         (
-            str(candidate),
+            f"{candidate} (taken)" if candidate.group == group else str(candidate),
             f"{round(sum(map(candidate.cycles, launches))):,}",
             f"{candidate.alone:,}",
             f"{candidate.array / candidate.alone:.0%}",

@@ -12,7 +12,7 @@ from dcomc.ir import errors_at
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
 from passes._kernels import dictionary
-from passes._mappings import check_in_flight, choose, explain, group_of, most_in_flight, slices_of
+from passes._mappings import Candidate, choose, explain, group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
 from runtime.machine import Machine, load_machine
 
@@ -27,8 +27,8 @@ class ClusterMapPass(ModulePass):
     several matrices, what is expected to take them the soonest, by the cycles of one and what more in flight add; where
     they have one, the grid. A group that is not all of the grid holds its matrix folded: cut by its columns alone, over
     all clusters of the group, so that A^T u needs no reduction, and vectors along the rows are whole in each cluster.
-    `in_flight` matrices go through a group at a time, their instructions interleaved: as many as find room in the
-    buffers and as instructions for, unless given.
+    `in_flight` matrices go through a group at a time, their instructions interleaved: as many as there are, find
+    room in the buffers and instructions for, unless given.
 
     Before:
 
@@ -72,18 +72,13 @@ class ClusterMapPass(ModulePass):
     ) -> dict[str, int]:
         if self.mapping == "auto" and max(matrices) == 1:
             group = machine.grid.rows, machine.grid.cols
-        found = choose(kernel, machine, matrices) if group is None or self.explain else []
+        found: list[Candidate] = []
+        if group is None or self.explain:
+            found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight)
+        group = group or found[0].group
         if self.explain:
-            explain(kernel, machine, matrices, found)
-        values = slices_of(kernel, group or found[0].group, machine)
-        if self.in_flight is not None:
-            values["in_flight"] = self.in_flight
-            check_in_flight(kernel, values, machine)
-        elif group is None:
-            values["in_flight"] = found[0].in_flight
-        else:
-            values["in_flight"] = most_in_flight(kernel, values, machine)
-        return values
+            explain(kernel, machine, matrices, found, group)
+        return mapping_of(kernel, group, machine, max(matrices), self.in_flight)
 
 
 def _launches(module: ModuleOp) -> dict[str, list[int]]:

@@ -87,8 +87,29 @@ def test_groups_for_token_blocks_and_the_grid_for_what_streams() -> None:
 
 
 def test_no_more_in_flight_than_there_are_matrices() -> None:
-    assert compiled((128, 512, 4), 4, "8x8").layout.in_flight > 1
+    assert compiled((128, 512, 4), 4, "8x8").layout.in_flight == 1
+    assert compiled((128, 512, 4), 5, "8x8").layout.in_flight == 2
     assert compiled((128, 512, 4), 4, "auto").layout.in_flight == 1
+
+
+def test_those_in_flight_that_are_given_are_chosen_for() -> None:
+    """Groups in which so many have no room are none, and cycles are expected of so many."""
+    module = decomposition((128, 4096, 10), 2048)
+    run_passes(make_context(), module, [LowerDcomToClusterPass()])
+    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
+    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], in_flight=2)} == {2}
+    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], in_flight=3)}
+    assert (8, 8) not in {candidate.group for candidate in choose(kernel, MACHINE, [2048], in_flight=4)}
+    assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
+
+
+def test_the_group_that_was_taken_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether it is expected to be the soonest or not, and if it would not be looked at otherwise."""
+    for mapping, taken in (("grid", "16x16"), ("16x4", "16x4"), ("auto", "")):
+        module = decomposition((128, 512, 4), 64)
+        run_passes(make_context(), module, [LowerDcomToClusterPass(), ClusterMapPass(mapping=mapping, explain=True)])
+        (marked,) = (line for line in capsys.readouterr().err.splitlines() if "(taken)" in line)
+        assert marked.strip().startswith(taken)
 
 
 def test_the_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

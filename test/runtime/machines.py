@@ -67,6 +67,7 @@ def compile_kernel(
     passes: int = 2,
     mapping: str = "grid",
     in_flight: int | None = None,
+    matrices: int = 1,
     gram_schmidt: str | None = None,
     expansion: str | None = None,
 ) -> Kernel:
@@ -74,14 +75,15 @@ def compile_kernel(
 
     Args:
         seed: of the start vector, which is the mean without one.
+        matrices: of its launch: no more of them are in flight.
         expansion: options of cluster-expand-reductions.
     """
     start = 'seed = 0 : i64, start = "mean"' if seed is None else f"seed = {seed} : i64"
-    factored = f"!dcom.factored<1x{rows}x{cols}, rank {rank}, f32>"
+    factored = f"!dcom.factored<{matrices}x{rows}x{cols}, rank {rank}, f32>"
     attribute = f', gram_schmidt = "{gram_schmidt}"' if gram_schmidt else ""
-    text = f"""func.func @f(%x: tensor<{rows}x{cols}xf32>) -> {factored} {{
+    text = f"""func.func @f(%x: tensor<{matrices * rows}x{cols}xf32>) -> {factored} {{
       %f = dcom.decompose %x {{layer = 3 : i64, site = "qkv", iterations = {iterations} : i64,
-        reorthogonalisation = {passes} : i64, {start}{attribute}}} : tensor<{rows}x{cols}xf32> -> {factored}
+        reorthogonalisation = {passes} : i64, {start}{attribute}}} : tensor<{matrices * rows}x{cols}xf32> -> {factored}
       func.return %f : {factored}
     }}"""
     context = make_context()

@@ -64,7 +64,7 @@ def test_rounds_take_the_same_time_each() -> None:
 
 def test_token_blocks_of_the_largest_workload() -> None:
     """64 prompts of 4096 x 4096, a basis for each 128 tokens: at most 1.5 times the arithmetic bound."""
-    kernel = compile_kernel(128, 4096, 10, mapping="8x8", passes=1)
+    kernel = compile_kernel(128, 4096, 10, mapping="8x8", passes=1, matrices=2048)
     assert kernel.layout.in_flight == 3
     assert 16 * len(kernel.words) <= 64 << 10
     a_round = 4 * kernel.layout.in_flight
