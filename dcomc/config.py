@@ -1,8 +1,9 @@
 """What to do at each layer and site, where it is not the same at all: the file that `dcomc compile --config` reads."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
@@ -50,6 +51,52 @@ class SiteOptions:
     def start_seed(self) -> int | None:
         """The seed of the start vector; None where that is the same in each row."""
         return None if self.start == "mean" else self.seed
+
+    def check(
+        self,
+        tokens: float = inf,
+        channels: float = inf,
+        *,
+        where: str = "",
+        place: Callable[[str], str | None] = lambda option: None,
+    ) -> None:
+        """Raise `DcomError` where an option for activations has a value that it may not have.
+
+        With `reuse` the rank, the iterations and the block are those of another site, and not looked at.
+
+        Args:
+            tokens: of a prompt; any number unless given.
+            channels: of the site; any number unless given.
+            where: such as `site o of layer 3`, for errors.
+            place: the file that sets an option, if one does.
+        """
+        for option in (each.name for each in fields(self) if each.name not in OF_WEIGHTS):
+            value = getattr(self, option)
+            _check_type(option, option, value, place(option))
+            if option in RANGES:
+                check_range(option, value, place(option))
+            if option in CHOICES:
+                check_choice(option, value, place(option))
+        if not self.reuse:
+            self._check_sizes(tokens, channels, where, place)
+
+    def _check_sizes(self, tokens: float, channels: float, where: str, place: Callable[[str], str | None]) -> None:
+        block = tokens if self.block is None else self.block
+        if not 1 <= block <= tokens:
+            what = "below 1" if tokens == inf else f"not between 1 and the {tokens} tokens of a prompt"
+            raise DcomError(f"block {block} is {what}", hint="such as 64", place=place("block"))
+        most = min(block, channels)
+        shape = where
+        if most < inf and channels < inf:
+            shape = f"{where} is {block} x {channels} a {'prompt' if block == tokens else 'block'}"
+        if not 1 <= self.rank <= most:
+            what = "below 1" if self.rank < 1 and most == inf else f"not between 1 and {most}"
+            raise DcomError(f"rank {self.rank} is {what}", hint=shape, place=place("rank"))
+        if self.iterations is not None and not self.rank <= self.iterations <= most:
+            what = f"below the rank {self.rank}" if most == inf else f"not between the rank {self.rank} and {most}"
+            raise DcomError(
+                f"iterations {self.iterations} is {what}", hint=shape, place=place("iterations") or place("rank")
+            )
 
 
 OF_WEIGHTS = ("weight_rank", "weight_method")
@@ -247,19 +294,25 @@ def _sites(value: object, prefix: str, path: str) -> dict[str, Mapping[str, Any]
     }
 
 
+def _check_type(name: str, option: str, value: object, place: str | None) -> None:
+    """Raise `DcomError` where the value of an option, a field of `SiteOptions`, is not of its type."""
+    hint = get_type_hints(SiteOptions)[option]
+    wanted = next(type_ for type_ in get_args(hint) or (hint,) if type_ is not NoneType)
+    accepted = (int, float) if wanted is float else (wanted,)
+    optional = value is None and NoneType in get_args(hint)
+    if not optional and (not isinstance(value, accepted) or isinstance(value, bool) != (wanted is bool)):
+        words = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
+        raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=place)
+
+
 def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str, Any]:
     """`table` once its keys are fields of `SiteOptions`, with values of their types."""
-    types = get_type_hints(SiteOptions)
     known = [option.name for option in fields(SiteOptions)]
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
     for key, value in table.items():
         name = f"{where}.{key}" if where else key
         if key not in known:
             raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known), place=path)
-        wanted = next(type_ for type_ in get_args(types[key]) or (types[key],) if type_ is not NoneType)
-        accepted = (int, float) if wanted is float else (wanted,)
-        if type(value) not in accepted:
-            raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=path)
+        _check_type(name, key, value, path)
         if key in RANGES:
             check_range(key, cast(float, value), path)
         if key in CHOICES:

@@ -15,23 +15,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from dcomc.config import SiteOptions, check_choice
+from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.model import load_transformers
 from dcomc.pipeline import Decomposition
 from dcomc.statistics import projections
 from dialects.dcom import SITES
 from passes._sites import check_reuse, check_sites, read_config
-from passes.dcom_insert_outlier_split import Thresholds
+from passes.dcom_insert_outlier_split import Thresholds, read_number
 from runtime.approximation import Basis, Threshold, approximate
 
 KEY = "dcom"
 """The attribute of a model's configuration that says what is decomposed."""
+_HANDLES = "dcom_handles"
+"""The attribute of a model that keeps its hooks; a copy of the model has those of its own."""
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -71,8 +72,10 @@ def decompose(model: Module, config: Decomposition) -> Module:
 
 def restore(model: Module) -> Module:
     """Let a model work on its dense activations again; returns it."""
-    for handle in _HANDLES.pop(model, ()):
+    for handle in cast("list[RemovableHandle]", getattr(model, _HANDLES, [])):
         handle.remove()
+    if hasattr(model, _HANDLES):
+        delattr(model, _HANDLES)
     if hasattr(model.config, KEY):
         delattr(model.config, KEY)
     return model
@@ -98,14 +101,15 @@ def make_plan(config: Decomposition) -> dict[tuple[int, str], SitePlan]:
     """What is done at each layer and site that is decomposed at all.
 
     Raises:
-        DcomError: an unknown site, or a file of options or thresholds that does not fit.
+        DcomError: an unknown site, an option out of range, or a file of options or thresholds that does not fit.
     """
     sites = check_sites(config.sites)
     reuse = check_reuse(config.reuse, sites)
     table = Thresholds.read(config.outliers) if isinstance(config.outliers, str) else None
     file = read_config(config.config)
     file.check(config.layers, sites)
-    check_choice("start", config.start)
+    if table is not None and file.sets("outliers"):
+        raise DcomError("give outliers in the config or a thresholds table, not both", place=config.config)
     defaults: dict[str, Any] = {
         each.name: getattr(config, each.name) for each in fields(SiteOptions) if hasattr(config, each.name)
     }
@@ -117,26 +121,36 @@ def make_plan(config: Decomposition) -> dict[tuple[int, str], SitePlan]:
         for site in sites:
             options = file.options(layer, site, replace(everywhere, reuse=site in reuse))
             if options.decompose:
-                if options.reuse and not any((layer, before) in plan for before in sites):
-                    raise DcomError(
-                        f"site {site} of layer {layer} reuses a basis, but no site before it has one",
-                        hint="decompose one before it",
-                        place=file.place(layer, site, "reuse"),
-                    )
+                _check(plan, layer, site, options, lambda option, at=(layer, site): file.place(*at, option))
                 threshold = Threshold(table.of(layer, site), table.min_tokens_percent) if table else None
                 plan[layer, site] = SitePlan(options, threshold)
     return plan
+
+
+def _check(plan: Plan, layer: int, site: str, options: SiteOptions, place: Callable[[str], str | None]) -> None:
+    """Raise `DcomError` where options cannot be those of the next site of a plan."""
+    options.check(where=f"site {site} of layer {layer}", place=place)
+    if options.reuse and not any((layer, before) in plan for before in SITES):
+        raise DcomError(
+            f"site {site} of layer {layer} reuses a basis, but no site before it has one",
+            hint="decompose one before it",
+            place=place("reuse"),
+        )
 
 
 @dataclass
 class _Prompts:
     """What all layers need to know of a call."""
 
+    layers: "dict[int, _Layer]"
+    """Those that have a site."""
     padding: torch.Tensor | None = None
     """[B, S] bool: rows that are none of the prompts'."""
 
     def __call__(self, _: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the model runs: look at its mask."""
+        """Before the decoder runs: look at its mask, and forget a call that was interrupted."""
+        for layer in self.layers.values():
+            layer()
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         flat = isinstance(mask, torch.Tensor) and mask.ndim == 2
         self.padding = cast(torch.Tensor, mask) == 0 if flat else None
@@ -152,7 +166,7 @@ class _Layer:
     """Of each site its last input, and what has become of it, for the next projection that reads it."""
 
     def __call__(self, *_: Any) -> None:
-        """After the layer ran: forget."""
+        """After the layer ran, or failed: forget."""
         self.bases.clear()
         self.seen.clear()
 
@@ -198,25 +212,33 @@ class _Site:
         return made
 
 
-_HANDLES: "WeakKeyDictionary[torch.nn.Module, list[RemovableHandle]]" = WeakKeyDictionary()
-"""The hooks of each decomposed model."""
-
-
 def _attach(model: torch.nn.Module, plan: Plan) -> None:
     """Hook a plan into a model and write it into its configuration."""
     found = {(layer, site): projections(model, layer, site) for layer, site in plan}
     restore(model)
-    prompts, handles = _Prompts(), _HANDLES.setdefault(model, [])
-    handles.append(model.register_forward_pre_hook(cast(Callable[..., None], prompts), with_kwargs=True))
-    layers = list(next(part for part in model.modules() if isinstance(part, torch.nn.ModuleList)))
+    decoder, layers = _decoder(model)
     states: dict[int, _Layer] = {}
+    prompts = _Prompts(states)
+    handles = [decoder.register_forward_pre_hook(cast(Callable[..., None], prompts), with_kwargs=True)]
     for (layer, site), readers in found.items():
         if layer not in states:
             states[layer] = _Layer()
-            handles.append(layers[layer].register_forward_hook(states[layer]))
+            handles.append(layers[layer].register_forward_hook(states[layer], always_call=True))
         hook = _Site(layer, site, plan[layer, site], states[layer], prompts)
         handles += [reader.register_forward_pre_hook(hook) for reader in readers]
+    setattr(model, _HANDLES, handles)
     setattr(model.config, KEY, {f"{layer}.{site}": asdict(each) for (layer, site), each in plan.items()})
+
+
+def _decoder(model: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
+    """What calls the layers, be it the model itself or within it, and the layers."""
+    lists = (
+        (part, list(child))
+        for part in model.modules()
+        for child in part.children()
+        if isinstance(child, torch.nn.ModuleList)
+    )
+    return next(lists)
 
 
 def _read_plan(stored: object, place: str) -> dict[tuple[int, str], SitePlan]:
@@ -224,15 +246,22 @@ def _read_plan(stored: object, place: str) -> dict[tuple[int, str], SitePlan]:
     if not isinstance(stored, dict):
         raise DcomError(f"the model has no '{KEY}' in its configuration", hint="decompose and save it", place=place)
     plan: dict[tuple[int, str], SitePlan] = {}
-    for name, values in cast(dict[str, Any], stored).items():
+    entries = cast(dict[str, Any], stored)
+    for name in entries:
         layer, _, site = name.partition(".")
         if not layer.isdecimal() or site not in SITES:
             raise DcomError(f"'{KEY}' has '{name}'", hint=did_you_mean(site, SITES), place=place)
+    order = list(SITES)
+    for name in sorted(entries, key=lambda name: order.index(name.partition(".")[2])):
+        layer, _, site = name.partition(".")
         try:
-            threshold = values["threshold"]
-            plan[int(layer), site] = SitePlan(
-                SiteOptions(**values["options"]), None if threshold is None else Threshold(**threshold)
-            )
+            options, threshold = SiteOptions(**entries[name]["options"]), entries[name]["threshold"]
+            numbers = None if threshold is None else Threshold(**threshold)
         except (LookupError, TypeError) as error:
             raise DcomError(f"'{KEY}' has no plan for {name}", hint="decompose and save anew", place=place) from error
+        _check(plan, int(layer), site, options, lambda option: place)
+        if numbers is not None:
+            read_number(numbers.magnitude, "magnitude", place)
+            read_number(numbers.min_tokens_percent, "min_tokens_percent", place, highest=100.0)
+        plan[int(layer), site] = SitePlan(options, numbers)
     return plan

@@ -166,7 +166,7 @@ def projections(module: "torch.nn.Module", layer: int, site: str) -> "list[torch
 
     lists = (part for part in module.modules() if isinstance(part, torch.nn.ModuleList))
     layers = list(next(lists, torch.nn.ModuleList()))
-    if layer >= len(layers):
+    if not 0 <= layer < len(layers):
         raise DcomError(f"layer {layer} does not exist", hint=f"the model has layers 0 to {len(layers) - 1}")
     roles = (*SITES[site], FUSED.get(site))
     named = cast("Iterator[tuple[str, torch.nn.Module]]", layers[layer].named_modules())

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
-from dcomc.config import EXTRA_ITERATIONS, SiteConfig, SiteOptions, check_choice, check_range
+from dcomc.config import EXTRA_ITERATIONS, SiteConfig, SiteOptions
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects.dcom import SITES, DecomposeOp, FactoredType, ProjectOp, ReconstructOp
@@ -70,10 +70,6 @@ class DcomDecomposeActivationsPass(ModulePass):
         """Raises `DcomError` for a layer, site, rank, number of iterations, seed, block or energy out of range."""
         sites = check_sites(self.sites)
         reuse = check_reuse(self.reuse, sites)
-        for option in ("reorthogonalisation", "seed", "energy"):
-            check_range(option, getattr(self, option))
-        for choice in ("gram_schmidt", "start"):
-            check_choice(choice, getattr(self, choice))
         layers = Layers.of(op)
         chosen = layers.check(self.layers)
         config = read_config(self.config)
@@ -124,23 +120,12 @@ def _decompose(
 ) -> SSAValue[FactoredType]:
     batch, tokens = prompts
     cols = site.input.type.get_shape()[1]
+    where = f"site {name} of layer {layer}"
+    options.check(tokens, cols, where=where, place=lambda key: config.place(layer, name, key))
     block = tokens if options.block is None else options.block
-    if not 1 <= block <= tokens:
-        raise DcomError(
-            f"block {block} is not between 1 and the {tokens} tokens of a prompt",
-            hint="such as 64",
-            place=config.place(layer, name, "block"),
-        )
-    most = min(block, cols)
-    shape = f"site {name} of layer {layer} is {block} x {cols} a {'prompt' if block == tokens else 'block'}"
-    if not 1 <= options.rank <= most:
-        place = config.place(layer, name, "rank")
-        raise DcomError(f"rank {options.rank} is not between 1 and {most}", hint=shape, place=place)
-    iterations = min(options.rank + EXTRA_ITERATIONS, most) if options.iterations is None else options.iterations
-    if not options.rank <= iterations <= most:
-        what = f"iterations {iterations} is not between the rank {options.rank} and {most}"
-        place = config.place(layer, name, "iterations") or config.place(layer, name, "rank")
-        raise DcomError(what, hint=shape, place=place)
+    iterations = options.iterations
+    if iterations is None:
+        iterations = min(options.rank + EXTRA_ITERATIONS, block, cols)
     return DecomposeOp(
         site.input,
         FactoredType.get(batch, tokens, cols, options.rank, site.input.type.element_type, block),

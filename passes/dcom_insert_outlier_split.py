@@ -53,8 +53,8 @@ class Thresholds:
                 raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=path)
         layers = _table(table.get("thresholds"), "thresholds", path)
         return Thresholds(
-            _number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
-            _number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
+            read_number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
+            read_number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
             {layer_number(name, "thresholds", path): _sites(name, value, path) for name, value in layers.items()},
             str(table["model"]) if "model" in table else None,
             path,
@@ -89,7 +89,8 @@ def _table(value: object, key: str, path: str) -> dict[str, object]:
     return cast(dict[str, object], value)
 
 
-def _number(value: object, key: str, path: str, highest: float = math.inf) -> float:
+def read_number(value: object, key: str, path: str, highest: float = math.inf) -> float:
+    """A number of a table of thresholds; raises `DcomError` where it is none from 0 to the highest."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
         limit = "zero or more" if highest == math.inf else f"between 0 and {highest:g}"
         raise DcomError(f"{key} is {value!r}, not a number {limit}", hint=f"write {key} = …", place=path)
@@ -103,7 +104,7 @@ def _sites(layer: str, value: object, path: str) -> dict[str, float]:
             raise DcomError(
                 f"unknown site '{site}' in [thresholds.{layer}]", hint=did_you_mean(site, SITES), place=path
             )
-    return {site: _number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
+    return {site: read_number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """`dcomc.hf`: a decomposed model of transformers against the compiled one; generation, padding, saving, mistakes."""
 
+import copy
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,7 +74,7 @@ def config(folder: Path) -> str:
     ],
 )
 def test_the_logits_are_those_of_the_compiled_model(changes: dict[str, Any], tmp_path: Path) -> None:
-    given = {key: value(tmp_path) if callable(value) else value for key, value in changes.items()}
+    given: dict[str, Any] = {key: value(tmp_path) if callable(value) else value for key, value in changes.items()}
     options = Decomposition(**{**vars(LOW_RANK), **given})
     model = random_model(LLAMA)
     dense, expected = logits(model), compiled_logits(model, options)
@@ -154,6 +156,23 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
         (Decomposition((0,), sites=("gate",)), "unknown site 'gate'"),
         (Decomposition((0,), weights=WeightDecomposition((0,))), "weights in factors are not for models"),
         (Decomposition((0,), reuse=("qkv",)), "cannot reuse a basis"),
+        (Decomposition((-1,)), "layer -1 does not exist"),
+        (Decomposition((0,), rank=0), "rank 0 is below 1; site qkv of layer 0"),
+        (Decomposition((0,), rank=-1), "rank -1 is below 1"),
+        (Decomposition((0,), rank=cast(int, 2.5)), "rank is 2.5; expected an integer"),
+        (Decomposition((0,), rank=4, iterations=3), "iterations 3 is below the rank 4"),
+        (Decomposition((0,), rank=4, block=3), "rank 4 is not between 1 and 3"),
+        (Decomposition((0,), rank=2, iterations=4, block=3), "iterations 4 is not between the rank 2 and 3"),
+        (Decomposition((0,), block=0), "block 0 is below 1"),
+        (Decomposition((0,), block=-4), "block -4 is below 1"),
+        (Decomposition((0,), outliers=-3), "outliers -3 is not between 0 and 100"),
+        (Decomposition((0,), outliers=200.0), "outliers 200 is not between 0 and 100"),
+        (Decomposition((0,), energy=5), "energy 5 is not above 0 and at most 1"),
+        (Decomposition((0,), exact_rows=300), "exact_rows 300 is not between 0 and 100"),
+        (Decomposition((0,), reorthogonalisation=-1), "reorthogonalisation -1 is not between 1 and 8"),
+        (Decomposition((0,), seed=-1), "seed -1 is not between 0"),
+        (Decomposition((0,), gram_schmidt="modifed"), "unknown gram_schmidt 'modifed'; did you mean 'modified'"),
+        (Decomposition((0,), start="middle"), "unknown start 'middle'"),
     ],
 )
 def test_what_a_model_does_not_have(options: Decomposition, what: str) -> None:
@@ -170,3 +189,70 @@ def test_damaged_weights_are_said() -> None:
         model.model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
     with pytest.raises(DcomError, match="NaN or infinity in the activations of layer 1, site down"):
         logits(model)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "what"),
+    [
+        ("options", {"rank": 0}, "rank 0 is below 1"),
+        ("options", {"rank": "3"}, "rank is '3'; expected an integer"),
+        ("options", {"reuse": True}, "site qkv of layer 1 reuses a basis, but no site before it has one"),
+        ("threshold", {"magnitude": "1"}, "magnitude is '1', not a number zero or more"),
+        ("threshold", {"min_tokens_percent": 101}, "min_tokens_percent is 101, not a number between 0 and 100"),
+    ],
+)
+def test_a_plan_that_was_edited_is_checked(part: str, values: dict[str, Any], what: str, tmp_path: Path) -> None:
+    options = Decomposition((1,), sites=("qkv",), rank=3, outliers=thresholds(tmp_path))
+    dcomc.hf.decompose(random_model(LLAMA), options).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    written["dcom"]["1.qkv"][part].update(values)
+    file.write_text(json.dumps(written))
+    with pytest.raises(DcomError, match=what) as caught:
+        dcomc.hf.load(tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_a_call_that_failed_leaves_nothing_behind() -> None:
+    """Of a prompt that ends within a layer: neither its basis nor its padding are those of the next."""
+    model = dcomc.hf.decompose(random_model(LLAMA), Decomposition((0, 1), rank=3, outliers=5.0, reuse=("down",)))
+    expected = logits(model)
+    mask = torch.ones_like(IDS)
+    mask[0, :9] = 0
+
+    for error in (KeyboardInterrupt, MemoryError):
+
+        def fail(*_: Any, error: type[BaseException] = error) -> None:
+            raise error
+
+        for layer in model.model.layers:
+            with layer.mlp.down_proj.register_forward_hook(fail), pytest.raises(error):
+                logits(model, IDS.flip(0), attention_mask=mask)
+            assert torch.equal(logits(model), expected)
+
+
+def test_padding_is_that_of_the_call() -> None:
+    """Also where the decoder is called without its head, before or after."""
+    model = dcomc.hf.decompose(random_model(LLAMA), LOW_RANK)
+    with torch.no_grad():
+        expected = model.model(IDS).last_hidden_state
+        mask = torch.ones_like(IDS)
+        mask[0, :9] = 0
+        padded = model.model(IDS, attention_mask=mask).last_hidden_state
+        assert torch.equal(model.lm_head(padded), logits(model, attention_mask=mask))
+        assert not torch.equal(padded, expected)
+        assert torch.equal(model.model(IDS).last_hidden_state, expected)
+
+
+def test_a_copy_is_restored_on_its_own() -> None:
+    model = random_model(LLAMA)
+    dense = logits(model)
+    decomposed = logits(dcomc.hf.decompose(model, LOW_RANK))
+    other = copy.deepcopy(model)
+    assert torch.equal(logits(other), decomposed)
+    assert torch.equal(logits(dcomc.hf.restore(other)), dense)
+    assert torch.equal(logits(model), decomposed)
+    again = copy.deepcopy(model)
+    dcomc.hf.decompose(again, LOW_RANK)
+    assert torch.equal(logits(again), decomposed)
+    assert torch.equal(logits(dcomc.hf.restore(again)), dense)

@@ -74,13 +74,13 @@ def compare(x: Any, options: SiteOptions, threshold: Threshold | None) -> None:
 def test_it_chooses_the_channels_and_tokens_of_the_compiler(
     seed: int, outliers: float, exact_rows: float, block: int | None, with_threshold: bool
 ) -> None:
-    """Tokens with energies that are equal up to rounding, as after an RMSNorm without weights, 0, or far from others."""
+    """Tokens with energies that are equal up to rounding, as after an RMSNorm without weights, or 0, or far apart."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(B, S, H)).astype(np.float32)
     x *= np.sqrt(H / (x**2).sum(2, keepdims=True), dtype=np.float32)
     if not with_threshold and outliers:  # whole numbers, so that the energies of channels are exact
         x = random.integers(-2, 3, (B, S, H)).astype(np.float32)
-    x *= random.choice(np.float32([0, 1, 1, 1, 2]), (B, S, 1))
+    x *= random.choice(np.array([0, 1, 1, 1, 2], np.float32), (B, S, 1))
     threshold = Threshold(1.0, 30.0) if with_threshold else None
     options = SiteOptions(rank=2, iterations=5, outliers=outliers, exact_rows=exact_rows, block=block, seed=seed % 7)
     compare(x, options, threshold)
