@@ -29,8 +29,18 @@ from dcomc.progress import speaker
 from runtime.executor_arrays import make_arrays
 
 os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+
+
+def _run() -> int:
+    import_module("dcomc.harness")  # all that follows, which may raise DcomError
+    import_module("lm_eval.__main__").cli_evaluate()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(_run))
+
 try:
-    from lm_eval.__main__ import cli_evaluate
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import TemplateLM
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -149,12 +159,3 @@ def _compiled(path: str, model: Model, device: str) -> tuple[Forward, int, int]:
 
 
 registry.register_model("dcomc")(CompiledLM)
-
-
-def _run() -> int:
-    cli_evaluate()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(guard(_run))
