@@ -81,7 +81,9 @@ def _quality(args: argparse.Namespace) -> int:
     from dcomc.quality.lab import FULL, QUICK
     from dcomc.quality.report import reproduce
 
-    settings = QUICK if args.quick else FULL
-    page, missing = reproduce(args.output, settings, minutes=args.minutes, say=speaker(True))
+    settings, say = (QUICK if args.quick else FULL), speaker(True)
+    cost = "under 10 minutes" if args.quick else "about 2 hours"
+    say(f"{cost} on 2 processors, less what {args.output / QUALITY} has; a line for each run when it is done")
+    page, missing = reproduce(args.output, settings, minutes=args.minutes, say=say)
     print(f"wrote {page}" + (f"; {missing} runs are missing, which the same command makes" if missing else ""))
     return 0

@@ -61,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.plot)
     if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
         raise DcomError(f"a plot is no {args.plot.suffix or 'file without an ending'}", hint="name it .svg or .png")
+    if args.plot is not None:
+        from dcomc.reproduce.report import check_plots
+
+        check_plots()
     from dcomc.search.search import Budget, search
 
     found = search(

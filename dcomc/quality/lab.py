@@ -130,7 +130,11 @@ class Lab:
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self.absent.add((bench, variant))
                 return None
-            self.say(f"{_describe(variant)}, {counted(bench.prompts, 'prompt')} of {bench.seq_len} tokens")
+            started = time.monotonic()
+            found = bench.scores(variant)
+            what = f"{_describe(variant)}, {counted(bench.prompts, 'prompt')} of {bench.seq_len} tokens"
+            self.say(f"{what}: {time.monotonic() - started:.0f} s")
+            return found
         return bench.scores(variant)
 
     def perplexity(self, bench: Bench, variant: Variant = DENSE) -> Metric | None:

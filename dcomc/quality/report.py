@@ -12,7 +12,7 @@ from dcomc.pipeline import WeightDecomposition
 from dcomc.quality.choosing import BLOCK, GREEDY, RANK, order_of_layers
 from dcomc.quality.lab import Asked, Lab, Settings, low_rank
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
-from dcomc.reproduce.report import draw
+from dcomc.reproduce.report import check_plots, draw
 
 _FOLDER = "quality"
 _PAPER_LAYERS = 32
@@ -63,8 +63,9 @@ def reproduce(
         The page, and how many runs are missing; what depends on them may need more.
 
     Raises:
-        DcomError: the packages with the model or the texts are not installed, or a file cannot be written.
+        DcomError: the packages with the model, the texts or plots are not installed, or a file cannot be written.
     """
+    check_plots()
     target = folder / _FOLDER
     target.mkdir(parents=True, exist_ok=True)
     results = Results(target / "results.json")

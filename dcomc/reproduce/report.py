@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,12 +137,19 @@ def draw(plot: Plot, file: Path) -> None:
         out.write(b" ".join(data.splitlines()) if kind == "svg" else data)
 
 
-def _figure(plot: Plot) -> "Figure":
+def check_plots() -> None:
+    """Raise `DcomError` where matplotlib is not installed: what runs long before it draws asks first."""
     try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
+        import_module("matplotlib.figure")
     except ImportError as error:
         raise DcomError("plots need matplotlib, which is not installed", hint="`pip install dcomc[figures]`") from error
+
+
+def _figure(plot: Plot) -> "Figure":
+    check_plots()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     mpl.rcParams["svg.hashsalt"] = "dcomc"
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -1,6 +1,7 @@
 """`dcomc reproduce quality`: on a tiny model against plain evaluation, in several runs; and its quick form, whole."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,35 @@ def test_what_cannot_be_reproduced(model: Path, tmp_path: Path, capsys: Any) -> 
     (tmp_path / "quality" / "results.json").write_text("{")
     assert main(["reproduce", "quality", "-o", str(tmp_path), "--quick"]) == 1
     assert "holds no results, or is damaged" in capsys.readouterr().err
+
+
+def test_without_matplotlib_nothing_is_run(
+    model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the page nor for the plot of a search, whose files would be missing otherwise."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    with pytest.raises(DcomError, match="plots need matplotlib, which is not installed"):
+        reproduce(tmp_path, SETTINGS, lab=make_lab(model))
+    assert not list(tmp_path.iterdir())
+    missing = [str(model), "--calibration=no.toml", "--text=no.txt", "--layers=1", "-o", str(tmp_path / "found.toml")]
+    assert main(["search", *missing, "--plot", str(tmp_path / "front.svg")]) == 1
+    assert "plots need matplotlib" in capsys.readouterr().err
+    assert main(["search", *missing]) == 1
+    assert "no.toml" in capsys.readouterr().err
+
+
+def test_each_run_is_said_when_it_is_done(model: Path, tmp_path: Path, capsys: Any) -> None:
+    lab = make_lab(model)
+    lines: list[str] = []
+    lab.say = lines.append
+    runs = [lab.evaluated, lab.evaluated, lab.choosing]
+    assert all(lab.scores(bench) for bench in runs)
+    assert [re.sub(r"\d+ s$", "N s", line) for line in lines] == [
+        f"dense, {bench.prompts} prompt{'s' * (bench.prompts > 1)} of 64 tokens: N s" for bench in runs[1:]
+    ]
+    assert main(["reproduce", "quality", "--quick", "--minutes=0", "-o", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.startswith("under 10 minutes on 2 processors, less what ")
 
 
 @pytest.mark.slow
