@@ -23,12 +23,13 @@ class ClusterMapPass(ModulePass):
 
     A cluster's slice is a whole number of tiles; what does not divide is padded with zeros, which change no result.
     `mapping` is `grid`: one group of all clusters, the matrix cut by rows and columns; `column` or `cluster`: a group
-    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: where launches have
-    several matrices, what is expected to take them the soonest, by the cycles of one and what more in flight add; where
-    they have one, the grid. A group that is not all of the grid holds its matrix folded: cut by its columns alone, over
-    all clusters of the group, so that A^T u needs no reduction, and vectors along the rows are whole in each cluster.
-    `in_flight` matrices go through a group at a time, their instructions interleaved: as many as there are, find
-    room in the buffers and instructions for, unless given.
+    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: where launches
+    have several matrices, what is expected to take them the soonest, by the cycles of one and what more in flight
+    add; where they have one, the grid, which for small matrices is not the soonest (`explain` says what is). A group
+    that is not all of the grid holds its matrix folded: cut by its columns alone, over all clusters of the group, so
+    that A^T u needs no reduction, and vectors along the rows are whole in each cluster. `in_flight` matrices go
+    through a group at a time, their instructions interleaved: as many as there are, find room in the buffers and
+    instructions for, unless given.
 
     Before:
 

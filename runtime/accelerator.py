@@ -132,15 +132,18 @@ def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing,
 
 
 def check_lengths(program: Program, limit: int) -> None:
-    """Raise `MachineFault` for a program with a stream that would issue more than `limit` instructions."""
+    """Raise `MachineFault` for a program with a stream that would issue more than `limit` where no exit leaves."""
     for launch in program.launches:
         kernel = program.kernel(launch.kernel)
         in_one = rounds(launch.prompts, kernel.layout, program.machine) if kernel.layout.in_flight > 1 else 1
         try:
             check_length(kernel.words, in_one, limit)
+            time_stream(kernel.words, program.machine, kernel.layout, (), in_one, limit)
         except Runaway as fault:
             hint = f"{fault.hint}, or raise --max-instructions"
             raise MachineFault(fault.what, hint=hint, place=f"kernel {kernel.name}") from fault
+        except MachineFault:
+            continue  # an exit may lead past it
 
 
 def launch_uses(kernel: Kernel, machine: Machine, prompts: int, timings: Sequence[Timing]) -> dict[Use, int]:

@@ -165,7 +165,9 @@ def sequence(
 
 
 def check_length(words: Sequence[Word], rounds: int, limit: int) -> None:
-    """Find a stream that issues too much by going through one turn of each loop, as if its further turns were like it.
+    """Refuse early what issues too much by one turn of each loop, as if its further turns were like it.
+
+    A guess, which misses counts that grow with the turn: `time_stream` with the limit finds these.
 
     Raises:
         Runaway: it would issue more than `limit` instructions where no exit leaves.

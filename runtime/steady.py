@@ -3,7 +3,7 @@
 A turn is like the one before where it begins in the same state: the reader of the cycles relative to its clock, the
 integer registers that its instructions take addresses of buffers and counts from, and the exits that are still to be
 taken. What a further turn then adds, to the clock and to each count, is what the last one did. Registers that only
-point into the banks may move.
+point into the banks may move, by whole `bank_bytes` of the layout.
 """
 
 from collections import deque
@@ -19,7 +19,12 @@ from runtime.timing import Mark, Timing, TimingReader
 
 
 def time_stream(
-    words: Sequence[Word], machine: Machine, layout: KernelLayout | None, decisions: Sequence[bool], rounds: int
+    words: Sequence[Word],
+    machine: Machine,
+    layout: KernelLayout | None,
+    decisions: Sequence[bool],
+    rounds: int,
+    limit: int | None = None,
 ) -> Timing:
     """What a stream takes, the same as if each of its instructions were read.
 
@@ -27,12 +32,13 @@ def time_stream(
         layout: of the kernel.
         decisions: whether each exit leaves, in order; those after them do not.
         rounds: that register 31 asks for.
+        limit: of `sequence`.
 
     Raises:
-        MachineFault: the stream does what the machine cannot do.
+        MachineFault: the stream issues too much, or does what the machine cannot do.
     """
     reader = _Turns(words, machine, layout, decisions)
-    for issue in sequence(words, 0, reader.leaves, rounds, reader.turn_ends):
+    for issue in sequence(words, 0, reader.leaves, rounds, reader.turn_ends, limit):
         reader.read(issue)
     return reader.clock.result()
 

@@ -291,8 +291,20 @@ def test_a_runaway_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "'0' is no number of instructions from 1 to" in failed([str(path), "--max-instructions", "0"], capsys)
 
 
+def test_a_count_that_grows_with_the_turn_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A triangular loop: 0 + 1 + … + 299 instructions in its inner turns, none in the first."""
+    source, path = tmp_path / "triangle.s", tmp_path / "triangle.bin"
+    text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
+    body = "    li r9, 0\n    loop 300, end\n    loop r9, inner\n    li r8, 1\ninner:\n    addi r9, r9, 1\n"
+    source.write_text(text.replace("    addi r3, r3, 16\n", body, 1))
+    assert main(["asm", str(source), "-o", str(path)]) == 0
+    for options in ([], ["--timing-only"]):
+        error = failed([str(path), *options, "--max-instructions", "44000"], capsys)
+        assert "kernel multiply: error: the stream issues more than 44,000 instructions" in error
+
+
 def test_allowed_instructions(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    longest = max(entry["instructions"] // 2 for entry in simulated(program, tmp_path)["decompositions"])
+    longest = max(entry["instructions"] for entry in simulated(program, tmp_path)["decompositions"])
     simulated(program, tmp_path, "--timing-only", "--max-instructions", str(longest))
     error = failed([str(program), "--max-instructions", str(longest - 1)], capsys)
     assert f"issues more than {longest - 1:,} instructions" in error
