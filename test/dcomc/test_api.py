@@ -165,17 +165,34 @@ def test_values_of_another_type(tiny_ir: Path, options: dict[str, Any], message:
         dcomc.compile(tiny_ir, **options)
 
 
-def test_the_session_of_the_readme(tmp_path: Path) -> None:
-    """Every line of it, on real weights, in a folder of its own."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def readme_block(first: str) -> str:
+    """The Python of the README that begins with an import of `first`."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = (block for block in blocks if block.split()[1] == first)
+    return code
+
+
+def run_in(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run the code in a folder of its own."""
+    command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    (tmp_path / "article.txt").write_text(squad_article(27), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+
+
+def test_the_session_of_the_readme(tmp_path: Path) -> None:
+    """Every line of it, on real weights."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "article.txt").write_text(squad_article(27), encoding="utf-8")
+    result = run_in(tmp_path, readme_block("pathlib"))
     cycles, ratio = result.stdout.split()
     assert int(cycles) > 100_000 and 1 < float(ratio) < 2 and not result.stderr
+
+
+def test_the_readme_s_model_of_transformers(tmp_path: Path, model: Path) -> None:
+    """The same lines, on a model of two layers."""
+    code = readme_block("dcomc.hf").replace("path/to/llama", str(model)).replace("(14, 18, 24, 26)", "(0, 1)")
+    run_in(tmp_path, code.replace("rank=10", "rank=4"))
+    assert (tmp_path / "decomposed" / "config.json").is_file()
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
