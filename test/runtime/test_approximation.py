@@ -74,7 +74,7 @@ def compare(x: Any, options: SiteOptions, threshold: Threshold | None) -> None:
 def test_it_chooses_the_channels_and_tokens_of_the_compiler(
     seed: int, outliers: float, exact_rows: float, block: int | None, with_threshold: bool
 ) -> None:
-    """Tokens with energies that are equal up to rounding, as after an RMSNorm without weights, or 0, or far apart."""
+    """Energies that are equal up to rounding, as after an RMSNorm without weights, 0, or far from others."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(B, S, H)).astype(np.float32)
     x *= np.sqrt(H / (x**2).sum(2, keepdims=True), dtype=np.float32)
