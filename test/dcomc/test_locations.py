@@ -102,8 +102,6 @@ PLACE = r"model\.layers\.[1*]\.(.+?) \(transformers/models/llama/modeling_llama\
         ("dcom-decompose-weights{layers=1 rank=99}", Q, "weight rank 99 is not"),
         (f"{LOWER},cluster-schedule", QKV, "has no mapping"),
         (f"{LOWER},lower-cluster-to-isa", QKV, "is not scheduled"),
-        (f"{LOWER},cluster-map{{mapping=1x1 in_flight=900}},cluster-schedule", QKV, "of 900 matrices in flight"),
-        (f"{LOWER},cluster-map{{in_flight=9}},cluster-schedule,lower-cluster-to-isa", QKV, "has 9 matrices in flight"),
     ],
 )
 def test_errors_of_passes_name_the_line_of_the_model(tiny_ir: Path, pipeline: str, place: str, what: str) -> None:
