@@ -129,7 +129,7 @@ def test_the_quick_form_is_whole(tmp_path: Path, capsys: Any) -> None:
     assert main(["reproduce", "quality", "--quick", "-o", str(tmp_path)]) == 0
     text = (tmp_path / "quality.md").read_text()
     assert "not run" not in text and "missing" not in capsys.readouterr().out
-    dense = re.search(r"dense model's is ([\d.]+)", text)
+    dense = re.search(r"dense model's is (\d+\.\d+)", text)
     assert dense is not None and 10 < float(dense[1]) < 40
     ratios = {
         goal: float(line.split("|")[5].split("[")[0])
