@@ -73,8 +73,8 @@ class SiteOptions:
         for option in (each.name for each in fields(self) if each.name not in OF_WEIGHTS):
             value = getattr(self, option)
             _check_type(option, option, value, place(option))
-            if option in RANGES:
-                check_range(option, value, place(option))
+            if option in LIMITS:
+                check_limits(option, value, place(option))
             if option in CHOICES:
                 check_choice(option, value, place(option))
         if not self.reuse:
@@ -104,7 +104,7 @@ OF_WEIGHTS = ("weight_rank", "weight_method")
 
 
 @dataclass(frozen=True)
-class Range:
+class Limits:
     """The values that an option may have whatever the model."""
 
     low: float
@@ -113,17 +113,17 @@ class Range:
     hint: str
 
 
-RANGES: Mapping[str, Range] = {
-    "reorthogonalisation": Range(
+LIMITS: Mapping[str, Limits] = {
+    "reorthogonalisation": Limits(
         1,
         MOST_PASSES,
         f"between 1 and {MOST_PASSES}",
         "2 is the default; without any, Lanczos vectors lose their orthogonality",
     ),
-    "seed": Range(0, 2**63 - 1, "between 0 and 2^63 - 1", "0 is the default"),
-    "energy": Range(2.0**-126, 1, "above 0 and at most 1", "such as 0.95"),
-    "outliers": Range(0, 100, "between 0 and 100", "it is the percentage of channels kept exact"),
-    "exact_rows": Range(0, 100, "between 0 and 100", "it is the percentage of tokens kept exact"),
+    "seed": Limits(0, 2**63 - 1, "between 0 and 2^63 - 1", "0 is the default"),
+    "energy": Limits(2.0**-126, 1, "above 0 and at most 1", "such as 0.95"),
+    "outliers": Limits(0, 100, "between 0 and 100", "it is the percentage of channels kept exact"),
+    "exact_rows": Limits(0, 100, "between 0 and 100", "it is the percentage of tokens kept exact"),
 }
 """Those of `SiteOptions` that have one; the others depend on the model's shape."""
 
@@ -150,14 +150,14 @@ def check_choice(option: str, value: str, place: str | None = None) -> None:
         )
 
 
-def check_range(option: str, value: float | None, place: str | None = None) -> None:
+def check_limits(option: str, value: float | None, place: str | None = None) -> None:
     """Raise `DcomError` where the value of an option, if it has one, is out of its range.
 
     Args:
-        option: a key of `RANGES`.
+        option: a key of `LIMITS`.
         place: the file that says so, if one does.
     """
-    allowed = RANGES[option]
+    allowed = LIMITS[option]
     if value is not None and not allowed.low <= value <= allowed.high:
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         raise DcomError(f"{option} {shown} is not {allowed.text}", hint=allowed.hint, place=place)
@@ -313,8 +313,8 @@ def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str,
         if key not in known:
             raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known), place=path)
         _check_type(name, key, value, path)
-        if key in RANGES:
-            check_range(key, cast(float, value), path)
+        if key in LIMITS:
+            check_limits(key, cast(float, value), path)
         if key in CHOICES:
             check_choice(key, cast(str, value), path)
     return dict(table)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from dcomc.container import read_container
 from dcomc.diagnostics import DcomError
 from dcomc.elf import MAGIC
+from dcomc.json_files import json_object, read_bytes
 
 Place = tuple[int, str]
 """A layer and a site, or the number alone."""
@@ -56,19 +57,8 @@ def compare_files(first: Path, second: Path) -> list[Difference]:
 
 def read_values(path: Path) -> Mapping[str, Any]:
     """What a file says: a program's options, machine and cycles, or a JSON object."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
-    if data.startswith(MAGIC):
-        return _program_values(path, data)
-    try:
-        values: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DcomError(f"{path} is neither a program nor JSON", hint=_HINT) from error
-    if not isinstance(values, dict):
-        raise DcomError(f"{path} holds no JSON object", hint=_HINT)
-    return cast(dict[str, Any], values)
+    data = read_bytes(path, _HINT)
+    return _program_values(path, data) if data.startswith(MAGIC) else json_object(data, path, _HINT)
 
 
 def _program_values(path: Path, data: bytes) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ a kernel does little more than start: launches, not arithmetic, are what the inn
 from dataclasses import dataclass
 from typing import Literal
 
-from dcomc.gpu_model import Decomposition, Host
+from dcomc.gpu_model import Host, LanczosWork
 
 Method = Literal["modified", "classical"]
 
@@ -23,7 +23,7 @@ class Part:
 
 
 def lanczos_parts(
-    host: Host, work: Decomposition, *, batched: bool = False, method: Method = "modified"
+    host: Host, work: LanczosWork, *, batched: bool = False, method: Method = "modified"
 ) -> tuple[Part, ...]:
     """The operations of decomposing all matrices on one GPU.
 
@@ -63,6 +63,6 @@ def lanczos_parts(
     )
 
 
-def lanczos_seconds(host: Host, work: Decomposition, *, batched: bool = False, method: Method = "modified") -> float:
+def lanczos_seconds(host: Host, work: LanczosWork, *, batched: bool = False, method: Method = "modified") -> float:
     """What decomposing all matrices takes on one GPU."""
     return sum(part.seconds for part in lanczos_parts(host, work, batched=batched, method=method))

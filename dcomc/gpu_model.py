@@ -16,7 +16,7 @@ _MMA_ROWS = 16
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class LanczosWork:
     """Lanczos bidiagonalisation of matrices of one shape."""
 
     matrices: int
@@ -55,7 +55,7 @@ class Kernel:
     """Of keys and values, which generation keeps."""
     accumulates: bool = False
     """Whether it adds its output to what is there."""
-    decomposition: Decomposition | None = None
+    decomposition: LanczosWork | None = None
     """Of a kernel of kind `decompose`, which the host or a D-com runs."""
 
     def of_prompts(self, share: float) -> "Kernel":

@@ -20,11 +20,6 @@ _SYNTHESISED = 8 * 8
 _ELEMENT_BYTES, _SUM_BYTES = 2, 4
 
 
-def multipliers(machine: Machine) -> int:
-    """Of all clusters."""
-    return machine.grid.rows * machine.grid.cols * machine.cluster.mac_rows * machine.cluster.mac_cols
-
-
 def memory_bytes(machine: Machine) -> int:
     """Of all buffers and the global memory; the banks are DRAM."""
     return machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes + machine.global_memory.bytes
@@ -32,7 +27,7 @@ def memory_bytes(machine: Machine) -> int:
 
 def area_mm2(machine: Machine, technology: Technology, array: Array = "trees", sums: Sums = "binary32") -> float:
     """Placed logic and SRAM, in mm2; with `systolic`, of a systolic array of the same size."""
-    cells = getattr(technology.array_um2, f"{array}_{sums}") * multipliers(machine) / _SYNTHESISED
+    cells = getattr(technology.array_um2, f"{array}_{sums}") * machine.multipliers / _SYNTHESISED
     logic = cells * technology.area.placed_over_cells.middle
     return 1e-6 * (logic + 8 * memory_bytes(machine) * technology.area.sram_um2_per_bit.middle)
 
@@ -50,7 +45,7 @@ def systolic_matvec_energy_fj(machine: Machine, technology: Technology, memory: 
     energy = technology.energy_fj
     if memory == "beside":
         return _mac(technology, "systolic") + _tile_bytes(machine) * energy.buffer_byte.middle
-    side = sqrt(multipliers(machine))
+    side = sqrt(machine.multipliers)
     distance_mm = sqrt(area_mm2(machine, technology, "systolic")) / 2
     of_byte = energy.buffer_byte.middle * energy.large_over_buffer.middle + distance_mm * energy.wire_byte_mm.middle
     return _mac(technology, "systolic") + (_ELEMENT_BYTES * (1 + 1 / side) + _SUM_BYTES / side) * of_byte
@@ -74,14 +69,14 @@ def power_over_systolic(machine: Machine, technology: Technology, memory: Memory
 def gpu_share_over_dcom(machine: Machine, technology: Technology) -> float:
     """The area of the GPU for as many operations a second as a D-com's peak, over the D-com's area."""
     gpu = technology.gpu
-    share = 2 * multipliers(machine) * machine.clock.hz / gpu.flops_per_second
+    share = 2 * machine.multipliers * machine.clock.hz / gpu.flops_per_second
     return share * gpu.die_mm2 * gpu.area_here_over_there.middle / area_mm2(machine, technology)
 
 
 def memory_for_area_ratio(machine: Machine, technology: Technology, ratio: float, sums: Sums = "binary32") -> float:
     """Bytes of equal SRAM a cluster with which a D-com takes `ratio` times the systolic array's area."""
     cells = technology.array_um2
-    per_array = technology.area.placed_over_cells.middle * multipliers(machine) / _SYNTHESISED
+    per_array = technology.area.placed_over_cells.middle * machine.multipliers / _SYNTHESISED
     trees, systolic = (per_array * getattr(cells, f"{array}_{sums}") for array in ("trees", "systolic"))
     bits = (trees - ratio * systolic) / (ratio - 1) / technology.area.sram_um2_per_bit.middle
     return bits / 8 / (machine.grid.rows * machine.grid.cols)

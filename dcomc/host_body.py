@@ -13,7 +13,7 @@ from xdsl.ir import Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from dcomc.costs import bytes_of, work_of
-from dcomc.gpu_model import Decomposition, Kernel, Kind
+from dcomc.gpu_model import Kernel, Kind, LanczosWork
 from dcomc.host_values import Known, Values, rows_of, shape_of, width_of
 from dialects import dcom
 from dialects.dcom import OutliersType
@@ -203,7 +203,7 @@ class Body:
 
     def _decompose(self, op: dcom.DecomposeOp) -> None:
         matrices, rows, cols = op.factors.type.blocks
-        work = Decomposition(
+        work = LanczosWork(
             matrices,
             rows,
             cols,

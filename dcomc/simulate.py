@@ -14,6 +14,7 @@ from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
 from runtime.accelerator import Accelerator, PromptResult, launch_uses, time_launch
 from runtime.banks import together_in
+from runtime.bounds import Bounds
 from runtime.counts import Use
 from runtime.energy import energies, together
 from runtime.engines import Beside, Plan, Work, plan
@@ -21,7 +22,6 @@ from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
-from runtime.ranges import Range
 from runtime.technology import Technology
 from runtime.timing import Timing
 
@@ -111,7 +111,7 @@ class Simulation:
         """The same at the machine's clock."""
         return self.cycles / self.machine.clock.hz
 
-    def joules(self, technology: Technology) -> Range:
+    def joules(self, technology: Technology) -> Bounds:
         """Energy of all launches."""
         counts = (timing.counts for result in self.launches for timing in result.timings)
         return together(joules for one in counts for joules in energies(one, technology).values())

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.ranges import Range
+    from runtime.bounds import Bounds
 
 
 def print_table(
@@ -36,7 +36,7 @@ def print_table(
         console.print(caption, highlight=False, soft_wrap=True)
 
 
-def energy(joules: "Range") -> str:
+def energy(joules: "Bounds") -> str:
     """A range of energies with a unit that suits it: `1.2 to 3.4 mJ`."""
     unit, size = next(
         ((unit, size) for unit, size in (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)) if joules.high >= size), ("nJ", 1e-9)

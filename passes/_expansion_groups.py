@@ -8,7 +8,7 @@ from runtime.machine import Machine
 
 
 @dataclass(frozen=True)
-class Groups:
+class ExpansionGroups:
     """f groups of clusters, for vectors along one side of the matrix."""
 
     rows: int
@@ -22,7 +22,7 @@ class Groups:
     """Clusters that hold a slice in parts."""
 
     @classmethod
-    def of(cls, factor: int, axis: str, machine: Machine) -> "Groups":
+    def of(cls, factor: int, axis: str, machine: Machine) -> "ExpansionGroups":
         """The most nearly square groups; raises `DcomError` where there are none.
 
         A slice along the columns is held by a column of clusters, and replicas are neighbours in it.
@@ -47,7 +47,7 @@ def factors(machine: Machine) -> list[int]:
     return [factor for factor in every if all(_groups(factor, axis, machine) for axis in (ROWS, COLS))]
 
 
-def _groups(factor: int, axis: str, machine: Machine) -> Groups | None:
+def _groups(factor: int, axis: str, machine: Machine) -> ExpansionGroups | None:
     rows, cols = machine.grid.rows, machine.grid.cols
     line, other = (rows, cols) if axis == COLS else (cols, rows)
     if factor < 1 or rows * cols % factor:
@@ -65,4 +65,4 @@ def _groups(factor: int, axis: str, machine: Machine) -> Groups | None:
         return None
     along, across = min(sides, key=lambda side: abs(side[0] - side[1]))
     group = (along, across) if axis == COLS else (across, along)
-    return Groups(*group, replicas, factor // replicas, line)
+    return ExpansionGroups(*group, replicas, factor // replicas, line)

@@ -25,9 +25,7 @@ class Roofline:
     @staticmethod
     def of_machine(machine: Machine) -> "Roofline":
         """D-com: two operations a multiplier and cycle, and what all banks stream; time counts in cycles."""
-        clusters = machine.grid.rows * machine.grid.cols
-        multipliers = clusters * machine.cluster.mac_rows * machine.cluster.mac_cols
-        return Roofline(2 * multipliers, machine.grid.cols * machine.bank.stream_bytes_per_cycle, "cycles")
+        return Roofline(2 * machine.multipliers, machine.grid.cols * machine.bank.stream_bytes_per_cycle, "cycles")
 
     def time(self, works: Iterable[Work]) -> float:
         """Of operations one after another."""

@@ -14,7 +14,7 @@ from dcomc.ir import errors_at, place_of
 from dialects import cluster
 from dialects.cluster_types import COLS, BasisType, CellsType, VectorType, shift_of
 from passes._build import building
-from passes._expansion_groups import Groups
+from passes._expansion_groups import ExpansionGroups
 from passes._kernels import only
 from runtime.machine import Machine, load_machine
 
@@ -95,7 +95,7 @@ class _Expansion:
         factor = options.factor
         if isinstance(factor, str):
             factor = _full(factor, self._length, self._axis, machine)
-        self._groups = groups = Groups.of(factor, self._axis, machine)
+        self._groups = groups = ExpansionGroups.of(factor, self._axis, machine)
         _check_memory(factor, machine)
         self._gathers = options.sums == "all-gather"
         self._v_part, self._x_part = self._basis_room(1), self._vector_room(1)

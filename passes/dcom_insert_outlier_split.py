@@ -11,7 +11,7 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dcomc.config import SiteOptions, check_range, layer_number
+from dcomc.config import SiteOptions, check_limits, layer_number
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
 from dialects.dcom import (
@@ -160,8 +160,8 @@ class DcomInsertOutlierSplitPass(ModulePass):
         if table is not None:
             table.check(op)
         share = table.capacity_percent if table else float(self.outliers or 0)
-        check_range("outliers", share)
-        check_range("exact_rows", self.exact_rows)
+        check_limits("outliers", share)
+        check_limits("exact_rows", self.exact_rows)
         config = read_config(self.config)
         if table is not None and config.sets("outliers"):
             raise DcomError("give outliers in the config or a thresholds table, not both", place=self.config)

@@ -6,17 +6,17 @@ global memory, scalars, control and leakage are left out.
 
 from collections.abc import Iterable
 
+from runtime.bounds import Bounds
 from runtime.counts import Counts
-from runtime.ranges import Range
 from runtime.technology import Technology
 
 _JOULES = 1e-15
 
 
-def energies(counts: Counts, technology: Technology) -> dict[str, Range]:
+def energies(counts: Counts, technology: Technology) -> dict[str, Bounds]:
     """Joules of the arrays, the buffers and the banks."""
     energy = technology.energy_fj
-    mac = Range(*(energy.mac_trees * end for end in (energy.mac_uncertainty.low, energy.mac_uncertainty.high)))
+    mac = Bounds(*(energy.mac_trees * end for end in (energy.mac_uncertainty.low, energy.mac_uncertainty.high)))
     return {
         "arrays": _times(counts.products.total(), mac),
         "buffers": _times(counts.operands.total(), energy.buffer_byte),
@@ -24,11 +24,11 @@ def energies(counts: Counts, technology: Technology) -> dict[str, Range]:
     }
 
 
-def together(parts: Iterable[Range]) -> Range:
+def together(parts: Iterable[Bounds]) -> Bounds:
     """All of them: the least where all are at their least."""
     parts = list(parts)
-    return Range(sum(part.low for part in parts), sum(part.high for part in parts))
+    return Bounds(sum(part.low for part in parts), sum(part.high for part in parts))
 
 
-def _times(count: int, femtojoules: Range) -> Range:
-    return Range(_JOULES * count * femtojoules.low, _JOULES * count * femtojoules.high)
+def _times(count: int, femtojoules: Bounds) -> Bounds:
+    return Bounds(_JOULES * count * femtojoules.low, _JOULES * count * femtojoules.high)

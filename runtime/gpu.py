@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from dcomc.diagnostics import DcomError
 from dcomc.toml_files import from_table, read_toml, shipped_file
-from runtime.ranges import Range, check_ranges
+from runtime.bounds import Bounds, check_bounds
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,22 @@ class GemmUnit:
 
     tile_rows: int
     tile_cols: int
-    efficiency: Range
+    efficiency: Bounds
 
 
 @dataclass(frozen=True)
 class Efficiency:
     """The share of a peak that kernels of a kind reach."""
 
-    efficiency: Range
+    efficiency: Bounds
 
 
 @dataclass(frozen=True)
 class LaunchSeconds:
     """Seconds for a kernel: as an operator of a framework, and as a node of a graph."""
 
-    eager_seconds: Range
-    graph_seconds: Range
+    eager_seconds: Bounds
+    graph_seconds: Bounds
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,21 @@ class AllReduce:
     """A ring over the links: seconds of a small message, and bus bandwidth of large ones."""
 
     latency_seconds: float
-    bytes_per_second: Range
+    bytes_per_second: Bounds
 
 
 @dataclass(frozen=True)
 class DcomLink:
     """Between the host's memory and the banks of a D-com."""
 
-    bytes_per_second: Range
+    bytes_per_second: Bounds
 
 
 @dataclass(frozen=True)
 class LanczosOnGpu:
     """Of a decomposition on the GPU: the SVD of its k x k core, and the size of an element."""
 
-    small_svd_seconds: Range
+    small_svd_seconds: Bounds
     element_bytes: int
 
 
@@ -98,7 +98,7 @@ def load_gpu(name_or_file: str) -> Gpu:
     """
     file, hint = shipped_file("gpus", name_or_file)
     gpu = from_table(Gpu, read_toml(file, hint), name_or_file, "a100-80gb.toml")
-    check_ranges(gpu, name_or_file)
+    check_bounds(gpu, name_or_file)
     for name in ("gemm", "attention", "stream"):
         if getattr(gpu, name).efficiency.high > 1:
             raise DcomError(f"'{name}.efficiency' is a share of the peak, at most 1", place=name_or_file)

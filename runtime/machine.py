@@ -92,6 +92,11 @@ class Machine:
     clock: Clock
 
     @property
+    def multipliers(self) -> int:
+        """Of all clusters."""
+        return self.grid.rows * self.grid.cols * self.cluster.mac_rows * self.cluster.mac_cols
+
+    @property
     def tile_bytes(self) -> int:
         """Bytes of one binary16 tile."""
         return 2 * self.cluster.mac_rows * self.cluster.mac_cols

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from dcomc.toml_files import from_table, read_toml, shipped_file
-from runtime.ranges import Range, check_ranges
+from runtime.bounds import Bounds, check_bounds
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class ArrayArea:
 
 @dataclass(frozen=True)
 class Area:
-    placed_over_cells: Range
-    sram_um2_per_bit: Range
+    placed_over_cells: Bounds
+    sram_um2_per_bit: Bounds
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Energy:
 
     mac_trees: int
     mac_systolic: int
-    mac_uncertainty: Range
+    mac_uncertainty: Bounds
     """A factor of both."""
-    buffer_byte: Range
+    buffer_byte: Bounds
     """Of a cluster's buffer, read or written."""
-    large_over_buffer: Range
+    large_over_buffer: Bounds
     """A byte of a memory of a megabyte over one of a buffer."""
-    wire_byte_mm: Range
+    wire_byte_mm: Bounds
     """Over a millimetre."""
-    bank_byte: Range
+    bank_byte: Bounds
     """Of a bank, in DRAM."""
 
 
@@ -49,7 +49,7 @@ class GpuDie:
     die_mm2: int
     multipliers: int
     flops_per_second: int
-    area_here_over_there: Range
+    area_here_over_there: Bounds
     """Its area in this technology over that in its own."""
 
 
@@ -79,5 +79,5 @@ def load_technology(name_or_file: str) -> Technology:
     """
     file, hint = shipped_file("technologies", name_or_file)
     technology = from_table(Technology, read_toml(file, hint), name_or_file, "15nm.toml")
-    check_ranges(technology, name_or_file)
+    check_bounds(technology, name_or_file)
     return technology

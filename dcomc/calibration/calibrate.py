@@ -18,7 +18,7 @@ from dcomc.calibration.state import Place, State
 from dcomc.calibration.statistics import Measure, SiteStatistics
 from dcomc.calibration.table import SiteRecord, Table
 from dcomc.calibration.taps import ProbedExecutor
-from dcomc.config import check_range
+from dcomc.config import check_limits
 from dcomc.diagnostics import DcomError, counted, write_text
 from dcomc.documents import read_documents
 from dcomc.evaluate import Array, Window, split_windows, torch_weights
@@ -60,7 +60,7 @@ class Options:
     def check(self) -> None:
         """Raises `DcomError` for what no model can be calibrated with."""
         for name in ("share", "capacity", "min_tokens"):
-            check_range("outliers", getattr(self, name))
+            check_limits("outliers", getattr(self, name))
         if not 0 < self.share <= self.capacity:
             what = f"a share of {self.share:g}% outliers is not above 0 and at most the capacity, {self.capacity:g}%"
             raise DcomError(what, hint="3 and 5 are the defaults")

@@ -220,7 +220,7 @@ def _write(text: str, output: str | None) -> None:
 
 
 def _decomposition(args: argparse.Namespace) -> "Decomposition":
-    from dcomc.config import RANGES, check_range
+    from dcomc.config import LIMITS, check_limits
     from dcomc.pipeline import Decomposition
 
     decomposition = Decomposition(
@@ -241,10 +241,10 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         weights=_weights(args),
         mapping=args.mapping,
     )
-    for option in RANGES:
+    for option in LIMITS:
         value = getattr(decomposition, option)
         if not isinstance(value, str):
-            check_range(option, value)
+            check_limits(option, value)
     return decomposition
 
 

@@ -137,9 +137,8 @@ def make_roofline(machine: Machine, results: Sequence[LaunchResult], costs: Sequ
         launch = result.launch
         key = launch.kernel, launch.prompts, flops.get((launch.layer, launch.site), 0)
         points.setdefault(key, []).append(result)
-    multipliers = machine.grid.rows * machine.grid.cols * machine.cluster.mac_rows * machine.cluster.mac_cols
     return Roofline(
-        2.0 * multipliers * machine.clock.hz,
+        2.0 * machine.multipliers * machine.clock.hz,
         float(machine.grid.cols * machine.bank.stream_bytes_per_cycle * machine.clock.hz),
         tuple(
             RooflinePoint(

@@ -30,7 +30,7 @@ SiteKey = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class DecompositionSummary:
     """A decomposition of the model, in the order of the model."""
 
     layer: int
@@ -97,7 +97,7 @@ class Report:
     options: Mapping[str, Any]
     model: Mapping[str, Any]
     sites: tuple[SiteState, ...]
-    decompositions: tuple[Decomposition, ...]
+    decompositions: tuple[DecompositionSummary, ...]
     reasons: tuple[Reason, ...]
     kernels: tuple[KernelCycles, ...]
     roofline: Roofline
@@ -165,14 +165,14 @@ def _decompositions(
     launched: Sequence[LaunchResult],
     costs: Sequence[SiteCost],
     errors: Mapping[SiteKey, tuple[float | None, float | None]],
-) -> Iterable[Decomposition]:
+) -> Iterable[DecompositionSummary]:
     work = {(cost.layer, cost.site): cost for cost in costs}
     exact = _kept_exact(module)
     for result in launched:
         launch = result.launch
         key = launch.layer, launch.site
         cost, (error, optimal) = work[key], errors.get(key, (None, None))
-        yield Decomposition(
+        yield DecompositionSummary(
             layer=launch.layer,
             site=launch.site,
             matrices=launch.prompts,

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from dcomc.comparison import CONTROLS, PROGRAM
 from dcomc.diagnostics import DcomError, counted
+from dcomc.json_files import json_object, read_bytes
 from runtime.program import Program
 
 Errors = dict[tuple[int, str], tuple[float | None, float | None]]
@@ -54,7 +55,7 @@ def read_results(paths: Iterable[Path], program: Program, digest: str) -> tuple[
     quality: list[Quality] = []
     errors: Errors = {}
     for path in paths:
-        values = read_json(path)
+        values = json_object(read_bytes(path, _HINT), path, _HINT)
         try:
             _check_program(values, program, digest, path)
             if "decompositions" in values:
@@ -68,19 +69,6 @@ def read_results(paths: Iterable[Path], program: Program, digest: str) -> tuple[
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DcomError(f"{path} holds no results of a program", hint=_HINT) from error
     return tuple(quality), errors
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises `DcomError` where there is none."""
-    try:
-        values: object = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise DcomError(f"{path} holds no JSON", hint=_HINT) from error
-    if not isinstance(values, dict):
-        raise DcomError(f"{path} holds no JSON object", hint=_HINT)
-    return cast(dict[str, Any], values)
 
 
 def _check_program(values: Mapping[str, Any], program: Program, digest: str, path: Path) -> None:

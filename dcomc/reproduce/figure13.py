@@ -13,13 +13,12 @@ from dcomc.hardware import (
     matvec_energy_fj,
     memory_bytes,
     memory_for_area_ratio,
-    multipliers,
     power_over_systolic,
     systolic_matvec_energy_fj,
 )
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result, paper_claims
 from dcomc.reproduce.workbench import Workbench
-from runtime.ranges import spread
+from runtime.bounds import spread
 from runtime.technology import Technology, load_technology
 
 _SUMS: tuple[Sums, ...] = get_args(Sums)
@@ -61,11 +60,11 @@ def reproduce(bench: Workbench) -> Result:
         partial(gpu_share_over_dcom, machine),
         "of the whole die, by peak rates; from each in its own technology to the A100 brought to 15 nm",
     )
-    ours = technology.gpu.multipliers / multipliers(machine)
+    ours = technology.gpu.multipliers / machine.multipliers
     why = "another reading: 6.5 calls D-com 7 times smaller than an accelerator of one A100's compute capability"
     claims.append(Claim("multipliers of an A100 over D-com's", seven, ours, 0.1, why=why))
     setting = (
-        f"{multipliers(machine):,} multipliers at {machine.clock.hz / 1e9:g} GHz and "
+        f"{machine.multipliers:,} multipliers at {machine.clock.hz / 1e9:g} GHz and "
         f"{memory_bytes(machine) / 2**20:.2f} MiB of SRAM in either; logic by our own synthesis without wires, SRAM "
         "and wires by published figures; control, links and leakage left out."
     )
@@ -88,7 +87,7 @@ def _plots(bench: Workbench, technology: Technology) -> list[Plot]:
         matvec_energy_fj(machine, technology),
         *(systolic_matvec_energy_fj(machine, technology, memory) for memory in _MEMORIES),
     ]
-    watts = [1e-15 * energy * multipliers(machine) * machine.clock.hz for energy in energies]
+    watts = [1e-15 * energy * machine.multipliers * machine.clock.hz for energy in energies]
     names = ["D-com", *(f"systolic, {what}" for what in _MEMORIES.values())]
     return [
         Plot("Area", "", "mm2", areas, ["D-com", "systolic array"]),

@@ -1,11 +1,11 @@
 """Figure 3: what Lanczos bidiagonalisation takes on one GPU, by operation."""
 
 from dcomc.gpu_lanczos import Part, lanczos_parts
-from dcomc.gpu_model import Decomposition, Host
+from dcomc.gpu_model import Host, LanczosWork
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result
 from dcomc.reproduce.workbench import Workbench
 
-_WORK = Decomposition(1, 4096, 4096, iterations=15, rank=10, passes=2)
+_WORK = LanczosWork(1, 4096, 4096, iterations=15, rank=10, passes=2)
 
 
 def reproduce(bench: Workbench) -> Result:
@@ -13,7 +13,7 @@ def reproduce(bench: Workbench) -> Result:
     eager = {at: lanczos_parts(Host(bench.gpu, optimism=at), _WORK) for at in (0.0, 0.5, 1.0)}
     graph = lanczos_parts(Host(bench.gpu, graph=True), _WORK)
     shares = [_reorthogonalisation(eager[at]) for at in (0.0, 0.5, 1.0)]
-    one_pass = lanczos_parts(Host(bench.gpu), Decomposition(1, 4096, 4096, 10, 10, 1))
+    one_pass = lanczos_parts(Host(bench.gpu), LanczosWork(1, 4096, 4096, 10, 10, 1))
     claims = [
         Claim(
             "U and V reorthogonalisation take the majority of the runtime (section 2.3): their share",

@@ -7,7 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from dcomc.costs import count_costs
 from dcomc.gpu_lanczos import Method, lanczos_seconds
-from dcomc.gpu_model import Decomposition, Host
+from dcomc.gpu_model import Host, LanczosWork
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.pipeline import WeightDecomposition
 from dcomc.reproduce.claims import Claim, Curve, Plot, paper_claims, paper_table
@@ -157,7 +157,7 @@ def _seconds_a_layer(table: str, rank: int, column: str = "decomp_gpu_s") -> flo
 
 def _gpu_seconds(bench: Workbench, rows: int, rank: int, iterations: int, method: Method) -> float:
     """Of a batch's decompositions of one layer's input, prompts one after another."""
-    work = Decomposition(BATCH, rows, 4096, iterations, rank, passes=2)
+    work = LanczosWork(BATCH, rows, 4096, iterations, rank, passes=2)
     return lanczos_seconds(Host(bench.gpu), work, method=method)
 
 

@@ -65,7 +65,7 @@ def test_results_go_by_layer_site_and_name(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "neither a program nor JSON"), ("[1]", "no JSON object"), ('{"a": 1}', "nothing in common")],
+    [("{", "no JSON; give two programs"), ("[1]", "no JSON object"), ('{"a": 1}', "nothing in common")],
 )
 def test_mistakes(
     programs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str

@@ -7,7 +7,7 @@ from llama_layer import llama_layer
 
 from dcomc.diagnostics import DcomError
 from dcomc.gpu_lanczos import lanczos_parts, lanczos_seconds
-from dcomc.gpu_model import Decomposition, Host, Kernel
+from dcomc.gpu_model import Host, Kernel, LanczosWork
 from dcomc.host_kernels import layer_kernels, module_steps
 from runtime.gpu import load_gpu
 
@@ -112,7 +112,7 @@ def test_a_few_rows_take_the_time_of_their_weights() -> None:
 
 def test_reorthogonalisation_grows_with_the_square_of_the_steps_and_the_rest_linearly() -> None:
     def launches(k: int) -> dict[str, int]:
-        parts = lanczos_parts(Host(A100), Decomposition(1, 4096, 4096, k, k, passes=1))
+        parts = lanczos_parts(Host(A100), LanczosWork(1, 4096, 4096, k, k, passes=1))
         return {part.name: part.launches for part in parts}
 
     assert launches(10)["A v"] == 10
@@ -122,7 +122,7 @@ def test_reorthogonalisation_grows_with_the_square_of_the_steps_and_the_rest_lin
 
 
 def test_prompts_one_after_another_or_batched() -> None:
-    one, many = (Decomposition(n, 86, 4096, 15, 10, passes=2) for n in (1, 64))
+    one, many = (LanczosWork(n, 86, 4096, 15, 10, passes=2) for n in (1, 64))
     host = Host(A100)
     assert lanczos_seconds(host, many) == pytest.approx(64 * lanczos_seconds(host, one))
     assert lanczos_seconds(host, many, batched=True) < 0.2 * lanczos_seconds(host, many)

@@ -11,13 +11,12 @@ from dcomc.hardware import (
     area_over_systolic,
     matvec_energy_fj,
     memory_for_area_ratio,
-    multipliers,
     systolic_matvec_energy_fj,
 )
 from dcomc.reproduce import reproduction
 from dcomc.reproduce.workbench import Workbench
+from runtime.bounds import Bounds, bounds_of, spread
 from runtime.machine import load_machine
-from runtime.ranges import Range, ranges, spread
 from runtime.technology import load_technology
 
 MACHINE, TECHNOLOGY = load_machine("dcom-16x16"), load_technology("15nm")
@@ -25,25 +24,25 @@ MACHINE, TECHNOLOGY = load_machine("dcom-16x16"), load_technology("15nm")
 
 @dataclass(frozen=True)
 class Inner:
-    b: Range
+    b: Bounds
 
 
 @dataclass(frozen=True)
 class Outer:
-    a: Range
+    a: Bounds
     inner: Inner
 
 
 def test_a_spread_goes_over_all_ends_and_its_middle_is_geometric() -> None:
-    table = Outer(Range(1, 4), Inner(Range(3, 12)))
-    assert [name for name, _ in ranges(table)] == ["a", "inner.b"]
+    table = Outer(Bounds(1, 4), Inner(Bounds(3, 12)))
+    assert [name for name, _ in bounds_of(table)] == ["a", "inner.b"]
     assert spread(table, lambda t: t.a.middle / t.inner.b.middle) == pytest.approx((1 / 3, 1 / 12, 4 / 3))
 
 
 def test_area_is_placed_logic_and_sram() -> None:
     one = replace(MACHINE, grid=replace(MACHINE.grid, rows=1, cols=1))
     at_low = spread(TECHNOLOGY, lambda at: area_mm2(one, at))[1]
-    assert multipliers(one) == 64 and multipliers(MACHINE) == 16384
+    assert one.multipliers == 64 and MACHINE.multipliers == 16384
     assert at_low == pytest.approx(1e-6 * (1.18 * 82_229 + 0.069 * 8 * 2 * 65536))
     assert area_mm2(MACHINE, TECHNOLOGY) == pytest.approx(256 * area_mm2(one, TECHNOLOGY), rel=0.5)
     assert area_mm2(MACHINE, TECHNOLOGY, "trees", "binary16") < area_mm2(MACHINE, TECHNOLOGY)

@@ -3,9 +3,9 @@
 import pytest
 from machines import issues, machine
 
+from runtime.bounds import Bounds
 from runtime.counts import Counts
 from runtime.energy import energies, together
-from runtime.ranges import Range
 from runtime.technology import load_technology
 from runtime.timing import TimingReader
 
@@ -19,12 +19,12 @@ def counts(*lines: str) -> Counts:
     return clock.result().counts
 
 
-def joules(*lines: str) -> dict[str, Range]:
+def joules(*lines: str) -> dict[str, Bounds]:
     return energies(counts(*lines), TECHNOLOGY)
 
 
-def is_range(found: Range, low: float, high: float) -> bool:
-    return found == Range(pytest.approx(1e-15 * low), pytest.approx(1e-15 * high))
+def is_range(found: Bounds, low: float, high: float) -> bool:
+    return found == Bounds(pytest.approx(1e-15 * low), pytest.approx(1e-15 * high))
 
 
 def test_multiplications_and_operands() -> None:
@@ -32,7 +32,7 @@ def test_multiplications_and_operands() -> None:
     of = joules("mv.row [r0+0x0], [r0+0x1000], [r0+0x100], 1, 1, 0")
     assert is_range(of["arrays"], 256 * 64 * 933 / 2, 256 * 64 * 933 * 2)
     assert is_range(of["buffers"], 256 * 208 * 1060, 256 * 208 * 2500)
-    assert of["banks"] == Range(0, 0)
+    assert of["banks"] == Bounds(0, 0)
     assert is_range(together(of.values()), 256 * (64 * 933 / 2 + 208 * 1060), 256 * (64 * 933 * 2 + 208 * 2500))
 
 
@@ -41,7 +41,7 @@ def test_a_stream_is_of_the_clusters_that_it_serves() -> None:
     of = joules("ld [r0+0x0], r1, 128, 0, 2, 3, t0")
     assert is_range(of["buffers"], 6 * 128 * 1060, 6 * 128 * 2500)
     assert is_range(of["banks"], 6 * 128 * 31_000, 6 * 128 * 56_000)
-    assert of["arrays"] == Range(0, 0)
+    assert of["arrays"] == Bounds(0, 0)
 
 
 def test_the_global_memory_is_left_out() -> None:

@@ -8,7 +8,7 @@ from machines import compile_kernel, machine_file
 
 from dcomc.diagnostics import DcomError
 from dialects.cluster_types import COLS, ROWS
-from passes._expansion_groups import Groups, factors
+from passes._expansion_groups import ExpansionGroups, factors
 from runtime.accelerator import PromptResult, run_kernel, run_together, time_kernel
 from runtime.lanczos import Bidiagonal, bidiagonalise, optimal_error, relative_error
 from runtime.machine import load_machine
@@ -115,7 +115,7 @@ def test_a_breakdown_ends_it() -> None:
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("axis", [ROWS, COLS])
 def test_groups(factor: int, axis: str) -> None:
-    groups = Groups.of(factor, axis, MACHINE)
+    groups = ExpansionGroups.of(factor, axis, MACHINE)
     assert groups.rows * groups.cols * factor == 256, "f groups of P / f clusters"
     assert groups.replicas * groups.turns == factor, "f replicas"
     clusters = groups.rows * groups.cols // groups.replicas
@@ -125,7 +125,7 @@ def test_groups(factor: int, axis: str) -> None:
 
 def test_squares_of_figure_9c(tmp_path: Path) -> None:
     """16 clusters and f = 4: both sums are over 4, which lie in a column, for replicas are neighbours in it."""
-    groups = Groups.of(4, COLS, load_machine(machine_file(tmp_path, rows=4, cols=4)))
+    groups = ExpansionGroups.of(4, COLS, load_machine(machine_file(tmp_path, rows=4, cols=4)))
     assert (groups.rows, groups.cols, groups.replicas, groups.turns) == (4, 1, 4, 1)
 
 
@@ -134,7 +134,7 @@ def test_no_such_groups(factor: int) -> None:
     with pytest.raises(
         DcomError, match=f"factor {factor} cuts the 16 x 16 clusters of dcom-16x16 into no equal groups"
     ):
-        Groups.of(factor, ROWS, MACHINE)
+        ExpansionGroups.of(factor, ROWS, MACHINE)
 
 
 @pytest.mark.parametrize(
