@@ -13,9 +13,9 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, counted, write_text
+from dcomc.diagnostics import DcomError, counted, size, write_text
 from runtime.accelerator import check_lengths
-from runtime.engines import Plan, duration, size
+from runtime.engines import Plan, duration
 from runtime.machine import Machine
 
 Array = NDArray[Any]
@@ -65,7 +65,7 @@ def jobs_of(programs: Sequence[Path], folder: Path, inputs: Path | None, options
     """A job for each program, with its numbers in `folder/NAME.json`.
 
     Raises:
-        DcomError: two programs have the same name, or the folder cannot be made.
+        DcomError: two programs have the same name.
     """
     jobs = [Job(program, folder / f"{program.stem}.json", inputs, options) for program in programs]
     for number, job in enumerate(jobs):
@@ -74,11 +74,15 @@ def jobs_of(programs: Sequence[Path], folder: Path, inputs: Path | None, options
                 raise DcomError(
                     f"{other.program} and {job.program} would both write {job.stats}", hint="give one another name"
                 )
+    return jobs
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the numbers; raises `DcomError` where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DcomError(f"cannot make the folder {folder}: {error.strerror}") from error
-    return jobs
 
 
 def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:

@@ -305,7 +305,9 @@ def compare(
     say(headline(whole.name, windows, described, decompose_with))
     longest = max(max(window.valid) for window in windows)
     if layers and longest < SHORT:
-        what = f"note: the controls say little for prompts of {longest} tokens, most of which a low rank holds"
+        what = (
+            f"note: the controls say little for prompts of {counted(longest, 'token')}, most of which a low rank holds"
+        )
         say(f"{what}; give {SHORT} or more")
     if chosen and chosen.seconds > PATIENCE_SECONDS:
         say(f"simulation: {chosen}")

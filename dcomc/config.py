@@ -9,7 +9,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.toml_files import read_toml
-from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS
+from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS, unknown_site
 
 EXTRA_ITERATIONS = 5
 """Lanczos steps past the rank unless told otherwise: they bring the error within about 1% of the best possible."""
@@ -287,7 +287,7 @@ def _sites(value: object, prefix: str, path: str) -> dict[str, Mapping[str, Any]
     tables = _table(value, f"[{prefix}sites]", path)
     for site in tables:
         if site not in SITES:
-            raise DcomError(f"unknown site '{site}' in [{prefix}sites]", hint=did_you_mean(site, SITES), place=path)
+            raise DcomError(f"unknown site '{site}' in [{prefix}sites]", hint=unknown_site(site), place=path)
     return {
         site: _options(_table(table, f"[{prefix}sites.{site}]", path), f"{prefix}sites.{site}", path)
         for site, table in tables.items()

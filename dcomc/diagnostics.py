@@ -3,10 +3,12 @@
 import difflib
 import errno
 import os
+import sys
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 
@@ -32,17 +34,38 @@ class DcomError(Exception):
         return " ".join(text.split())
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that names the close match of `name` in `known`, and all of `known`."""
+def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A hint that names what begins as `name` in `known`, or else is close to it, and all of `known`.
+
+    Args:
+        also: other words for some of `known`.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    suggestion = f"did you mean '{close[0]}'? " if close else ""
+    words = [*names, *also]
+    begun = [word for word in words if len(word) > 1 < len(name) and (word.startswith(name) or name.startswith(word))]
+    nearest = sorted(begun, key=lambda word: abs(len(word) - len(name))) or difflib.get_close_matches(name, words, n=1)
+    suggestion = f"did you mean '{also.get(nearest[0], nearest[0])}'? " if nearest else ""
     return f"{suggestion}known: {', '.join(names)}"
 
 
-def counted(count: int, noun: str) -> str:
-    """The count and the noun: `1 layer`, `1,024 layers`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """The count and the noun: `1 layer`, `1,024 layers`; the plural is the noun with an s unless given."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people, to two digits: `64 kB`, `1.5 GB`."""
+    for exponent, unit in ((18, "EB"), (15, "PB"), (12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if count >= 10**exponent:
+            amount = count / 10**exponent
+            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+    return f"{count} B"
+
+
+def say_written(path: Path) -> None:
+    """Say on stderr that a file has been written, and how large it is; of a device or a pipe, nothing."""
+    if path.is_file():
+        print(f"wrote {readable(path)}, {size(path.stat().st_size)}", file=sys.stderr)
 
 
 def readable(name: str | Path) -> str:

@@ -11,9 +11,7 @@ from dcomc.container import read_container
 from dcomc.diagnostics import DcomError
 from dcomc.elf import MAGIC
 from dcomc.json_files import json_object, read_bytes
-
-Place = tuple[int, str]
-"""A layer and a site, or the number alone."""
+from dcomc.places import Place, sites_by_layers, spans
 
 _HINT = "give two programs, or two JSON files that dcomc wrote"
 
@@ -97,22 +95,5 @@ def _flatten(
 
 
 def _describe(places: Sequence[Place | None]) -> str:
-    sites: dict[str, list[int]] = {}
-    for place in places:
-        if place is not None:
-            sites.setdefault(place[1], []).append(place[0])
-    by_layers: dict[str, list[str]] = {}
-    for site, layers in sites.items():
-        by_layers.setdefault(_ranges(sorted(layers)), []).append(site)
-    return "; ".join(f"{', '.join(filter(None, found))} of {layers}" for layers, found in by_layers.items())
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers as `1-3, 7`."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+    found = sites_by_layers(place for place in places if place is not None)
+    return "; ".join(f"{', '.join(filter(None, sites))} of {spans(layers)}" for sites, layers in found)

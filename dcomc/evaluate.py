@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ def split_prompts(tokens: Sequence[int], seq_len: int) -> list[Prompt]:
     """
     if len(tokens) < 2:
         raise DcomError(
-            f"the text has {len(tokens)} token{'' if len(tokens) == 1 else 's'}, and nothing is predicted",
+            f"the text has {counted(len(tokens), 'token')}, and nothing is predicted",
             hint="give a text of at least 2 tokens",
         )
     prompts = [Prompt(tokens[start : start + seq_len]) for start in range(0, len(tokens), seq_len)]

@@ -20,11 +20,11 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from dcomc.config import SiteOptions
-from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.diagnostics import DcomError
 from dcomc.model import load_transformers
 from dcomc.pipeline import Decomposition
 from dcomc.statistics import projections
-from dialects.dcom import SITES
+from dialects.dcom import SITES, unknown_site
 from passes._sites import check_reuse, check_sites, read_config
 from passes.dcom_insert_outlier_split import Thresholds, read_number
 from runtime.approximation import Basis, Threshold, approximate
@@ -250,7 +250,7 @@ def _read_plan(stored: object, place: str) -> dict[tuple[int, str], SitePlan]:
     for name in entries:
         layer, _, site = name.partition(".")
         if not layer.isdecimal() or site not in SITES:
-            raise DcomError(f"'{KEY}' has '{name}'", hint=did_you_mean(site, SITES), place=place)
+            raise DcomError(f"'{KEY}' has '{name}'", hint=unknown_site(site), place=place)
     order = list(SITES)
     for name in sorted(entries, key=lambda name: order.index(name.partition(".")[2])):
         layer, _, site = name.partition(".")

@@ -51,6 +51,7 @@ from dialects.dcom_rules import (
     WEIGHT,
     i64_attr,
     operand,
+    unknown_site,
     verify_place,
     verify_result,
     verify_rows,
@@ -100,6 +101,7 @@ __all__ = [
     "WeightMatmulOp",
     "WeightOp",
     "WeightType",
+    "unknown_site",
 ]
 
 

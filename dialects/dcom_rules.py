@@ -7,6 +7,7 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLAttrConstraint, base, operand_def, opt_operand_def
 from xdsl.utils.exceptions import VerifyException
 
+from dcomc.diagnostics import did_you_mean
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType, WeightType
 
 SITES: dict[str, tuple[str, ...]] = {
@@ -17,12 +18,20 @@ SITES: dict[str, tuple[str, ...]] = {
 }
 """The sites of a decoder layer whose input is decomposed, with the roles of the matmuls that read that input."""
 
+
+def unknown_site(name: str) -> str:
+    """A hint for a name that is no site: that of a projection, such as `q` or `q_proj`, is answered by its site."""
+    roles = {role: site for site, roles in SITES.items() for role in roles}
+    return did_you_mean(name, SITES, {**roles, **{role.removesuffix("_proj"): site for role, site in roles.items()}})
+
+
 GRAM_SCHMIDT = ("classical", "modified")
 """How a vector is made orthogonal to those before: to all at once, or to one after another."""
 
 MOST_PASSES = 8
-STARTS = ("random", "mean")
 """Gram-Schmidt passes a vector that a decomposition may ask for: two are enough, and each is code in its kernel."""
+
+STARTS = ("random", "mean")
 
 DENSE = TensorType.constr(base(Float16Type) | base(Float32Type))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 from dcomc.tables import print_table
 from dialects.cluster import KernelOp, MatrixOp
 from dialects.isa import assemble_kernel
@@ -225,8 +225,11 @@ def explain(
     kernel: KernelOp, machine: Machine, launches: Sequence[int], found: Sequence[Candidate], group: tuple[int, int]
 ) -> None:
     """Print what was expected of each mapping to standard error, the soonest first, and which group was taken."""
-    matrices = ", ".join(f"{count} x {n}" if count > 1 else str(n) for n, count in sorted(Counter(launches).items()))
-    print(f"kernel {kernel.sym_name.data} on {machine.name}, launches of {matrices} matrices:", file=sys.stderr)
+    sizes = [
+        f"{counted(count, 'launch', 'launches')} of {counted(matrices, 'matrix', 'matrices')}"
+        for matrices, count in sorted(Counter(launches).items())
+    ]
+    print(f"kernel {kernel.sym_name.data} on {machine.name}, {', '.join(sizes)}:", file=sys.stderr)
     rows = [
         (
             f"{candidate} (taken)" if candidate.group == group else str(candidate),

@@ -31,10 +31,10 @@ from xdsl.traits import NoMemoryEffect
 from xdsl.utils.hints import isa
 
 from dcomc.config import SiteConfig
-from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
 from dialects import dcom
-from dialects.dcom import SITES, Element
+from dialects.dcom import SITES, Element, unknown_site
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def check_sites(sites: Iterable[str]) -> tuple[str, ...]:
     unique = chosen(sites, "sites")
     for site in unique:
         if site not in SITES:
-            raise DcomError(f"unknown site '{site}'", hint=did_you_mean(site, SITES))
+            raise DcomError(f"unknown site '{site}'", hint=unknown_site(site))
     return tuple(site for site in SITES if site in unique)
 
 

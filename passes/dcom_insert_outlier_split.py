@@ -23,6 +23,7 @@ from dialects.dcom import (
     TokenMatmulOp,
     TokenSplitOp,
     TokensType,
+    unknown_site,
 )
 from passes._build import add, building, structured
 from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
@@ -101,9 +102,7 @@ def _sites(layer: str, value: object, path: str) -> dict[str, float]:
     sites = _table(value, f"thresholds.{layer}", path)
     for site in sites:
         if site not in SITES:
-            raise DcomError(
-                f"unknown site '{site}' in [thresholds.{layer}]", hint=did_you_mean(site, SITES), place=path
-            )
+            raise DcomError(f"unknown site '{site}' in [thresholds.{layer}]", hint=unknown_site(site), place=path)
     return {site: read_number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
 
 

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from math import ceil
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted, size
 from runtime.banks import ReadBank, pack, rounds, to_half_scaled, together_in
 from runtime.machine import Machine
 from runtime.program import Kernel
@@ -161,9 +162,8 @@ class Plan:
     bytes: int
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         about = f"about {duration(self.seconds)} and {size(self.bytes)}"
-        return f"engine: {self.engine} ({self.why}), {threads}, {about}"
+        return f"engine: {self.engine} ({self.why}), {counted(self.threads, 'thread')}, {about}"
 
 
 def plan(
@@ -191,21 +191,27 @@ def plan(
     chosen, why = _choose(engine, work)
     wanted = threads or processors()
     wanted = max(1, min(wanted, max((item.prompts for item in work), default=1)))
-    each = max((item.bytes(chosen, machine) for item in work), default=0) + beside.bytes
+    held = _BASE_BYTES + held_bytes
+
+    def each_with(engine: str) -> int:
+        return max((item.bytes(engine, machine) for item in work), default=0) + beside.bytes
+
+    each = each_with(chosen)
     count = wanted
     if memory_limit is not None:
-        count = min(wanted, (memory_limit - _BASE_BYTES - held_bytes) // max(each, 1))
+        count = min(wanted, (memory_limit - held) // max(each, 1))
         if count < 1:
+            less = chosen != "fast" and held + each_with("fast") <= memory_limit
             raise DcomError(
-                f"one thread needs about {size(_BASE_BYTES + held_bytes + each)} of memory, but the limit is "
-                f"{size(memory_limit)}",
-                hint="raise --memory-limit" + ("" if chosen == "fast" else " or use --engine=fast, which needs less"),
+                f"one thread needs about {size(held + each)} of memory, but the limit is {size(memory_limit)}",
+                hint=f"give --memory-limit {ceil((held + each) / 1e6)}MB or more"
+                + (", or --engine fast, which needs less" if less else ""),
             )
     seconds = _RATES[chosen].start
     for item in work:
         aside = item.times * item.prompts * beside.seconds_an_element * item.elements
         seconds += (item.seconds(chosen) + aside) / min(count, item.prompts)
-    return Plan(chosen, count, why, seconds, _BASE_BYTES + held_bytes + count * each)
+    return Plan(chosen, count, why, seconds, held + count * each)
 
 
 def _choose(engine: str, work: Sequence[Work]) -> tuple[str, str]:
@@ -244,18 +250,9 @@ def in_order(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def size(count: int) -> str:
-    """A number of bytes for people, to two digits: `64 kB`, `1.5 GB`."""
-    for exponent, unit in ((18, "EB"), (15, "PB"), (12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
-        if count >= 10**exponent:
-            amount = count / 10**exponent
-            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
-    return f"{count} B"
-
-
 def duration(seconds: float) -> str:
     """A time for people: `8 s`, `3 min`, `2 h`."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
+    for length, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 1):.0f} s"

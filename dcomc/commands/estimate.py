@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dcomc.diagnostics import DcomError, check_output, write_text
+from dcomc.diagnostics import DcomError, check_output, counted, say_written, write_text
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.host_kernels import decomposed_layers, module_steps, weight_bytes
     from dcomc.host_memory import memory
     from dcomc.ir import parse_module
+    from dcomc.places import layers_text
     from dcomc.timeline import print_timeline, trace_events
     from passes._sites import module_size
     from runtime.gpu import load_gpu
@@ -85,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     layers = decomposed_layers(module)
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
     print(f"D-com: {program.machine.name} ({program.machine.hash})")
-    print(f"model: {options.batch} prompts of {module_size(module, 'seq_len')} tokens; decomposed: {_list(layers)}")
+    prompts = f"{counted(options.batch, 'prompt')} of {counted(module_size(module, 'seq_len'), 'token')}"
+    print(f"model: {prompts}; decomposed: {layers_text(layers) if layers else 'nothing'}")
     _print_runs(runs)
     _print_layers(runs, layers)
     _print_memory(memories, gpu.memory_bytes, layers)
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         print_timeline(runs[-1], layers[0])
     if args.timeline is not None:
         write_text(args.timeline, json.dumps({"traceEvents": [e for run in runs for e in trace_events(run)]}) + "\n")
+        say_written(args.timeline)
     if args.stats is not None:
         write_text(args.stats, json.dumps(_to_json(runs, memories, options, program), indent=1) + "\n")
     return 0
@@ -228,10 +231,6 @@ def _to_json(
         },
         "memory": {name: asdict(found) for name, found in memories.items()},
     }
-
-
-def _list(layers: tuple[int, ...]) -> str:
-    return "layers " + ", ".join(map(str, layers)) if layers else "nothing"
 
 
 _VARIANTS = {"dense": "dense", "gpu": "decomposed on a GPU", "dcom": "decomposed with D-com"}

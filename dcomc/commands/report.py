@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dcomc.diagnostics import check_output, write_text
+from dcomc.diagnostics import check_output, say_written, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,4 +36,5 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.output)
     write_text(args.output, render_page(gather(args.program, args.stages, args.result, expansion=args.expansion)))
+    say_written(args.output)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dcomc.diagnostics import DcomError, check_output
+from dcomc.diagnostics import DcomError, check_output, counted
 
 QUALITY = "quality"
 
@@ -85,5 +85,5 @@ def _quality(args: argparse.Namespace) -> int:
     cost = "under 10 minutes" if args.quick else "about 2 hours"
     say(f"{cost} on 2 processors, less what {args.output / QUALITY} has; a line for each run when it is done")
     page, missing = reproduce(args.output, settings, minutes=args.minutes, say=say)
-    print(f"wrote {page}" + (f"; {missing} runs are missing, which the same command makes" if missing else ""))
+    print(f"wrote {page}" + (f"; {counted(missing, 'run')} missing, which the same command makes" if missing else ""))
     return 0

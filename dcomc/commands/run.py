@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dcomc.commands._engine import add_engine_arguments
-from dcomc.diagnostics import DcomError, atomic_write, check_output, readable, write_text
+from dcomc.diagnostics import DcomError, atomic_write, check_output, counted, readable, write_text
 
 if TYPE_CHECKING:
     from dcomc.comparison import Comparison, Described
@@ -144,7 +144,7 @@ def _print_table(comparison: "Comparison") -> None:
     from rich.table import Table
 
     dense, dtype = comparison.dense, comparison.described.dtype
-    table = Table(title=f"{comparison.model}, {dense.tokens:,} tokens", title_justify="left")
+    table = Table(title=f"{comparison.model}, {counted(dense.tokens, 'token')}", title_justify="left")
     table.add_column("", no_wrap=True)
     for heading in ("perplexity", "ratio", "same top-1", "max |Δ logit|"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -3,12 +3,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc.commands._engine import add_engine_arguments, count
-from dcomc.diagnostics import DcomError, check_output, counted, write_text
+from dcomc.diagnostics import DcomError, check_output, counted, say_written, write_text
 
 if TYPE_CHECKING:
     from dcomc.perfetto_trace import Window
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.stats, json.dumps(document, indent=1) + "\n")
     if args.trace is not None:
         write_trace(program, args.trace, args.trace_window or Window())
+        say_written(args.trace)
     return 0
 
 
@@ -97,23 +99,28 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
     """Simulate programs into a folder; 1 where one of them fails, which does not keep the others."""
-    from dcomc.batch import announce, jobs_of, run_jobs
+    from dcomc.batch import announce, jobs_of, make_folder, run_jobs
     from dcomc.tables import print_table
     from runtime.engines import processors
 
-    if args.stats is None or args.trace is not None:
-        raise DcomError("of several programs there is a folder of numbers", hint="give --stats FOLDER and no --trace")
+    programs = [Path(program) for program in args.program]
+    _check_distinct(programs)
+    if args.trace is not None:
+        raise DcomError("--trace is of one program", hint="give one, or leave --trace out")
+    if args.stats is None:
+        raise DcomError("several programs leave a file of numbers each", hint="give a folder for them: --stats FOLDER")
     options = _options(args)
     processes = min(args.jobs, len(args.program))
     if processes > 1:
         options["threads"] = options["threads"] or max(1, processors() // processes)
         options["memory_limit"] = options["memory_limit"] and options["memory_limit"] // processes
     inputs = None if args.input is None else Path(args.input)
-    jobs = jobs_of([Path(program) for program in args.program], args.stats, inputs, options)
+    jobs = jobs_of(programs, args.stats, inputs, options)
     rest = [job for job in jobs if not job.finished()]
     rows = [(job.program.name, "there already", "", str(job.stats)) for job in jobs if job not in rest]
     announced = announce(rest, processes, machine)
     if announced.ready:
+        make_folder(args.stats)
         print(announced.text, file=sys.stderr)
     failed = 0
     for outcome in chain(announced.refused, run_jobs(announced.ready, processes)):
@@ -123,8 +130,16 @@ def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
             continue
         rows.append((outcome.job.program.name, "simulated", f"{outcome.cycles:,}", str(outcome.job.stats)))
         print(f"{outcome.job.program}: {outcome.cycles:,} cycles", file=sys.stderr)
-    print_table(("program", "", "cycles", "numbers"), rows, left=2)
+    if rows:
+        print_table(("program", "", "cycles", "numbers"), rows, left=2)
     return 1 if failed else 0
+
+
+def _check_distinct(programs: Sequence[Path]) -> None:
+    files = [program.resolve() for program in programs]
+    for number, file in enumerate(files):
+        if file in files[:number]:
+            raise DcomError(f"{programs[number]} is given twice", hint="give each program once")
 
 
 def _instructions(text: str) -> int:

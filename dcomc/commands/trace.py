@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from dcomc.diagnostics import check_output, write_text
+from dcomc.diagnostics import check_output, counted, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
         write_text(output, text)
     seconds = time.perf_counter() - start
     made = describe_module(module)
-    shape = f"batch {made['batch']}, {made['seq_len']} tokens, {args.dtype}"
+    shape = f"batch {made['batch']}, {counted(int(made['seq_len']), 'token')}, {args.dtype}"
     print(f"traced {made['model']}: {shape}, in {seconds:.1f} s", file=sys.stderr)
     return 0

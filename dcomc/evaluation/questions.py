@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 from dcomc.documents import Row, find_files, read_rows
 
 _ROWS = (".jsonl", ".jsonl.gz")
@@ -95,7 +95,10 @@ def with_examples(questions: list[Question], count: int) -> list[Question]:
         DcomError: no question is left.
     """
     if not 0 <= count < len(questions):
-        raise DcomError(f"{count} examples out of {len(questions)} questions leave none to ask", hint="lower --shots")
+        raise DcomError(
+            f"{counted(count, 'example')} out of {counted(len(questions), 'question')} leave none to ask",
+            hint="lower --shots",
+        )
     before = "".join(f"{each.context} {each.choices[each.gold]}\n\n" for each in questions[:count])
     return [Question(before + each.context, each.choices, each.gold) for each in questions[count:]]
 

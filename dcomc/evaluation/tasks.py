@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, counted
 from dcomc.documents import Document, read_documents
 from dcomc.evaluate import Prompt, PromptScore, split_prompts
 from dcomc.evaluation.metrics import Metric
@@ -119,10 +119,8 @@ def _encode_pair(tokenizer: Tokenizer, context: str, continuation: str, seq_len:
     first = len(tokenizer.encode(stripped))
     dropped = max(len(whole) - seq_len, 0)
     if not 1 <= first - dropped < len(whole) - dropped:
-        raise DcomError(
-            f"of '{stripped[-20:]}{continuation[:20]}' no context or no continuation fits in {seq_len} tokens",
-            hint="compile for longer prompts",
-        )
+        what = f"of '{stripped[-20:]}{continuation[:20]}' no context or no continuation fits in"
+        raise DcomError(f"{what} {counted(seq_len, 'token')}", hint="compile for longer prompts")
     return Prompt(whole[dropped:], first - dropped)
 
 

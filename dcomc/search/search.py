@@ -35,7 +35,7 @@ class Budget:
         if (self.layers is None) == (self.operations is None):
             raise DcomError("give either layers or operations", hint="for example 4 layers")
         if self.layers is not None and not 1 <= self.layers <= layers:
-            raise DcomError(f"{self.layers} layers cannot be decomposed", hint=f"the model has {layers}")
+            raise DcomError(f"{counted(self.layers, 'layer')} cannot be decomposed", hint=f"the model has {layers}")
         if self.operations is not None and not 0 < self.operations < 1:
             raise DcomError(f"operations {self.operations:g} is not between 0 and 1", hint="such as 0.9")
 

@@ -141,9 +141,10 @@ def test_a_killed_process_is_one_line(programs: list[Path], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["{0}", "{1}"], "of several programs there is a folder of numbers; give --stats FOLDER"),
-        (["{0}", "{1}", "--stats", "{folder}", "--trace", "x"], "give --stats FOLDER and no --trace"),
-        (["{0}", "{0}", "--stats", "{folder}"], "would both write"),
+        (["{0}", "{1}"], "several programs leave a file of numbers each; give a folder for them: --stats FOLDER"),
+        (["{0}", "{1}", "--stats", "{folder}", "--trace", "x"], "--trace is of one program"),
+        (["{0}", "{0}"], "rank2.bin is given twice; give each program once"),
+        (["{0}", "{namesake}", "--stats", "{folder}"], "would both write"),
         (["{0}", "{1}", "--stats", "{folder}", "--input", "missing.npy"], "cannot read missing.npy: No such file"),
         (["{0}", "{1}", "--stats", "{0}"], "cannot make the folder"),
         (["{0}", "{1}", "--stats", "{folder}", "--jobs", "0"], "'0' is no number from 1 to 1024"),
@@ -152,9 +153,11 @@ def test_a_killed_process_is_one_line(programs: list[Path], tmp_path: Path) -> N
 def test_mistakes(
     programs: list[Path], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["sim", *(option.format(*programs, folder=tmp_path / "new") for option in options)]) == 1
+    new, namesake = tmp_path / "new", tmp_path / "other" / programs[0].name
+    assert main(["sim", *(option.format(*programs, folder=new, namesake=namesake) for option in options)]) == 1
     streams = capsys.readouterr()
     assert streams.out == "" and streams.err.count("\n") == 1 and message in streams.err
+    assert not new.exists(), "what fails leaves no folder"
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,26 @@ def test_what_was_made_is_said_on_stderr(tiny_ir: Path, tmp_path: Path, capsys: 
     assert program.machine.hash in streams.err
 
 
+@pytest.mark.parametrize(
+    ("options", "warnings"),
+    [
+        (["--rank", "23"], []),
+        (["--rank", "24"], ["rank 24 is the full rank of 24 x 64, so the factors save nothing"]),
+        (["--rank", "24", "--energy", "0.9"], []),
+        (["--block", "8", "--rank", "8"], ["rank 8 is the full rank of 8 x 64, so the factors save nothing"]),
+        (["--outliers", "100"], ["all 64 channels are kept exact, so nothing is left to decompose"]),
+        (["--exact-rows", "99"], ["all 24 tokens are kept exact, so nothing is left to decompose"]),
+    ],
+)
+def test_what_saves_nothing_is_said(
+    tiny_ir: Path, tmp_path: Path, options: list[str], warnings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled(tiny_ir, tmp_path, "--decompose-layers", "1,2", "--sites", "qkv,o", *options)
+    *said, done = capsys.readouterr().err.splitlines()
+    assert said == [f"warning: layers 1-2 (qkv, o): {warning}" for warning in warnings]
+    assert done.startswith("compiled 2 layers")
+
+
 def test_layers() -> None:
     assert parse_layers("10,15") == (10, 15)
     assert parse_layers(" 3, 1-2 ,2") == (1, 2, 3)
@@ -215,7 +235,11 @@ MISTAKES = [
     (["--decompose-layers", "1", "--rank", "-3"], "error: rank -3 is not between 1 and 24"),
     (["--decompose-layers", "1", "--iterations", "9"], "error: iterations 9 is not between the rank 10 and 24"),
     (["--decompose-layers", "1", "--iterations", "25"], "error: iterations 25 is not between the rank 10 and 24"),
-    (["--decompose-layers", "1", "--sites", "qkv,k"], "error: unknown site 'k'; known: down, gate_up, o, qkv"),
+    (
+        ["--decompose-layers", "1", "--sites", "qkv,k"],
+        "error: unknown site 'k'; did you mean 'qkv'? known: down, gate_up, o, qkv",
+    ),
+    (["--decompose-layers", "1", "--sites", "up_proj"], "error: unknown site 'up_proj'; did you mean 'gate_up'?"),
     (["--decompose-layers", "1", "--sites", "gateup"], "error: unknown site 'gateup'; did you mean 'gate_up'?"),
     (["--decompose-layers", "1", "--sites", ""], "error: unknown site ''"),
     (["--decompose-layers", "1", "--seed", "-1"], "error: seed -1 is not between 0 and 2^63 - 1"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dcomc.diagnostics import DcomError, atomic_write, did_you_mean, readable, write_text
+from dcomc.diagnostics import DcomError, atomic_write, counted, did_you_mean, readable, say_written, size, write_text
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,23 @@ def test_error_is_one_line(error: DcomError, line: str) -> None:
 
 def test_did_you_mean() -> None:
     assert did_you_mean("qvk", ["qkv", "down", "o"]) == "did you mean 'qkv'? known: down, o, qkv"
+    assert did_you_mean("simulate", ["sim", "estimate"]).startswith("did you mean 'sim'?"), "what it begins with"
+    assert did_you_mean("cal", ["calibrate", "compile"]).startswith("did you mean 'calibrate'?")
+    assert did_you_mean("v", ["qkv", "down"], {"v": "qkv"}) == "did you mean 'qkv'? known: down, qkv"
     assert did_you_mean("zzz", iter(["b", "a"])) == "known: a, b"
+
+
+def test_counts_and_sizes() -> None:
+    assert [counted(n, "layer") for n in (0, 1, 1024)] == ["0 layers", "1 layer", "1,024 layers"]
+    assert [counted(n, "matrix", "matrices") for n in (1, 2)] == ["1 matrix", "2 matrices"]
+    assert [size(n) for n in (7, 64_000, 1_540_000_000)] == ["7 B", "64 kB", "1.5 GB"]
+
+
+def test_what_is_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_text(tmp_path / "page.html", "x" * 1234)
+    say_written(tmp_path / "page.html")
+    say_written(Path("/dev/null"))
+    assert capsys.readouterr().err == f"wrote {tmp_path / 'page.html'}, 1.2 kB\n"
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:

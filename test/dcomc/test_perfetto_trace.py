@@ -1,5 +1,7 @@
 """`dcomc sim --trace`: the events of a trace, read back by the protobufs of Perfetto, are those of the timing."""
 
+import contextlib
+import io
 import itertools
 import json
 import sys
@@ -27,7 +29,9 @@ def program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def traced(program: Path, tmp_path: Path, *options: str) -> dict[str, list[Event]]:
     """Events by the name of their track."""
     path = tmp_path / "sim.pftrace"
-    assert main(["sim", str(program), "--timing-only", "--trace", str(path), *options]) == 0
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main(["sim", str(program), "--timing-only", "--trace", str(path), *options]) == 0
+    assert said.getvalue().startswith(f"wrote {path}, ")
     trace = Trace()
     trace.ParseFromString(path.read_bytes())
     names: dict[int, str] = {}

@@ -116,7 +116,7 @@ def test_the_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     module = decomposition((128, 512, 4), 64)
     run_passes(make_context(), module, [LowerDcomToClusterPass(), ClusterMapPass(mapping="auto", explain=True)])
     text = capsys.readouterr().err
-    assert text.startswith("kernel lanczos_128x512_k4_r1_s0 on dcom-16x16, launches of 64 matrices:\n")
+    assert text.startswith("kernel lanczos_128x512_k4_r1_s0 on dcom-16x16, 1 launch of 64 matrices:\n")
     expected = [
         int(line.split("  ")[1].replace(",", "")) for line in re.findall(r"^ *\d+x\d+.*$", squeezed(text), re.M)
     ]

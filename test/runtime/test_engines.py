@@ -188,9 +188,9 @@ def test_threads_are_limited_by_prompts_and_by_memory() -> None:
     assert (four.threads, less.threads) == (4, 3)
     assert less.bytes < four.bytes and less.seconds > four.seconds
     one = plan("fast", [large], MACHINE, threads=1).bytes
-    with pytest.raises(DcomError, match=r"one thread needs about \d+ MB of memory, but the limit is \d+ MB; raise"):
+    with pytest.raises(DcomError, match=r"one thread needs about \d+ MB of memory, but the limit is \d+ MB; give"):
         plan("fast", [large], MACHINE, memory_limit=one - 1)
-    with pytest.raises(DcomError, match="use --engine=fast"):
+    with pytest.raises(DcomError, match="or --engine fast, which needs less"):
         plan("reference", [large], MACHINE, memory_limit=one)
 
 
