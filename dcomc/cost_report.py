@@ -52,7 +52,6 @@ def report_costs(module: ModuleOp, file: Path | None) -> None:
         ("layer", "site", "block", "rank", "flops", "now", "ratio", "Eq. 8", "find", "bytes", "now", "memory", "now",
          "ratio", "Eq. 10"),
         [_row(cost) for cost in decomposed],
-        left=2,
         stderr=True,
         caption=_total("decomposed sites", decomposed) + "\n" + _total("all projections of layers", costs) + "\n"
         "now: as compiled, with what stays exact and reconstruction; find: operations to find the factors",

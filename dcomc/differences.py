@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from dcomc.container import read_container
 from dcomc.diagnostics import DcomError
@@ -13,18 +13,30 @@ from dcomc.elf import MAGIC
 from dcomc.json_files import json_object, read_bytes
 from dcomc.places import Place, sites_by_layers, spans
 
+Values = dict[tuple[Place | None, str], Any]
+"""By place, None for what belongs to no layer, and name."""
+PRESENT = "present"
+"""The name of the one value of a place that one file alone has."""
+
 _HINT = "give two programs, or two JSON files that dcomc wrote"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that two files have; None where one lacks it."""
+    """A value of two files; None where one lacks it."""
 
     name: str
     where: str
     """The sites and layers that have it alike, such as `qkv, o of 1-3`; empty for what belongs to no layer."""
     first: Any
     second: Any
+    only_in: Literal["A", "B"] | None = None
+    """The file that alone has it."""
+
+    @property
+    def equal(self) -> bool:
+        """Both have it, and alike."""
+        return self.only_in is None and self.first == self.second
 
     @property
     def ratio(self) -> float | None:
@@ -46,11 +58,36 @@ def compare_files(first: Path, second: Path) -> list[Difference]:
     values = [dict(_flatten(read_values(path))) for path in (first, second)]
     if not values[0].keys() & values[1].keys():
         raise DcomError(f"{first} and {second} have nothing in common", hint=_HINT)
-    alike: dict[tuple[str, str], list[Place | None]] = {}
-    for place, name in dict.fromkeys([*values[0], *values[1]]):
-        pair = json.dumps([each.get((place, name)) for each in values])
-        alike.setdefault((name, pair), []).append(place)
-    return [Difference(name, _describe(places), *json.loads(pair)) for (name, pair), places in alike.items()]
+    values = [_without_alone(*pair) for pair in (values, values[::-1])]
+    alike: dict[tuple[str, str, str], list[Place | None]] = {}
+    for key in dict.fromkeys([*values[0], *values[1]]):
+        place, name = key
+        pair = json.dumps([each.get(key) for each in values])
+        found_in = "".join(file for file, each in zip("AB", values, strict=True) if key in each)
+        alike.setdefault((name, pair, found_in), []).append(place)
+    alone: dict[str, Literal["A", "B"]] = {"A": "A", "B": "B"}
+    return [
+        Difference(name, _describe(places), *cast(list[Any], json.loads(pair)), only_in=alone.get(found_in))
+        for (name, pair, found_in), places in alike.items()
+    ]
+
+
+def _without_alone(values: Values, other: Values) -> Values:
+    """The values; a layer and site of which the other has none is one value, that it is there."""
+    places = {None, *(place for place, _ in other)}
+    kept = {key: value for key, value in values.items() if key[0] in places}
+    return kept | {(place, PRESENT): True for place, _ in values if place not in places}
+
+
+def summary(alone: Sequence[Difference]) -> str:
+    """What one file alone has: the first part of each name, once, and where."""
+    names: dict[str, dict[str, None]] = {}
+    for each in alone:
+        names.setdefault(each.where, {})[each.name.partition(".")[0]] = None
+    places: dict[str, list[str]] = {}
+    for where, found in names.items():
+        places.setdefault(", ".join(found), []).append(where)
+    return "; ".join(text + (f" ({', '.join(where)})" if any(where) else "") for text, where in places.items())
 
 
 def read_values(path: Path) -> Mapping[str, Any]:
@@ -68,7 +105,10 @@ def _program_values(path: Path, data: bytes) -> Mapping[str, Any]:
         "options": dict(program.options),
         "machine": {**asdict(program.machine), "hash": program.machine.hash},
         "kernels": [{"name": kernel.name, "instructions": len(kernel.words)} for kernel in program.kernels],
-        "decompositions": timed["decompositions"],
+        "decompositions": [
+            {key: value for key, value in each.items() if value is not None and key not in ("steps", "input")}
+            for each in timed["decompositions"]
+        ],
         "total_cycles": timed["total_cycles"],
     }
 

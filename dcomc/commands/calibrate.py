@@ -92,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(table: "Table") -> None:
-    from rich.console import Console
-    from rich.table import Table as Shown
+    from dcomc.tables import print_table
 
     rated = [
         (record.perplexity_ratio, layer, site, record)
@@ -105,13 +104,14 @@ def _print(table: "Table") -> None:
         return
     rated.sort(key=lambda entry: entry[:2])
     at = table.details["ranks"].index(table.details["rank"])
-    shown = Shown(title=f"{table.model}: one site decomposed at rank {table.details['rank']}", title_justify="left")
-    for heading in ("layer", "site", "perplexity ratio", "energy held", "outliers"):
-        shown.add_column(heading, justify="left" if heading == "site" else "right", no_wrap=True)
-    for number, (ratio, layer, site, record) in enumerate(rated):
-        if _SHOWN <= number < len(rated) - _SHOWN:
-            if number == _SHOWN:
-                shown.add_row("…", "", "", "", "")
-            continue
-        shown.add_row(str(layer), site, f"{ratio:.4f}", f"{record.energy[at]:.1%}", f"{record.share:.2f}%")
-    Console().print(shown)
+    rows = [
+        (str(layer), site, f"{ratio:.4f}", f"{record.energy[at]:.1%}", f"{record.share:.2f}%")
+        for ratio, layer, site, record in rated
+    ]
+    if len(rows) > 2 * _SHOWN:
+        rows[_SHOWN:-_SHOWN] = [("…", "", "", "", "")]
+    print_table(
+        ("layer", "site", "perplexity ratio", "energy held", "outliers"),
+        rows,
+        title=f"{table.model}: one site decomposed at rank {table.details['rank']}",
+    )

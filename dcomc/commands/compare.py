@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dcomc.diagnostics import check_output, write_text
+from dcomc.diagnostics import check_output, counted, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,26 +14,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help = "a program, or a JSON file of `dcomc sim --stats`, `run --json`, `eval --json` or `profile --json`"
     parser.add_argument("first", type=Path, metavar="A", help=help)
     parser.add_argument("second", type=Path, metavar="B", help="another such file")
-    parser.add_argument("--all", action="store_true", help="also show what is equal")
+    parser.add_argument("--all", action="store_true", help="also show what is equal, and what one of them alone has")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write the values as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what differs."""
-    from dcomc.differences import compare_files
+    from dcomc.differences import compare_files, summary
     from dcomc.tables import print_table
 
     check_output(args.json)
     found = compare_files(args.first, args.second)
-    shown = [each for each in found if args.all or each.first != each.second]
     if args.json is not None:
-        document = [{**asdict(each), "ratio": each.ratio} for each in shown]
+        document = [{**asdict(each), "ratio": each.ratio} for each in found if args.all or not each.equal]
         write_text(args.json, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    equal = sum(each.first == each.second for each in found)
+    both = [each for each in found if each.only_in is None]
+    shown = found if args.all else [each for each in both if not each.equal]
+    print(f"A: {args.first}\nB: {args.second}")
     if shown:
         rows = [(each.name, each.where, _text(each.first), _text(each.second), _ratio(each.ratio)) for each in shown]
-        print_table(("", "sites and layers", "A", "B", "B / A"), rows, left=2)
-    print(f"A: {args.first}, B: {args.second}; {equal} of {len(found)} values are equal")
+        print_table(("", "sites and layers", "A", "B", "B / A"), rows)
+        print()
+    print(f"{sum(each.equal for each in both)} of {counted(len(both), 'value')} of both are equal")
+    for file in ("A", "B"):
+        alone = [each for each in found if each.only_in == file]
+        if alone and not args.all:
+            print(f"{counted(len(alone), 'value')} of {file} alone: {summary(alone)}")
     return 0
 
 
@@ -44,7 +50,7 @@ def _text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 26 else text[:12] + "…" + text[-12:]
+    return text if len(text) <= 20 else text[:9] + "…" + text[-9:]
 
 
 def _ratio(ratio: float | None) -> str:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.tables import print_table
 
     findings = [*machine(), *libraries(), *packages(), *tools()]
-    print_table(("what", "found", "for"), [(f.what, f.found, f.why) for f in findings], left=3)
+    print_table(("what", "found", "for"), [(f.what, f.found, f.why) for f in findings])
     return 0 if all(finding.good for finding in findings) else 1
 
 

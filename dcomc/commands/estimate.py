@@ -184,7 +184,6 @@ def _print_layers(runs: "tuple[Run, ...]", layers: tuple[int, ...]) -> None:
     print_table(
         ("layer", "site", "dense", "on a GPU", "with D-com: GPU", "D-com", "its link"),
         rows,
-        left=2,
         caption="work of each layer and site, whatever overlaps; span: from the layer's first start to its last end",
     )
 

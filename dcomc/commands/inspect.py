@@ -2,19 +2,13 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from typing import Any, cast
 
-from rich.console import Console
-from rich.table import Table
-
 from dcomc.container import Container, read_container
+from dcomc.tables import make_console, print_table
 from runtime.encoding import WORD_BYTES
 from runtime.program import Kernel, Launch, Program
-
-PIPE_WIDTH = 200
-"""Columns of the tables where standard output is no terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,53 +64,52 @@ def _describe_launch(launch: Launch, program: Program) -> dict[str, Any]:
 
 def _print_tables(container: Container, path: str) -> None:
     program = container.program
-    console = Console(
-        width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
+    console = make_console()
     machine = program.machine
-    console.print(f"{path}: dcom program, format {container.version}, {container.bytes:,} bytes")
+    console.print(f"{path}: dcom program, format {container.version}, {container.bytes:,} bytes", soft_wrap=True)
     console.print(
         f"machine {machine.name} ({machine.hash}): {machine.grid.rows} x {machine.grid.cols} clusters of "
-        f"{machine.cluster.mac_rows} x {machine.cluster.mac_cols}, {machine.clock.hz / 1e9:g} GHz"
+        f"{machine.cluster.mac_rows} x {machine.cluster.mac_cols}, {machine.clock.hz / 1e9:g} GHz",
+        soft_wrap=True,
     )
-
-    options = _table("option", "value")
-    for key, value in program.options.items():
-        options.add_row(key, _option_text(value))
-    sections = _table("section", "bytes>", "SHA-256", "holds")
-    for section in container.sections:
-        sections.add_row(section.name, f"{section.bytes:,}", section.sha256[:16], section.what)
-    kernels = _table(
-        "kernel", "S x H>", "iterations>", "slice>", "seed>", "instructions>", "code bytes>", "bytes a bank>"
+    print_table(("option", "value"), [(key, _option_text(value)) for key, value in program.options.items()])
+    print_table(
+        ("section", "bytes", "SHA-256", "holds"),
+        [(each.name, f"{each.bytes:,}", each.sha256[:16], each.what) for each in container.sections],
     )
-    for kernel in program.kernels:
-        layout = kernel.layout
-        kernels.add_row(
-            kernel.name,
-            f"{layout.rows} x {layout.cols}",
-            str(layout.iterations),
-            f"{layout.slice_rows} x {layout.slice_cols}",
-            "mean" if kernel.seed is None else str(kernel.seed),
-            str(len(kernel.words)),
-            f"{len(kernel.words) * WORD_BYTES:,}",
-            f"{layout.bank_bytes:,}",
-        )
-    launches = _table("layer>", "site", "prompts x S x H>", "rank>", "iterations>", "kernel", "activation", "from")
+    print_table(
+        ("kernel", "S x H", "iterations", "slice", "seed", "instructions", "code bytes", "bytes a bank"),
+        [
+            (
+                kernel.name,
+                f"{kernel.layout.rows} x {kernel.layout.cols}",
+                str(kernel.layout.iterations),
+                f"{kernel.layout.slice_rows} x {kernel.layout.slice_cols}",
+                "mean" if kernel.seed is None else str(kernel.seed),
+                str(len(kernel.words)),
+                f"{len(kernel.words) * WORD_BYTES:,}",
+                f"{kernel.layout.bank_bytes:,}",
+            )
+            for kernel in program.kernels
+        ],
+    )
+    launches: list[tuple[str, ...]] = []
     for launch in program.launches:
         layout = program.kernel(launch.kernel).layout
-        launches.add_row(
-            str(launch.layer),
-            launch.site,
-            f"{launch.prompts} x {layout.rows} x {layout.cols}",
-            str(launch.rank),
-            str(layout.iterations),
-            launch.kernel,
-            "stored" if launch.key in program.activations else "",
-            launch.location,
+        launches.append(
+            (
+                str(launch.layer),
+                launch.site,
+                f"{launch.prompts} x {layout.rows} x {layout.cols}",
+                str(launch.rank),
+                str(layout.iterations),
+                launch.kernel,
+                "stored" if launch.key in program.activations else "",
+                launch.location,
+            )
         )
-    for table in (options, sections, kernels, launches):
-        console.print()
-        console.print(table)
+    columns = ("layer", "site", "prompts x S x H", "rank", "iterations", "kernel", "activation", "from")
+    print_table(columns, launches)
 
 
 def _option_text(value: object) -> str:
@@ -125,11 +118,3 @@ def _option_text(value: object) -> str:
         entries = cast(dict[str, object], value).items()
         return ", ".join(f"{key} {json.dumps(entry, ensure_ascii=False)}" for key, entry in entries)
     return json.dumps(value, ensure_ascii=False)
-
-
-def _table(*columns: str) -> Table:
-    """A table with these headings; one that ends in `>` is aligned to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    return table

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from dcomc.profile import Line, Profile
     from runtime.technology import Technology
 
@@ -76,7 +74,7 @@ def _positive(text: str) -> int:
 def _print_summary(told: "Profile", technology: "Technology") -> None:
     from dcomc.diagnostics import counted
     from dcomc.profile import busy_of
-    from dcomc.tables import duration, energy
+    from dcomc.tables import duration, energy, make_console
     from runtime.counts import Direction, Use
     from runtime.energy import energies
 
@@ -98,7 +96,7 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
         ]
     else:
         lines.append("the program decomposes nothing: it has no launches")
-    console = _console()
+    console = make_console()
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
 
@@ -110,34 +108,20 @@ def _shares(parts: "dict[str, int] | dict[str, float]", whole: int) -> str:
 
 
 def _print_view(told: "Profile", view: str, sort: str, top: int) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from dcomc.tables import print_table
 
     lines = sorted(told.by(view), key=_order(sort))
     total = told.total.cycles
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(VIEWS[view], overflow="fold")
-    for header in ("cycles", "share", *([] if sort in ("cycles", "name") else [sort])):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("waits most for", no_wrap=True)
+    more = [] if sort in ("cycles", "name") else [sort]
+    rows: list[tuple[str, ...]] = []
     for line in lines[:top]:
         numbers = [f"{line.counts.cycles:,}", f"{line.counts.cycles / total:.1%}"]
-        if sort in NUMBERS and sort != "cycles":
-            numbers.append(f"{NUMBERS[sort](line):,}")
-        table.add_row(Text(_short(line.name)), *numbers, _longest_wait(line))
-    _console().print(table)
+        numbers += [f"{NUMBERS[each](line):,}" for each in more]
+        rows.append((_short(line.name), *numbers, _longest_wait(line)))
+    print_table((VIEWS[view], "cycles", "share", *more, "waits most for"), rows)
     if len(lines) > top:
         rest = sum(line.counts.cycles for line in lines[top:])
         print(f"and {len(lines) - top} more, {rest / total:.1%} of the cycles (--top {len(lines)} shows all)")
-
-
-def _console() -> "Console":
-    """Standard output: as wide as its terminal, else wide enough for any table."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=140)
 
 
 def _order(sort: str) -> "Callable[[Line], tuple[int, str]]":

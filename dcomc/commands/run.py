@@ -140,26 +140,22 @@ def _program_document(path: str, program: "Program", described: "Described") -> 
 
 
 def _print_table(comparison: "Comparison") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from dcomc.tables import print_table
 
     dense, dtype = comparison.dense, comparison.described.dtype
-    table = Table(title=f"{comparison.model}, {counted(dense.tokens, 'token')}", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for heading in ("perplexity", "ratio", "same top-1", "max |Δ logit|"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row(
-        "dense, transformers" + (", f32" if dtype != "f32" else ""), f"{dense.perplexity:.3f}", "1.000", "", ""
-    )
+    rows = [("dense, transformers" + (", f32" if dtype != "f32" else ""), f"{dense.perplexity:.3f}", "1.000", "", "")]
     controls = [(f"{name} (control)", scores) for name, scores in comparison.controls.items()]
     for label, scores in (("program" + (f", {dtype}" if dtype != "f32" else ""), comparison.program), *controls):
-        table.add_row(
-            label,
-            f"{scores.perplexity:.3f}",
-            f"{scores.perplexity / dense.perplexity:.3f}",
-            f"{scores.top1_agreement:.1%}",
-            f"{scores.max_logit_difference:.2e}",
+        rows.append(
+            (
+                label,
+                f"{scores.perplexity:.3f}",
+                f"{scores.perplexity / dense.perplexity:.3f}",
+                f"{scores.top1_agreement:.1%}",
+                f"{scores.max_logit_difference:.2e}",
+            )
         )
-    Console().print(table)
+    columns = ("", "perplexity", "ratio", "same top-1", "max |Δ logit|")
+    print_table(columns, rows, title=f"{comparison.model}, {counted(dense.tokens, 'token')}")
     for name in comparison.controls:
         print(f"{name}: {comparison.described.control(name)}")

@@ -103,7 +103,7 @@ def _print(found: "Found") -> None:
         for each in found.confirmed
     ]
     columns = ("candidate", "layers", "expected ratio", "ratio", "left of their sites", "left of all projections")
-    print_table(columns, rows, left=2, caption=f"ratio: perplexity over the dense one, on {found.tokens:,} tokens")
+    print_table(columns, rows, caption=f"ratio: perplexity over the dense one, on {found.tokens:,} tokens")
 
 
 def _plot(found: "Found", file: Path) -> None:

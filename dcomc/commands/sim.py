@@ -131,7 +131,7 @@ def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
         rows.append((outcome.job.program.name, "simulated", f"{outcome.cycles:,}", str(outcome.job.stats)))
         print(f"{outcome.job.program}: {outcome.cycles:,} cycles", file=sys.stderr)
     if rows:
-        print_table(("program", "", "cycles", "numbers"), rows, left=2)
+        print_table(("program", "", "cycles", "numbers"), rows)
     return 1 if failed else 0
 
 
@@ -161,17 +161,11 @@ def _window(text: str) -> "Window":
 
 
 def _print(simulation: "Simulation") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from dcomc.tables import duration, energy
+    from dcomc.tables import duration, energy, print_table
     from runtime.instructions import Unit
     from runtime.technology import load_technology
 
     machine, results = simulation.machine, simulation.launches
-    console = Console(width=None if Console().is_terminal else 120)
     print(f"machine: {machine.name} ({machine.hash}), {machine.clock.hz / 1e9:g} GHz")
     if not results:
         print("the program decomposes nothing: it has no launches")
@@ -181,15 +175,12 @@ def _print(simulation: "Simulation") -> None:
         print(f"activations{f' [{number}]' if len(sources) > 1 else ''}: {source}")
     if simulation.plan:
         print(f"engine: {simulation.plan.engine}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal"):
-        table.add_column(header, justify="left" if header == "site" else "right", no_wrap=True)
-    if len(sources) > 1:
-        table.add_column("input", justify="right", no_wrap=True)
+    headers = ("layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal")
+    rows: list[tuple[str, ...]] = []
     for result in results:
         launch = result.launch
         prompts = f"{launch.prompts} x " if launch.prompts > 1 else ""
-        table.add_row(
+        row = (
             str(launch.layer),
             launch.site,
             f"{prompts}{result.rows} x {result.cols}",
@@ -203,9 +194,9 @@ def _print(simulation: "Simulation") -> None:
             f"{result.share(Unit.BANK):.1%}",
             "" if result.relative_error is None else f"{result.relative_error:.4f}",
             "" if result.optimal_error is None else f"{result.optimal_error:.4f}",
-            *([Text(f"[{sources.index(result.source) + 1}]")] if len(sources) > 1 else []),
         )
-    console.print(table)
+        rows.append((*row, f"[{sources.index(result.source) + 1}]") if len(sources) > 1 else row)
+    print_table((*headers, "input") if len(sources) > 1 else headers, rows)
     total = counted(len(results), "decomposition")
     print(f"total: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
     joules = simulation.joules(load_technology("15nm"))

@@ -29,9 +29,35 @@ def test_programs(programs: tuple[Path, Path]):
 
 def test_the_same_program_twice(programs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
     assert main(["compare", str(programs[0]), str(programs[0])]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    count = line.rsplit("; ")[1].split()
+    *files, line = capsys.readouterr().out.splitlines()
+    assert files == [f"A: {programs[0]}", f"B: {programs[0]}"]
+    count = line.split()
     assert count[0] == count[2]
+    assert line.endswith("values of both are equal")
+
+
+def test_a_program_and_its_own_numbers(
+    programs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one of them cannot know is no difference."""
+    assert main(["sim", str(programs[0]), "--stats", str(tmp_path / "stats.json")]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(programs[0]), str(tmp_path / "stats.json")]) == 0
+    equal, first, second = capsys.readouterr().out.splitlines()[2:]
+    count = equal.split()
+    assert count[0] == count[2]
+    assert first.endswith("values of A alone: sha256, bytes, machine, kernels")
+    assert "relative_error" in second
+
+
+def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [{"layer": layer, "site": "qkv", "cycles": 10, "rank": 4} for layer in (1, 2)]
+    (tmp_path / "a.json").write_text(json.dumps({"decompositions": entries[:1]}))
+    (tmp_path / "b.json").write_text(json.dumps({"decompositions": entries, "seed": 0}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    equal, alone = capsys.readouterr().out.splitlines()[2:]
+    assert equal == "2 of 2 values of both are equal"
+    assert alone == "2 values of B alone: seed; present (qkv of 2)"
 
 
 def test_only_what_differs_is_shown(programs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -41,7 +67,8 @@ def test_only_what_differs_is_shown(programs: tuple[Path, Path], tmp_path: Path,
     assert "options.layers" not in printed
     written = json.loads((tmp_path / "out.json").read_text())
     assert all(each["first"] != each["second"] for each in written)
-    assert {"name": "options.rank", "where": "", "first": 4, "second": 5, "ratio": 1.25} in written
+    rank = {"name": "options.rank", "where": "", "first": 4, "second": 5, "only_in": None, "ratio": 1.25}
+    assert rank in written
     assert main(["compare", *map(str, programs), "--all"]) == 0
     assert "options.layers" in capsys.readouterr().out
 

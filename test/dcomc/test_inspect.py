@@ -20,10 +20,11 @@ def path(tmp_path: Path) -> Path:
 def rows(text: str, first: str) -> list[list[str]]:
     """The table whose heading begins with `first`, cells apart by two spaces."""
     block = next(block for block in text.split("\n\n") if block.startswith(first))
-    return [re.split(r" {2,}", line.strip()) for line in block.splitlines()]
+    return [re.split(r" {2,}", line.strip()) for line in block.splitlines() if not line.startswith("─")]
 
 
-def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["inspect", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -61,8 +62,11 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert launches[2][:6] == ["3", "down", "1 x 4 x 12", "1", "3", "other"]
 
 
-def test_a_table_shows_text_as_it_is(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_shows_text_as_it_is(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names with what a terminal library may take for its own markup."""
+    monkeypatch.setenv("COLUMNS", "200")
     launch = replace(program().launches[0], location="[bold]x[/] :smile: [r0+0x100]")
     replace(program(), launches=(launch,)).save(path)
     assert main(["inspect", str(path)]) == 0
