@@ -53,8 +53,8 @@ class Claim:
         parts = [self.why] if self.why else []
         if self.verdict == "not reproduced" and None not in (self.paper, self.low, self.high):
             assert self.paper is not None and self.low is not None and self.high is not None
-            inside = self.low <= self.paper <= self.high
-            parts.append(f"the paper's value lies {'in' if inside else 'outside of'} the range of ours")
+            choices = "other choices than ours, within the range, give" if self.low <= self.paper <= self.high else None
+            parts.append(f"{choices or 'no choice within the range gives'} the paper's value")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:

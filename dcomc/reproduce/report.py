@@ -76,8 +76,9 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "# The paper, reproduced"
     yield ""
     yield (
-        "Made by `dcomc reproduce all`. For each claim: the paper's value, ours, their ratio, and ours across the "
-        "range of what had to be assumed. Nothing is fitted to a claim; constants come from `dcomc/configs`."
+        "Made by `dcomc reproduce all`. For each claim: the paper's value, ours, and ours across the range of what had "
+        "to be assumed; then ours over the paper's, and whether it is within the stated share of it. Nothing is fitted "
+        "to a claim; constants come from `dcomc/configs`."
     )
     yield ""
     yield "; ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS) + "."
@@ -107,7 +108,9 @@ def cells(claim: dict[str, Any]) -> tuple[str, ...]:
     verdict = claim["verdict"]
     if claim["holds"] is None and claim["ours"] is not None:
         tolerance = claim["tolerance"]
-        verdict += f" (±{tolerance:.0%})" if tolerance >= 0.01 else " (exactly)"
+        verdict += (
+            f" (within {tolerance:.0%})" if tolerance >= 0.01 else " (exactly)" if verdict == "reproduced" else ""
+        )
     return (
         claim["what"],
         number(claim["paper"]),

@@ -27,7 +27,7 @@ def test_it_reports_versions_and_the_machine(capsys: pytest.CaptureFixture[str])
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     for what in ("processor", "numba's cache", "torch's threads", *PACKAGES, *TOOLS):
-        assert re.search(rf"^ {what} +\S", out, re.MULTILINE), what
+        assert re.search(rf"^{what} +\S", out, re.MULTILINE), what
     assert f"dcomc  {dcomc.__version__}" in re.sub(" {3,}", "  ", out)
 
 
