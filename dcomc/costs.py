@@ -18,7 +18,7 @@ from xdsl.utils.hints import isa
 
 from dialects import dcom
 from dialects.dcom import FactoredType, OutliersType, TokensType, WeightType
-from passes._sites import FUSED, SITES, Layers, converts
+from passes._sites import ROLES, SITES, Layers, converts
 
 _INDEX_BYTES = 8
 
@@ -301,7 +301,7 @@ def _site(op: Operation) -> str | None:
     """The site that an operation belongs to: by its role, or by what made its input."""
     role = op.attributes.get("dcom.role")
     if isinstance(role, StringAttr):
-        return next((site for site, roles in SITES.items() if role.data in (*roles, FUSED.get(site))), None)
+        return next((site for site, roles in ROLES.items() if role.data in roles), None)
     match op:
         case dcom.DecomposeOp() | dcom.ProjectOp() | dcom.OutlierSplitOp() | dcom.TokenSplitOp() | dcom.WeightOp():
             return op.site.data

@@ -18,7 +18,7 @@ from dcomc.host_values import Known, Values, rows_of, shape_of, width_of
 from dialects import dcom
 from dialects.dcom import OutliersType
 from dialects.dcom_tracks import ConcatOp, SplitHeadsOp
-from passes._sites import FUSED, SITES
+from passes._sites import ROLES
 from runtime.executor_attention import CausalAttention, find_attention
 
 _ROW_SITES = ("o", "down")
@@ -34,7 +34,7 @@ _VIEWS: tuple[type[Operation], ...] = (
     ConcatOp,
 )
 _CASTS = (arith.ExtFOp, arith.TruncFOp, linalg.YieldOp)
-_ROLES = {role: site for site, roles in SITES.items() for role in (*roles, FUSED.get(site)) if role}
+_SITES = {role: site for site, roles in ROLES.items() for role in roles}
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Body:
         """x W or V W: cut by the columns of W; or by its rows, and then summed over the GPUs."""
         role = op.attributes.get("dcom.role")
         name = role.data if isinstance(role, StringAttr) else "matmul"
-        site = _ROLES.get(name, "")
+        site = _SITES.get(name, "")
         kernel = replace(self._kernel(op, name, "gemm"), rows=rows, site=site)
         if isinstance(op, dcom.MatmulOp):  # which reads V, and writes V*
             depth, each = (

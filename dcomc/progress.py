@@ -24,7 +24,7 @@ def speaker(progress: bool) -> Callable[[str], None]:
 @contextmanager
 def steps(progress: bool) -> Generator[Callable[[str], None]]:
     """A line that says what goes on, on a terminal alone; call what it yields with each new step."""
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # that of now: what a step redirects does not stop it
     if progress and console.is_terminal:
         with console.status("") as status:
             yield status.update

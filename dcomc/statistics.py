@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dcomc.diagnostics import DcomError
+from dcomc.roles import role_of
 from dcomc.weights import Array, SafetensorsWeights, weight_digest, write_safetensors
 
 if TYPE_CHECKING:
@@ -162,15 +163,14 @@ def projections(module: "torch.nn.Module", layer: int, site: str) -> "list[torch
     """
     import torch
 
-    from passes._sites import FUSED, SITES
+    from passes._sites import ROLES
 
     lists = (part for part in module.modules() if isinstance(part, torch.nn.ModuleList))
     layers = list(next(lists, torch.nn.ModuleList()))
     if not 0 <= layer < len(layers):
         raise DcomError(f"layer {layer} does not exist", hint=f"the model has layers 0 to {len(layers) - 1}")
-    roles = (*SITES[site], FUSED.get(site))
     named = cast("Iterator[tuple[str, torch.nn.Module]]", layers[layer].named_modules())
-    found = [part for name, part in named if name.rpartition(".")[2] in roles]
+    found = [part for name, part in named if role_of(name) in ROLES[site]]
     if found:
         return found
-    raise DcomError(f"layer {layer} has no projection of site {site}", hint=f"known: {', '.join(filter(None, roles))}")
+    raise DcomError(f"layer {layer} has no projection of site {site}", hint=f"known: {', '.join(ROLES[site])}")

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from xdsl.dialects import arith
@@ -42,6 +43,9 @@ NOT_TRACED = "give a module made by `dcomc trace`"
 
 FUSED = {"qkv": "qkv_proj", "gate_up": "gate_up_proj"}
 """The role of one matmul that does the work of all of a site's, in models that store their weights joined."""
+
+ROLES = {site: (*roles, FUSED[site]) if site in FUSED else roles for site, roles in SITES.items()}
+"""All roles of matmuls that read a site's input; a model has some of them."""
 
 
 def _integer(attribute: Attribute | None) -> int | None:
@@ -220,14 +224,13 @@ class Site:
 def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
     """The matmuls of `site` in a layer's function, grouped by their input: one group for q, k and v.
 
-    A matmul of the site's fused role stands for all the others.
+    A layer need not have all roles of a site: joined weights have the fused one, and a feed-forward network without a
+    gate has one matmul on the input of `gate_up`.
 
     Raises:
-        DcomError: a role of the site has no matmul, or its input is no matrix of float16 or float32.
+        DcomError: no role of the site has a matmul, or its input is no matrix of float16 or float32.
     """
-    present = {op.attributes.get("dcom.role") for op in function.body.ops}
-    roles = (FUSED[site],) if StringAttr(FUSED.get(site, "")) in present else SITES[site]
-    matmuls: dict[str, list[MatmulOp]] = {role: [] for role in roles}
+    matmuls: dict[str, list[MatmulOp]] = {role: [] for role in ROLES[site]}
     for op in function.body.ops:
         role = op.attributes.get("dcom.role")
         if isinstance(role, StringAttr) and role.data in matmuls:
@@ -237,13 +240,13 @@ def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
                 raise DcomError(what, hint=hint, place=place_of(op.location))
             if isinstance(op, MatmulOp):
                 matmuls[role.data].append(op)
+    if not any(matmuls.values()):
+        named = " or ".join(f'"{role}"' for role in matmuls)
+        what = f"layer {layer} has no linalg.matmul with dcom.role {named}"
+        raise DcomError(what, hint=NOT_TRACED, place=place_of(function.location))
     groups: dict[SSAValue, list[MatmulOp]] = {}
-    for role, found in matmuls.items():
-        if not found:
-            what = f'layer {layer} has no linalg.matmul with dcom.role "{role}"'
-            raise DcomError(what, hint=NOT_TRACED, place=place_of(function.location))
-        for matmul in found:
-            groups.setdefault(matmul.inputs[0], []).append(matmul)
+    for matmul in chain.from_iterable(matmuls.values()):
+        groups.setdefault(matmul.inputs[0], []).append(matmul)
     sites: list[Site] = []
     for value, readers in groups.items():
         if not isa(value, SSAValue[TensorType[Element]]) or len(value.type.get_shape()) != 2:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any, cast
 
 import torch
@@ -18,6 +20,18 @@ from dcomc.tracer.whole import IMPLEMENTATION, rotary_modules, whole_operators
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 _FAMILY = "dcomc traces models of the Llama family"
+_THEIR_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What the code of models, and torch.export in it, raise for a configuration that they were not made for."""
 
 # torch logs each failure of a shape function with its stack: the error that follows says it in one line.
 logging.getLogger("torch").setLevel(logging.CRITICAL)
@@ -44,10 +58,13 @@ def capture(config: Mapping[str, object], seq_len: int, batch: int, dtype: str) 
     model.to("meta")
     ids = torch.zeros(batch, seq_len, dtype=torch.int64, device="meta")
     try:
-        with torch.no_grad(), whole_operators(model, rotary, DTYPES[dtype], seq_len):
+        # Where a shape depends on data torch prints its whole graph; the error that follows says it in one line.
+        with torch.no_grad(), whole_operators(model, rotary, DTYPES[dtype], seq_len), redirect_stderr(StringIO()):
             program = torch.export.export(model, (), {"input_ids": ids, "use_cache": False}, strict=False)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+    except _THEIR_ERRORS as error:
         raise DcomError(f"torch.export cannot trace {type(model).__name__}: {_summary(error)}", hint=_FAMILY) from error
+    if program.range_constraints:
+        raise DcomError(f"{type(model).__name__} has shapes that depend on data", hint=_FAMILY)
     return convert(program, model, buffers)
 
 
@@ -83,15 +100,7 @@ def empty_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
         with _EmptyOnMeta():
             factory = cast(Any, transformers.AutoModelForCausalLM)
             model = factory.from_config(parsed, dtype=dtype, attn_implementation=IMPLEMENTATION)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ZeroDivisionError,
-        RuntimeError,
-        StrictDataclassError,
-    ) as error:
+    except _THEIR_ERRORS as error:
         raise DcomError(f"invalid configuration of model type '{kind}': {_summary(error)}", hint=_FAMILY) from error
     return cast(nn.Module, model).eval()
 

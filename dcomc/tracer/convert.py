@@ -59,7 +59,7 @@ class _Converter:
             if value is not None:
                 self.known[node] = value
             else:
-                self._add(node, _piece(node) or (str(node.target), node.args))
+                self._add(node, _piece(node) or _join(node) or (str(node.target), node.args))
         logits = cast(torch.fx.Node, cast(tuple[object, ...], graph.output_node().args[0])[0])
         output = self.converted[logits]
         return Graph(reachable(self.nodes, output), output)
@@ -106,6 +106,8 @@ class _Converter:
         options = {name: option for name, option in node.kwargs.items() if name not in ("device", "pin_memory")}
 
         def of(argument: object) -> object:
+            if isinstance(argument, torch.device):
+                return torch.device("cpu")
             return self.known[argument] if isinstance(argument, torch.fx.Node) else argument
 
         args, named = cast(tuple[Any, Any], pytree.tree_map(of, (node.args, options)))
@@ -164,6 +166,15 @@ def _piece(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
     sizes = [piece.shape[cast(int, axis)] for piece in cast(list[torch.Tensor], pieces.meta["val"])]
     start = sum(sizes[:position])
     return "aten.slice.Tensor", (x, axis, start, start + sizes[position])
+
+
+def _join(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
+    """A concatenation without its empty parts, of which one at least is left out; None where there are none."""
+    if str(node.target) != "aten.cat.default":
+        return None
+    parts, *axis = cast(tuple[list[torch.fx.Node], Any], node.args)
+    full = [part for part in parts if part.meta["val"].numel()]
+    return ("aten.cat.default", (full, *axis)) if 0 < len(full) < len(parts) else None
 
 
 def _lookup(model: nn.Module, name: str) -> torch.Tensor | None:

@@ -6,6 +6,7 @@ from typing import cast
 
 from xdsl.ir import SSAValue
 
+from dcomc.roles import role_of
 from dcomc.tracer.elementwise import ELEMENTWISE
 from dcomc.tracer.emitter import ELEMENTS, element_of, shape_of
 from dcomc.tracer.graph import CONSTANT, INPUT, WEIGHT, Node
@@ -21,7 +22,7 @@ def _linear(scope: Scope, node: Node) -> SSAValue:
     """
     emit = scope.emitter
     x, weight = scope.value(node.args[0]), scope.value(node.args[1])
-    role = node.source.module.rpartition(".")[2]
+    role = role_of(node.source.module)
     *batch, width = shape_of(x)
     if x not in scope.rows:
         scope.rows[x] = scope.cast(emit.reshape(x, (math.prod(batch), width), "rows"), F32, "rows")

@@ -91,6 +91,9 @@ def _(
     batch, heads, tokens, _ = query.shape
     if heads % key.shape[1]:
         raise ValueError(f"{heads} query heads do not divide among {key.shape[1]} key and value heads")
+    if key.shape[:3] != value.shape[:3] or key.shape[-1] != query.shape[-1]:
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in (query, key, value))
+        raise ValueError(f"query, key and value of attention do not fit: {shapes}")
     return query.new_empty(batch, tokens, heads, value.shape[-1])
 
 

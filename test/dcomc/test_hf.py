@@ -95,6 +95,24 @@ def test_fused_projections_and_half_precision() -> None:
     assert half.dtype == torch.bfloat16 and bool(torch.isfinite(half).all())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "nemotron"},
+        {"model_type": "starcoder2"},
+        {"model_type": "phi", "num_key_value_heads": 6, "partial_rotary_factor": 1.0},
+        {"model_type": "gpt_neox"},
+    ],
+    ids=lambda changes: changes["model_type"],
+)
+def test_projections_of_other_names_and_networks_without_a_gate(changes: dict[str, Any]) -> None:
+    model = random_model({**LLAMA, "pad_token_id": 0, **changes})
+    dense, expected = logits(model), compiled_logits(model, LOW_RANK)
+    found = logits(dcomc.hf.decompose(model, LOW_RANK))
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert (found - dense).abs().max() > 0.1
+
+
 def test_it_generates_with_the_prompt_decomposed() -> None:
     """The cache of the prompt is the decomposed one's; each new token is computed exactly from it."""
     model = random_model(LLAMA)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from tiny_models import LLAMA, random_model
 from xdsl.dialects.arith import ConstantOp
@@ -23,7 +24,7 @@ from dcomc.cli import main
 from dcomc.diagnostics import DcomError
 from dcomc.ir import print_module, verify_module
 from dcomc.model import resolve_model
-from dcomc.tracer import trace
+from dcomc.tracer import ops, trace
 from dcomc.tracer.capture import capture
 from dcomc.tracer.graph import INPUT, Graph, Node, Source
 from dcomc.tracer.program import build_module
@@ -236,12 +237,22 @@ def test_an_operator_in_a_form_without_a_lowering_is_named_with_the_form() -> No
         (LLAMA | {"hidden_size": 37, "head_dim": None}, "invalid configuration of model type 'llama'"),
         (LLAMA | {"num_hidden_layers": "two"}, "invalid configuration of model type 'llama'"),
         (LLAMA | {"num_key_value_heads": 4}, "6 query heads do not divide among 4 key and value heads"),
+        (LLAMA | {"model_type": "jetmoe"}, "JetMoeForCausalLM has shapes that depend on data"),
+        ({"model_type": "blt"}, "Could not guard on data-dependent expression"),
+        ({"model_type": "gemma3n"}, "invalid configuration of model type 'gemma3n': TimmWrapperModel"),
+        (LLAMA | {"model_type": "ctrl"}, "operators without a lowering"),
     ],
 )
 def test_bad_configurations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], message: str
 ) -> None:
     assert message in failure(capsys, folder_of(tmp_path, config), "-o", "-")
+
+
+def test_attention_of_shapes_that_do_not_fit() -> None:
+    query, value = torch.empty(1, 4, 3, 8, device="meta"), torch.empty(1, 1, 3, 8, device="meta")
+    with pytest.raises(ValueError, match=r"do not fit: \[1, 4, 3, 8\], \[1, 2, 3, 8\], \[1, 1, 3, 8\]"):
+        ops.attention(query, query[:, :2], value, 1.0, 0, 0.0)
 
 
 def test_bad_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
