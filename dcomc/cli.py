@@ -34,6 +34,9 @@ COMMANDS = {
 }
 
 
+_EXIT = "exit code: 0, or 1 with a line on standard error, or 130 when interrupted\n"
+
+
 class Command(Protocol):
     """What a module of `dcomc.commands` has."""
 
@@ -47,6 +50,22 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise DcomError(message, hint=f"see {self.prog} --help")
+
+
+class CommandParser(Parser):
+    """The parser of a command, whose help ends with examples and what the exit code says."""
+
+    def __init__(self, name: str, command: Command) -> None:
+        super().__init__(prog=f"dcomc {name}", description=command.__doc__, allow_abbrev=False)
+        self._name = name
+        command.add_arguments(self)
+
+    def format_help(self) -> str:
+        from dcomc.examples import EXAMPLES
+
+        return "\n".join(
+            [super().format_help(), "examples:", *(f"  {each}" for each in EXAMPLES[self._name]), "", _EXIT]
+        )
 
 
 def _overview() -> argparse.ArgumentParser:
@@ -73,10 +92,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         raise DcomError(f"unknown command '{name}'", hint=did_you_mean(name, COMMANDS))
-    module = cast(Command, importlib.import_module(f"dcomc.commands.{name}"))
-    parser = Parser(prog=f"dcomc {name}", description=module.__doc__, allow_abbrev=False)
-    module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments[1:]))
+    command = cast(Command, importlib.import_module(f"dcomc.commands.{name}"))
+    return command.run(CommandParser(name, command).parse_args(arguments[1:]))
 
 
 def guard(action: Callable[[], int]) -> int:

@@ -10,7 +10,7 @@ from dcomc.diagnostics import DcomError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="assembly text; - is standard input")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="PROG.BIN", help="the program to write")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="PROG.bin", help="the program to write")
 
 
 def run(args: argparse.Namespace) -> int:

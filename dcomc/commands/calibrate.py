@@ -14,7 +14,7 @@ _SHOWN = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc calibrate`."""
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face folder, GGUF file, or preset")
+    parser.add_argument("model", metavar="MODEL", help="a model with weights: folder, GGUF file, or preset")
     parser.add_argument(
         "--text",
         nargs="+",
@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens that exceed the threshold in an outlier channel (default: %(default)g)",
     )
     parser.add_argument(
-        "--rank", type=int, default=10, help="of the decompositions whose cost is measured (default: %(default)s)"
+        "--rank",
+        type=int,
+        default=10,
+        metavar="N",
+        help="of the decompositions whose cost is measured (default: %(default)s)",
     )
     parser.add_argument("--block", type=int, metavar="TOKENS", help="tokens that share a basis (default: a prompt's)")
     parser.add_argument(

@@ -28,95 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="Level 0 IR, made by `dcomc trace`, or IR dumped between passes; - is standard input",
     )
-    parser.add_argument(
-        "--decompose-layers",
-        default="",
-        metavar="LIST",
-        help="layers to decompose, such as 10,15 or 1-31; none: the dense model",
-    )
-    parser.add_argument(
-        "--sites", default="qkv,o,gate_up,down", metavar="LIST", help="inputs to decompose (default: %(default)s)"
-    )
-    parser.add_argument("--rank", type=int, default=10, help="columns of the factors (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, help="Lanczos steps, at least the rank (default: rank + 5)")
-    parser.add_argument(
-        "--block", type=int, metavar="TOKENS", help="tokens that share a basis (default: all of a prompt)"
-    )
-    parser.add_argument(
-        "--reorthogonalisation", type=int, default=2, help="Gram-Schmidt passes a vector (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the start vector (default: %(default)s)")
-    parser.add_argument(
-        "--gram-schmidt",
-        choices=("classical", "modified"),
-        default="classical",
-        help="each new vector against all before at once, or one after another (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--start",
-        choices=("random", "mean"),
-        default="random",
-        help="where Lanczos starts: from random weights of the tokens, or from their mean, which is better at rank 1 "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--outliers",
-        default="3",
-        metavar="PERCENT|FILE.toml",
-        help="channels kept exact: a percentage, or a thresholds table (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--energy", type=float, metavar="SHARE", help="stop at this share of a block's energy (default: at the rank)"
-    )
-    parser.add_argument(
-        "--exact-rows", type=float, default=0.0, metavar="PERCENT", help="tokens kept exact (default: none)"
-    )
-    parser.add_argument(
-        "--reuse",
-        default="",
-        metavar="LIST",
-        help="sites projected on the basis of their layer's first (default: none)",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE.toml", help="options of single layers and sites, such as [layers.14.sites.o]"
-    )
-    weights = parser.add_argument_group("weights in factors")
-    weights.add_argument("--weight-rank", type=int, metavar="RANK", help="decompose weights too, to this rank")
-    weights.add_argument(
-        "--weight-method",
-        default="svd",
-        metavar="METHOD",
-        help="svd; whitened, the best for the activations of a text; or tucker2, with factors that weights of a site "
-        "share (default: %(default)s)",
-    )
-    weights.add_argument("--weight-layers", metavar="LIST", help="of these layers (default: those decomposed)")
-    weights.add_argument("--weight-sites", metavar="LIST", help="of these sites (default: those decomposed)")
-    weights.add_argument(
-        "--weight-statistics", metavar="FILE.safetensors", help="made by `dcomc statistics`, for the method whitened"
-    )
-    weights.add_argument(
-        "--model", metavar="MODEL", help="the model that was traced; its factors go to PROG.weights.safetensors"
-    )
-    parser.add_argument(
-        "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--mapping",
-        default="auto",
-        metavar="MAPPING",
-        help="clusters that decompose a matrix together: grid, column, cluster, or rows and columns of them, such as "
-        "8x8 (default: %(default)s, by the shape and number of matrices)",
-    )
-    parser.add_argument("--explain", action="store_true", help="print the cycles expected of each mapping")
-    parser.add_argument("--activations", metavar="FILE.npz", help="inputs of launches to store, by `layer10.qkv`")
-    parser.add_argument("--emit", choices=EMIT, default="bin", help="what to write (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write; needed for --emit=bin, else stdout")
+    parser.add_argument("--emit", choices=EMIT, default="bin", help="what to write (default: %(default)s)")
     parser.add_argument(
         "--from-stage",
         metavar="STAGE",
         help="FILE is the IR after this pass, such as 05-cse, the name of its dump (default: what the IR shows)",
     )
-    parser.add_argument(
+    _add_decomposition(parser)
+    _add_lanczos(parser)
+    _add_weights(parser)
+    _add_machine(parser)
+    reports = parser.add_argument_group("what to tell")
+    reports.add_argument(
         "--report-cost",
         nargs="?",
         const="",
@@ -124,8 +48,112 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print operations, bytes and memory of each layer and site to standard error, dense and decomposed, with "
         "the paper's ratios, and write them to FILE.json",
     )
-    parser.add_argument("--print-pipeline", action="store_true", help="print the passes as `dcomc opt -p` takes them")
+    reports.add_argument("--explain", action="store_true", help="print the cycles expected of each mapping")
+    reports.add_argument("--print-pipeline", action="store_true", help="print the passes as `dcomc opt -p` takes them")
     add_pass_arguments(parser)
+
+
+def _add_decomposition(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to decompose")
+    group.add_argument(
+        "--decompose-layers",
+        default="",
+        metavar="LIST",
+        help="layers to decompose, such as 10,15 or 1-31; none: the dense model",
+    )
+    group.add_argument(
+        "--sites", default="qkv,o,gate_up,down", metavar="LIST", help="inputs to decompose (default: %(default)s)"
+    )
+    group.add_argument(
+        "--rank", type=int, default=10, metavar="N", help="columns of the factors (default: %(default)s)"
+    )
+    group.add_argument(
+        "--block", type=int, metavar="TOKENS", help="tokens that share a basis (default: all of a prompt)"
+    )
+    group.add_argument(
+        "--outliers",
+        default="3",
+        metavar="PERCENT|FILE.toml",
+        help="channels kept exact: a percentage, or a thresholds table (default: %(default)s)",
+    )
+    group.add_argument(
+        "--exact-rows", type=float, default=0.0, metavar="PERCENT", help="tokens kept exact (default: none)"
+    )
+    group.add_argument(
+        "--energy", type=float, metavar="SHARE", help="stop at this share of a block's energy (default: at the rank)"
+    )
+    group.add_argument(
+        "--reuse",
+        default="",
+        metavar="LIST",
+        help="sites projected on the basis of their layer's first (default: none)",
+    )
+    group.add_argument(
+        "--config", metavar="FILE.toml", help="options of single layers and sites, such as [layers.14.sites.o]"
+    )
+
+
+def _add_lanczos(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to decompose it, by Lanczos bidiagonalisation")
+    group.add_argument("--iterations", type=int, metavar="N", help="steps, at least the rank (default: rank + 5)")
+    group.add_argument(
+        "--reorthogonalisation",
+        type=int,
+        default=2,
+        metavar="N",
+        help="Gram-Schmidt passes a vector (default: %(default)s)",
+    )
+    group.add_argument(
+        "--gram-schmidt",
+        choices=("classical", "modified"),
+        default="classical",
+        help="each new vector against all before at once, or one after another (default: %(default)s)",
+    )
+    group.add_argument(
+        "--start",
+        choices=("random", "mean"),
+        default="random",
+        help="start from random weights of the tokens, or from their mean, which is better at rank 1 "
+        "(default: %(default)s)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the random start (default: %(default)s)")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("weights in factors")
+    group.add_argument("--weight-rank", type=int, metavar="N", help="decompose weights too, to this rank")
+    group.add_argument(
+        "--weight-method",
+        default="svd",
+        metavar="METHOD",
+        help="svd; whitened, the best for the activations of a text; or tucker2, with factors that weights of a site "
+        "share (default: %(default)s)",
+    )
+    group.add_argument("--weight-layers", metavar="LIST", help="of these layers (default: those decomposed)")
+    group.add_argument("--weight-sites", metavar="LIST", help="of these sites (default: those decomposed)")
+    group.add_argument(
+        "--weight-statistics", metavar="FILE.safetensors", help="made by `dcomc statistics`, for the method whitened"
+    )
+    group.add_argument(
+        "--model", metavar="MODEL", help="the model that was traced; its factors go to PROG.weights.safetensors"
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("accelerator")
+    group.add_argument(
+        "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
+    )
+    group.add_argument(
+        "--mapping",
+        default="auto",
+        metavar="MAPPING",
+        help="clusters that decompose a matrix together: grid, column, cluster, or rows and columns of them, such as "
+        "8x8 (default: %(default)s, by the shape and number of matrices)",
+    )
+    group.add_argument(
+        "--activations", metavar="FILE.npz", help="inputs to store in the program for `dcomc sim`, by `layer10.qkv`"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

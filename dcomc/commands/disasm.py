@@ -10,7 +10,7 @@ from dcomc.disassembler import disassemble, disassemble_kernel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="PROG.BIN", help="the program to read")
+    parser.add_argument("program", metavar="PROG.bin", help="the program to read")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
     parser.add_argument("--kernel", metavar="NAME", help="write this kernel alone")
     parser.add_argument("--hex", action="store_true", help="add the byte offset in .text and the bits of each word")

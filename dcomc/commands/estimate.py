@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc estimate`."""
-    parser.add_argument("program", metavar="PROG", help="a program, made by `dcomc compile`")
+    parser.add_argument("program", metavar="PROG.bin", help="a program, made by `dcomc compile`")
     parser.add_argument(
         "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="a100-80gb (default), h100, or a description"
     )
@@ -30,11 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="MODEL", help="what was traced, for --seq-len; a preset needs no saying")
     parser.add_argument("--graph", action="store_true", help="launch kernels as nodes of a graph, not one by one")
-    parser.add_argument("--attention", choices=("fused", "unfused"), default="fused", help="(default: %(default)s)")
+    parser.add_argument(
+        "--attention",
+        choices=("fused", "unfused"),
+        default="fused",
+        help="by one kernel or several (default: %(default)s)",
+    )
     parser.add_argument(
         "--batched-lanczos", action="store_true", help="on the GPU, decompose all prompts in each kernel, not in turn"
     )
-    parser.add_argument("--stats", type=Path, metavar="FILE.json", help="write all numbers as JSON")
+    parser.add_argument("--stats", "--json", type=Path, metavar="FILE.json", help="write all numbers as JSON")
     parser.add_argument(
         "--timeline",
         type=Path,

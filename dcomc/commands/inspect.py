@@ -12,7 +12,7 @@ from runtime.program import Kernel, Launch, Program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="PROG.BIN", help="the program to show")
+    parser.add_argument("program", metavar="PROG.bin", help="the program to show")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the tables")
 
 

@@ -29,7 +29,7 @@ NUMBERS: dict[str, "Callable[[Line], int]"] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", metavar="PROG", help="a program, made by `dcomc compile` or `dcomc asm`")
+    parser.add_argument("program", metavar="PROG.bin", help="a program, made by `dcomc compile` or `dcomc asm`")
     parser.add_argument(
         "--by",
         action="append",

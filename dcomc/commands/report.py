@@ -7,7 +7,7 @@ from dcomc.diagnostics import check_output, say_written, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", type=Path, metavar="PROG.BIN", help="a program, made by `dcomc compile`")
+    parser.add_argument("program", type=Path, metavar="PROG.bin", help="a program, made by `dcomc compile`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html", help="the page to write")
     parser.add_argument(
         "--stages",

@@ -20,8 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"all, or of: {', '.join(WHAT)}; or {QUALITY}: perplexities and accuracies of a small model, in "
         "FOLDER/quality.md, about 2 hours on 2 processors",
     )
-    parser.add_argument("--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="(default: %(default)s)")
-    parser.add_argument("--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="(default: %(default)s)")
+    parser.add_argument(
+        "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="the host's GPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
+    )
     parser.add_argument(
         "--tp", type=int, choices=(1, 2, 4, 8), default=4, help="GPUs that share the model (default: 4)"
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc search`."""
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face folder, GGUF file, or preset")
+    parser.add_argument("model", metavar="MODEL", help="a model with weights: folder, GGUF file, or preset")
     parser.add_argument(
         "--calibration",
         nargs="+",

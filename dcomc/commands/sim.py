@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "program",
         nargs="+",
-        metavar="PROG",
+        metavar="PROG.bin",
         help="programs, made by `dcomc compile` or `dcomc asm`; of several, --stats "
         "names a folder for a file of numbers each, and those that are there already are not run again",
     )
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="activations: .npy [S, H] or [B, S, H] for launches of that shape, or .npz by `layer10.qkv`; without it "
         "those stored in the program, else made from the seed with a decaying spectrum",
     )
-    parser.add_argument("--seed", type=int, default=0, help="for activations that are made (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="for activations that are made (default: %(default)s)"
+    )
     parser.add_argument("--timing-only", action="store_true", help="count cycles without data")
     parser.add_argument("--machine", metavar="NAME|FILE.toml", help="check that the program is for this machine")
     parser.add_argument("--no-errors", action="store_true", help="do not compare the factors with the activations")
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="only what goes on in cycles A to before B; either may be left out",
     )
-    parser.add_argument("--stats", type=Path, metavar="FILE.json|FOLDER", help="write all numbers as JSON")
+    parser.add_argument("--stats", "--json", type=Path, metavar="FILE.json|FOLDER", help="write all numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,9 @@ from dcomc.diagnostics import check_output, counted, write_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc trace`."""
     parser.add_argument(
-        "model", metavar="MODEL", help="Hugging Face folder, GGUF file, or preset (tiny, smollm2-135m, llama2-7b)"
+        "model",
+        metavar="MODEL",
+        help="model to trace: Hugging Face folder, GGUF file, or preset (tiny, smollm2-135m, llama2-7b)",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE.mlir", required=True, help="where to write the IR; - is standard output"

@@ -1,6 +1,9 @@
 """The command line itself: help, version, and one line for every mistake."""
 
+import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import dcomc
-from dcomc.cli import COMMANDS, guard, main
+from dcomc.cli import COMMANDS, CommandParser, guard, main
+from dcomc.examples import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def dcomc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +69,34 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: dcomc {name} ")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: dcomc {name} ")
+    assert f"\nexamples:\n  dcomc {name}" in shown and shown.splitlines()[-1].startswith("exit code: 0, or 1 ")
+
+
+def parser_of(name: str) -> CommandParser:
+    return CommandParser(name, importlib.import_module(f"dcomc.commands.{name}"))
+
+
+def test_every_example_is_a_command_line() -> None:
+    assert list(EXAMPLES) == list(COMMANDS)
+    for name, examples in EXAMPLES.items():
+        for example in examples:
+            program, command, *arguments = shlex.split(example)
+            assert (program, command) == ("dcomc", name) and len(example) <= 78
+            parser_of(name).parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_every_option_in_a_page_exists(page: str) -> None:
+    """Of each command that stands in code: `dcomc sim --stats`, or a line of a block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    known: dict[str, str] = {}
+    for name, arguments in re.findall(r"\bdcomc (\w+)((?: [^`\n|]*)?)", text.replace("\\\n", " ")):
+        options = re.findall(r"(?<![\w-])--[a-z][a-z-]+", arguments)
+        if name in COMMANDS and options:
+            known[name] = known.get(name) or parser_of(name).format_help()
+            assert [option for option in options if not re.search(rf"{option}\b(?!-)", known[name])] == [], name
 
 
 def test_a_process_exits_with_1_and_no_traceback() -> None:
