@@ -4,12 +4,12 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from dcomc.diagnostics import DcomError, counted
 from dcomc.tables import print_table
-from dialects.cluster import KernelOp, MatrixOp
+from dialects.cluster import ForOp, KernelOp, MatrixOp, MatvecOp, MatvecTransposedOp
 from dialects.isa import assemble_kernel
 from passes._kernels import LONGEST, dictionary, only
 from passes._rounds import MOST_IN_FLIGHT, instructions
@@ -19,7 +19,6 @@ from runtime.encoding import WORD_BYTES
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.steady import time_stream
-from runtime.timing import Timing
 
 _GROUP = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.ASCII)
 _MOST_CODE = 64 << 10
@@ -134,7 +133,7 @@ class Candidate:
     group: tuple[int, int]
     in_flight: int
     groups: int
-    alone: int
+    alone: float
     """Cycles of a matrix that has its group to itself."""
     array: float
     """Of these, busy cycles of the multipliers."""
@@ -167,6 +166,7 @@ def choose(
     *,
     group: tuple[int, int] | None = None,
     in_flight: int | None = None,
+    every: bool = False,
 ) -> list[Candidate]:
     """The mappings that a kernel has room in, what is expected to take all its launches the soonest first.
 
@@ -174,20 +174,33 @@ def choose(
         launches: matrices of each.
         group: one to look at besides.
         in_flight: as many as have room and are there, unless given.
+        every: also those that cannot be the first.
 
     Raises:
         DcomError: there is none; of what the group or else the grid has no room for.
     """
-    found: list[Candidate] = []
+
+    def cycles(candidate: Candidate) -> float:
+        return sum(map(candidate.cycles, launches))
+
     refused: list[DcomError] = []
-    for candidate in _groups(machine, group):
+    bounds: list[Candidate] = []
+    for size in _groups(machine, group):
         try:
-            found.append(_candidate(kernel, candidate, machine, max(launches), in_flight))
+            bounds.append(_bound(kernel, size, machine, max(launches), in_flight))
+        except DcomError as error:
+            refused.append(error)
+    found: list[Candidate] = []
+    for bound in sorted(bounds, key=cycles):
+        if found and not every and cycles(bound) > min(map(cycles, found)):
+            break
+        try:
+            found.append(_timed(bound, kernel, machine))
         except DcomError as error:
             refused.append(error)
     if not found:
         raise refused[0]
-    return sorted(found, key=lambda candidate: sum(map(candidate.cycles, launches)))
+    return sorted(found, key=cycles)
 
 
 def _groups(machine: Machine, given: tuple[int, int] | None) -> list[tuple[int, int]]:
@@ -201,24 +214,34 @@ def _groups(machine: Machine, given: tuple[int, int] | None) -> list[tuple[int, 
     return list(dict.fromkeys((*([given] if given else []), *sizes, (grid.rows, 1), (1, 1))))
 
 
-def _candidate(
+def _bound(
     kernel: KernelOp, group: tuple[int, int], machine: Machine, matrices: int, in_flight: int | None
 ) -> Candidate:
-    """What a group is expected to take, by the cycles of one matrix in it."""
+    """The least that a group can take: for the products with the matrix, a tile a cycle; for its way from the banks,
+    which it takes for each product where a cluster has no room for its block."""
     values = mapping_of(kernel, group, machine, matrices, in_flight)
-    timing = _alone(kernel, values, machine)
-    groups = machine.grid.rows * machine.grid.cols // (group[0] * group[1])
-    busy = timing.busy
-    return Candidate(group, values["in_flight"], groups, timing.cycles, busy[Unit.ARRAY], busy[Unit.BANK])
+    loop, grid, cluster = only(kernel, ForOp), machine.grid, machine.cluster
+    products = sum(isinstance(op, MatvecOp | MatvecTransposedOp) for op in loop.body.block.ops) * loop.count.value.data
+    elements = values["slice_rows"] * values["slice_cols"]
+    array = products * elements // (cluster.mac_rows * cluster.mac_cols)
+    reads = products if 2 * elements > cluster.buffer_bytes else 1
+    bank = reads * grid.rows * 2 * elements / machine.bank.stream_bytes_per_cycle
+    groups = grid.rows * grid.cols // (group[0] * group[1])
+    return Candidate(group, values["in_flight"], groups, alone=max(array, bank), array=array, bank=bank)
 
 
-def _alone(kernel: KernelOp, values: Values, machine: Machine) -> Timing:
-    """Cycles of one matrix by itself."""
+def _timed(bound: Candidate, kernel: KernelOp, machine: Machine) -> Candidate:
+    """What a group is expected to take, by the cycles of one matrix in it.
+
+    Raises:
+        DcomError: its clusters have no room.
+    """
     copy = kernel.clone()
-    copy.properties["mapping"] = dictionary({**values, "in_flight": 1})
+    copy.properties["mapping"] = dictionary(slices_of(kernel, bound.group, machine))
     schedule(copy, machine)
     lowered = assemble_kernel(lower_kernel(copy, machine))
-    return time_stream(lowered.words, machine, lowered.layout, (), 1)
+    timing = time_stream(lowered.words, machine, lowered.layout, (), 1)
+    return replace(bound, alone=timing.cycles, array=timing.busy[Unit.ARRAY], bank=timing.busy[Unit.BANK])
 
 
 def explain(

@@ -23,13 +23,12 @@ class ClusterMapPass(ModulePass):
 
     A cluster's slice is a whole number of tiles; what does not divide is padded with zeros, which change no result.
     `mapping` is `grid`: one group of all clusters, the matrix cut by rows and columns; `column` or `cluster`: a group
-    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: where launches
-    have several matrices, what is expected to take them the soonest, by the cycles of one and what more in flight
-    add; where they have one, the grid, which for small matrices is not the soonest (`explain` says what is). A group
-    that is not all of the grid holds its matrix folded: cut by its columns alone, over all clusters of the group, so
-    that A^T u needs no reduction, and vectors along the rows are whole in each cluster. `in_flight` matrices go
-    through a group at a time, their instructions interleaved: as many as there are, find room in the buffers and
-    instructions for, unless given.
+    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: what is expected to
+    take all launches the soonest, by the cycles of one matrix and what more in flight add. A matrix that is small for
+    the grid takes a part of it, where sums have shorter ways. A group that is not all of the grid holds its matrix
+    folded: cut by its columns alone, over all clusters of the group, so that A^T u needs no reduction, and vectors
+    along the rows are whole in each cluster. `in_flight` matrices go through a group at a time, their instructions
+    interleaved: as many as there are, find room in the buffers and instructions for, unless given.
 
     Before:
 
@@ -71,11 +70,9 @@ class ClusterMapPass(ModulePass):
     def _mapping(
         self, kernel: KernelOp, group: tuple[int, int] | None, machine: Machine, matrices: Sequence[int]
     ) -> dict[str, int]:
-        if self.mapping == "auto" and max(matrices) == 1:
-            group = machine.grid.rows, machine.grid.cols
         found: list[Candidate] = []
         if group is None or self.explain:
-            found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight)
+            found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight, every=self.explain)
         group = group or found[0].group
         if self.explain:
             explain(kernel, machine, matrices, found, group)

@@ -10,6 +10,7 @@ from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
 from dialects.cluster import KernelOp
+from passes import _mappings
 from passes._mappings import choose
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from passes.cluster_map import ClusterMapPass
@@ -56,7 +57,7 @@ def test_what_is_expected_is_what_the_simulator_finds(shape: Shape, matrices: in
     module = decomposition(shape, matrices)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    best = choose(kernel, MACHINE, [matrices])[:3]
+    best = choose(kernel, MACHINE, [matrices], every=True)[:3]
     found: list[int] = []
     for candidate in best:
         rows, cols = candidate.group
@@ -86,6 +87,32 @@ def test_groups_for_token_blocks_and_the_grid_for_what_streams() -> None:
     assert (prompts.span_rows, prompts.span_cols, prompts.in_flight, prompts.folded) == (0, 0, 1, 0)
 
 
+@pytest.mark.parametrize(("shape", "group"), [((64, 64, 9), (2, 4)), ((24, 64, 10), (2, 2)), ((512, 576, 4), (16, 16))])
+def test_one_matrix_takes_the_soonest_of_all_groups(shape: Shape, group: tuple[int, int]) -> None:
+    """A small one a part of the grid. Those groups that are not timed would not have been the soonest."""
+    module = decomposition(shape, 1)
+    run_passes(make_context(), module, [LowerDcomToClusterPass()])
+    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
+    every, some = choose(kernel, MACHINE, [1], every=True), choose(kernel, MACHINE, [1])
+    assert every[0] == some[0] and set(some) <= set(every)
+    assert every[0].group == group
+    found = {one.group: cycles(compiled(shape, 1, f"{one.group[0]}x{one.group[1]}"), 1) for one in every[:4]}
+    assert cycles(compiled(shape, 1, "auto"), 1) == found[group] == min(found.values())
+
+
+@pytest.mark.parametrize("shape", [(512, 4096, 4), (86, 2048, 5), (1024, 11008, 3)])
+@pytest.mark.parametrize("matrices", [1, 150])
+def test_no_mapping_is_better_than_its_bound(shape: Shape, matrices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = decomposition(shape, matrices)
+    run_passes(make_context(), module, [LowerDcomToClusterPass()])
+    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
+    timed = {one.group: one for one in choose(kernel, MACHINE, [matrices], every=True)}
+    monkeypatch.setattr(_mappings, "_timed", lambda bound, *_: bound)
+    bounds = {one.group: one for one in choose(kernel, MACHINE, [matrices], every=True)}
+    assert len(timed) > 1
+    assert all(bounds[group].cycles(matrices) <= one.cycles(matrices) for group, one in timed.items())
+
+
 def test_no_more_in_flight_than_there_are_matrices() -> None:
     assert compiled((128, 512, 4), 4, "8x8").layout.in_flight == 1
     assert compiled((128, 512, 4), 5, "8x8").layout.in_flight == 2
@@ -97,9 +124,9 @@ def test_those_in_flight_that_are_given_are_chosen_for() -> None:
     module = decomposition((128, 4096, 10), 2048)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], in_flight=2)} == {2}
-    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], in_flight=3)}
-    assert (8, 8) not in {candidate.group for candidate in choose(kernel, MACHINE, [2048], in_flight=4)}
+    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=2)} == {2}
+    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=3)}
+    assert (8, 8) not in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=4)}
     assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
 
 
