@@ -199,7 +199,9 @@ class Lowering:
                 a, b, c = (self._scalars[operand] for operand in op.operands)
                 if self._groups.count == self._slices["in_flight"] == 1:  # no other matrix needs what is to come
                     self._emit("exit.ngt", a=a, b=b, target="done")
-                self._emit("s.where", d=self._scalars.take(op.result), a=a, b=b, c=c)
+                    self._scalars.share(op.result, op.operands[2])
+                else:
+                    self._emit("s.where", d=self._scalars.take(op.result), a=a, b=b, c=c)
             case _:
                 refuse(op, f"{op.name} has no lowering to instructions")
 

@@ -33,10 +33,17 @@ class ScalarRegisters:
         self._unread[value] = len(list(value.uses))
         return register
 
+    def share(self, value: SSAValue, other: SSAValue) -> None:
+        """The register of a value that is held, for one that is always the same."""
+        self._held[value] = self._held[other]
+        self._unread[value] = len(list(value.uses))
+
     def release_after(self, op: Operation) -> None:
         """Free the registers of values that the operation was the last to read; those from outside a loop stay."""
         for value in op.operands:
             if value in self._held and op.parent is value.owner.parent:
                 self._unread[value] -= 1
                 if not self._unread[value]:
-                    self._free.append(self._held.pop(value))
+                    register = self._held.pop(value)
+                    if register not in self._held.values():
+                        self._free.append(register)

@@ -145,6 +145,11 @@ def gather(side: Callable[[Machine], int]) -> Cost:
     return Cost(busy, lambda v, m: (span(v, side(m)) - 1) * m.links.hop_cycles)
 
 
+def gathered(side: Callable[[Machine], int]) -> Callable[[Values, Machine], int]:
+    """Bytes that a gather writes, where as many clusters take part as it names."""
+    return lambda v, m: min(int(v["total"]), span(v, side(m)) * int(v["bytes"]))
+
+
 def span(v: Values, side: int) -> int:
     """Clusters of a line that take part, of so many in it."""
     return min(int(v["span"]) or side, side)

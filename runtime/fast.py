@@ -109,7 +109,7 @@ class FastEngine:
                 continue
             start = _word(issue.values, used.operand)
             end = start + used.size(issue.values, self.machine) // 2
-            if used.access is Access.WRITE:
+            if used.access is Access.WRITE and used.everywhere:
                 self._pending = [stream for stream in self._pending if not stream.lies_in(start, end)]
             self.settle(start, end)
 
@@ -344,8 +344,9 @@ def _gather_column(engine: FastEngine, v: Values) -> None:
 
 
 def _gather(engine: FastEngine, v: Values, axis: int) -> None:
-    d, x = (np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis) for at, size in _PART)
-    span = int(v["span"]) or d.shape[1]
+    d = np.swapaxes(engine.grid(_word(v, "d"), _word(v, "bytes")), 1, axis)
+    span = costs.span(v, d.shape[1])
+    x = np.swapaxes(engine.grid(_word(v, "x"), min(_word(v, "total"), span * len(d))), 1, axis)
     for first in range(0, d.shape[1], span):
         parts = np.swapaxes(d[:, first : first + span], 0, 1)
         whole = parts.reshape(-1, d.shape[2])[: len(x)]

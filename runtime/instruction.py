@@ -45,6 +45,8 @@ class Range:
     """Bytes of an element; address and size are multiples of it."""
     shared: bool = False
     """Whether they are of the global memory."""
+    everywhere: bool = True
+    """Whether each cluster writes all that it is to write; some, fewer bytes or none."""
 
     def interval(self, values: Values, machine: Machine) -> tuple[int, int]:
         """First byte and end, where those of the global memory come after all that a buffer may have."""

@@ -109,7 +109,7 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "cluster row i gets those at bank + i * stride. `token` is done with the last byte.",
         Unit.BANK,
         costs.TRANSFER,
-        (Range("buffer", Access.WRITE, costs.bytes, 2),),
+        (Range("buffer", Access.WRITE, costs.bytes, 2, everywhere=False),),
     ),
     Instruction(
         "st",
@@ -363,10 +363,13 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         0x36,
         _GATHER_OPERANDS,
         "In each row, x of each `span` neighbouring clusters = the `bytes` bytes at d of the first of them, of the "
-        "second, and so on; of x only the first `total` bytes are written.",
+        "second, and so on; of x at most the first `total` bytes are written.",
         Unit.ROW_LINKS,
         costs.gather(costs.cols),
-        (Range("x", Access.UPDATE, costs.total, 2), Range("d", Access.READ, costs.bytes, 2)),
+        (
+            Range("x", Access.WRITE, costs.gathered(costs.cols), 2, everywhere=False),
+            Range("d", Access.READ, costs.bytes, 2),
+        ),
     ),
     Instruction(
         "gather.col",
@@ -375,7 +378,10 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "As `gather.row`, of neighbouring clusters of each column.",
         Unit.COLUMN_LINKS,
         costs.gather(costs.rows),
-        (Range("x", Access.UPDATE, costs.total, 2), Range("d", Access.READ, costs.bytes, 2)),
+        (
+            Range("x", Access.WRITE, costs.gathered(costs.rows), 2, everywhere=False),
+            Range("d", Access.READ, costs.bytes, 2),
+        ),
     ),
     Instruction(
         "s.li",

@@ -307,8 +307,9 @@ def _gather_col(engine: ReferenceEngine, v: Values) -> None:
 
 
 def _gather(engine: ReferenceEngine, v: Values, axis: int) -> None:
-    d, x = _lines(engine, v["d"], v["bytes"], axis), _lines(engine, v["x"], v["total"], axis)
-    span = int(v["span"]) or d.shape[1]
+    d = _lines(engine, v["d"], v["bytes"], axis)
+    span = costs.span(v, d.shape[1])
+    x = _lines(engine, v["x"], min(v["total"], span * v["bytes"]), axis)
     for first in range(0, d.shape[1], span):
         parts = d[:, first : first + span]
         whole = parts.reshape(len(parts), -1)[:, : x.shape[2]]

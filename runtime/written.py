@@ -78,5 +78,5 @@ def deadlock(issue: Issue) -> MachineFault:
 
 def _is_read(issue: Issue, used: Range) -> bool:
     if used.access is Access.UPDATE:
-        return issue.values.get("accumulate", 1) != 0 and not issue.mnemonic.startswith("gather.")
+        return issue.values.get("accumulate", 1) != 0
     return used.access is Access.READ and issue.mnemonic != "st"

@@ -82,16 +82,15 @@ cluster.kernel @k attributes {seed = 3 : i64, mapping = {folded = 0 : i64, in_fl
 // CHECK-NEXT: isa.s.rsqrt s4, s1
 // One matrix on the whole grid: nothing else needs the turns after a breakdown.
 // CHECK-NEXT: isa.exit.ngt s1, s3, @done
-// CHECK-NEXT: isa.s.where s5, s1, s3, s4
-// CHECK-NEXT: isa.s.st [r7+0x1c0], s5
+// CHECK-NEXT: isa.s.st [r7+0x1c0], s4
 // CHECK-NEXT: isa.s.st [r0+0x1cc], s2
-// CHECK-NEXT: isa.scale [r8+0xc0], [r0+0x180], s5, 16, 0
+// CHECK-NEXT: isa.scale [r8+0xc0], [r0+0x180], s4, 16, 0
 // CHECK-NEXT: isa.wait t0
 // CHECK-NEXT: isa.mv.row [r0+0x120], [r0+0x400], [r8+0xc0], 3, 2, 0
 // CHECK-NEXT: isa.reduce.row [r0+0x120], 24, 0
 // CHECK-NEXT: isa.bcast.row [r0+0x120], 24, 0
 // CHECK-NEXT: isa.dots [r0+0x1c0], [r0+0x0], [r0+0x120], r4, 24, 0
-// CHECK-NEXT: isa.scale [r6+0x30], [r0+0x120], s5, 24, 0
+// CHECK-NEXT: isa.scale [r6+0x30], [r0+0x120], s4, 24, 0
 // CHECK-NEXT: isa.addi r3, r3, 1
 // CHECK-NEXT: isa.addi r4, r4, 1
 // CHECK-NEXT: isa.addi r6, r6, 48

@@ -82,7 +82,7 @@ OVERLAPS = [  # 4 x 2 multipliers; the last bytes of one operand are the first o
     "sub [r0+64], [r0+64], 1",
     "sum [r0+68], [r0+64], 2",
     "part.row [r0+64], [r0+70], 8, 16, 1, 0",
-    "gather.col [r0+64], [r0+78], 4, 16, 0",
+    "gather.col [r0+64], [r0+74], 4, 16, 0",
 ]
 
 
@@ -106,6 +106,7 @@ def test_result_that_overlaps_another_operand(line: str) -> None:
         "dots [r0+64], [r0+64], [r0+80], 0, 4, 0",
         "put [r0+64], [r0+64], 4, 0, 0",  # one in the buffer, one in the global memory
         "get [r0+64], [r0+64], 4, 1, 1",
+        "gather.col [r0+64], [r0+76], 4, 400, 0",  # of three clusters, four bytes each
     ],
 )
 def test_operands_that_meet_without_an_overlap(line: str) -> None:

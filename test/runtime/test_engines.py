@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from machines import compile_kernel
+from machines import compile_kernel, machine, words
 from numba import njit
 from random_programs import ProgramWriter, random_banks, random_machine
 
@@ -66,6 +66,18 @@ def test_random_programs(seed: int, wrong: float) -> None:
     same_bits(scalars, reference.scalars.view(np.uint32), "scalars")
     same_bits(by_bank(fast.banks), reference.banks, "banks")
     same_bits(fast.global_memory.view(np.uint8), reference.global_memory, "the global memory")
+
+
+def test_what_a_gather_leaves_is_what_was_loaded() -> None:
+    """Where the last clusters of a line are fewer than the others, they keep the end of x."""
+    m = machine(rows=1, cols=5)
+    banks = random_banks(Random(0), 5, 64)
+    program = words("ld [r0+0x100], r0, 16, 0, 0, 0, t0", "gather.row [r0+0x100], [r0+0x0], 8, 16, 2", "halt")
+    engines = ReferenceEngine(m, banks.copy()), FastEngine(m, by_word(banks))
+    for engine in engines:
+        assert not outcome(engine, program, m)[2]
+    assert (engines[0].buffers[0, 4, 0x108:0x110] == banks[4, 8:16]).all()
+    same_bits(engines[1].buffers(), engines[0].buffers, "buffers")
 
 
 MACHINE = load_machine("dcom-16x16")
