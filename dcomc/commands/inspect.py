@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, cast
 
 from dcomc.container import Container, read_container
+from dcomc.places import spans
 from dcomc.tables import make_console, print_table
 from runtime.encoding import WORD_BYTES
 from runtime.program import Kernel, Launch, Program
@@ -13,6 +15,11 @@ from runtime.program import Kernel, Launch, Program
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", metavar="PROG.bin", help="the program to show")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="a row for each decomposition, not one for those that differ in the layer alone",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the tables")
 
 
@@ -21,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(describe(container), indent=2, ensure_ascii=False))
     else:
-        _print_tables(container, args.program)
+        _print_tables(container, args.program, every=args.all)
     return 0
 
 
@@ -62,7 +69,7 @@ def _describe_launch(launch: Launch, program: Program) -> dict[str, Any]:
     }
 
 
-def _print_tables(container: Container, path: str) -> None:
+def _print_tables(container: Container, path: str, *, every: bool) -> None:
     program = container.program
     console = make_console()
     machine = program.machine
@@ -93,28 +100,50 @@ def _print_tables(container: Container, path: str) -> None:
             for kernel in program.kernels
         ],
     )
-    launches: list[tuple[str, ...]] = []
+    for columns, rows in _launch_tables(program, together=not every):
+        print_table(columns, rows)
+
+
+def _launch_tables(program: Program, *, together: bool) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Headings and rows of what is decomposed by what, and of where that stands in the model.
+
+    Args:
+        together: one row for those that differ in the layer alone.
+    """
+    works: list[tuple[int, tuple[str, ...]]] = []
+    sources: list[tuple[int, tuple[str, ...]]] = []
     for launch in program.launches:
         layout = program.kernel(launch.kernel).layout
-        launches.append(
-            (
-                str(launch.layer),
-                launch.site,
-                f"{launch.prompts} x {layout.rows} x {layout.cols}",
-                str(launch.rank),
-                str(layout.iterations),
-                launch.kernel,
-                "stored" if launch.key in program.activations else "",
-                launch.location,
-            )
-        )
-    columns = ("layer", "site", "prompts x S x H", "rank", "iterations", "kernel", "activation", "from")
-    print_table(columns, launches)
+        shape = f"{launch.prompts} x {layout.rows} x {layout.cols}"
+        stored = ("stored" if launch.key in program.activations else "",) if program.activations else ()
+        works.append((launch.layer, (launch.site, shape, str(launch.rank), launch.kernel, *stored)))
+        module = launch.location.replace(f".{launch.layer}.", ".*.", 1) if together else launch.location
+        sources.append((launch.layer, (launch.site, module.replace(" (", "\n(", 1))))
+    headings = ("site", "prompts x S x H", "rank", "kernel", *(("activation",) if program.activations else ()))
+    for names, found in ((headings, works), (("site", "from"), sources)):
+        yield ("layers" if together else "layer", *names), _rows(found, together=together)
+
+
+def _rows(found: Iterable[tuple[int, tuple[str, ...]]], *, together: bool) -> list[tuple[str, ...]]:
+    """Rows that begin with the layer, or with the layers of those that are alike."""
+    if not together:
+        return [(str(layer), *row) for layer, row in found]
+    layers: dict[tuple[str, ...], list[int]] = {}
+    for layer, row in found:
+        layers.setdefault(row, []).append(layer)
+    return [(spans(sorted(numbers)), *row) for row, numbers in layers.items()]
 
 
 def _option_text(value: object) -> str:
-    """A JSON value; the entries of an object one after another, without its braces."""
-    if isinstance(value, dict):
-        entries = cast(dict[str, object], value).items()
-        return ", ".join(f"{key} {json.dumps(entry, ensure_ascii=False)}" for key, entry in entries)
-    return json.dumps(value, ensure_ascii=False)
+    """A JSON value for people: without quotes, brackets and braces, `none` for null and what is empty."""
+    match value:
+        case dict():
+            entries = cast(dict[str, object], value).items()
+            text = ", ".join(f"{key}: {_option_text(entry)}" for key, entry in entries)
+        case list():
+            text = ", ".join(map(_option_text, cast(list[object], value)))
+        case str():
+            text = value
+        case _:
+            text = "none" if value is None else json.dumps(value)
+    return text or "none"

@@ -33,10 +33,10 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
     assert rows(printed.out, "option") == [
         ["option", "value"],
-        ["layers", "[1, 3]"],
+        ["layers", "1, 3"],
         ["outliers", "3.0"],
         ["rank", "3"],
-        ["sites", "qkv true"],
+        ["sites", "qkv: true"],
     ]
     sections = rows(printed.out, "section")
     assert [row[0] for row in sections[1:]] == [
@@ -55,11 +55,34 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         ["lanczos_4x12", "4 x 12", "3", "8 x 8", "0", "10", "160", "280"],
         ["other", "4 x 12", "3", "8 x 8", "1099511627776", "10", "160", "280"],
     ]
-    launches = rows(printed.out, "layer")
-    assert launches[0] == ["layer", "site", "prompts x S x H", "rank", "iterations", "kernel", "activation", "from"]
-    source = "model.layers.1.self_attn (modeling_llama.py:1)"
-    assert launches[1] == ["1", "qkv", "2 x 4 x 12", "3", "3", "lanczos_4x12", "stored", source]
-    assert launches[2][:6] == ["3", "down", "1 x 4 x 12", "1", "3", "other"]
+    launches = rows(printed.out, "layers")
+    assert launches[0] == ["layers", "site", "prompts x S x H", "rank", "kernel", "activation"]
+    assert launches[1] == ["1", "qkv", "2 x 4 x 12", "3", "lanczos_4x12", "stored"]
+    assert launches[2] == ["3", "down", "1 x 4 x 12", "1", "other"]
+    sources = printed.out.split("\n\n")[-1].splitlines()
+    assert sources[0].split() == ["layers", "site", "from"]
+    assert [line.split() for line in sources[2:4]] == [
+        ["1", "qkv", "model.layers.*.self_attn"],
+        ["(modeling_llama.py:1)"],
+    ]
+
+
+def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They share a row; with --all each has one. Without stored activations there is no column for them."""
+    first, _ = program().launches
+    launches = [replace(first, layer=n, location=f"model.layers.{n}.self_attn (llama.py:7)") for n in (0, 1, 3)]
+    replace(program(), launches=tuple(launches), activations={}).save(path)
+    assert main(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert rows(shown, "layers") == [
+        ["layers", "site", "prompts x S x H", "rank", "kernel"],
+        ["0-1, 3", "qkv", "2 x 4 x 12", "3", "lanczos_4x12"],
+    ]
+    assert shown.count("model.layers.*.self_attn\n") == 1
+    assert main(["inspect", str(path), "--all"]) == 0
+    shown = capsys.readouterr().out
+    assert [row[0] for row in rows(shown, "layer")] == ["layer", "0", "1", "3"]
+    assert all(shown.count(f"model.layers.{n}.self_attn\n") == 1 for n in (0, 1, 3))
 
 
 def test_a_table_shows_text_as_it_is(
