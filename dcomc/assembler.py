@@ -5,6 +5,7 @@
 .kernel lanczos
 .layout rows=64 cols=64 …
 .seed 0                             ; or: .start mean
+.stream row=0 col=0 rows=8 cols=16 entry=begin    ; a line for each of several streams, by label or index
 .loc "model.layers.10 (modeling_llama.py:182)"
     li r2, 15
     loop r2, done
@@ -36,7 +37,7 @@ from runtime.encoding import Word
 from runtime.instructions import BY_MNEMONIC, Instruction
 from runtime.machine import Machine, load_machine, machine_from_values
 from runtime.operands import LABEL, TARGET
-from runtime.program import Kernel, KernelLayout, Launch
+from runtime.program import Kernel, KernelLayout, KernelStream, Launch
 
 _LAUNCH_KEYS = {entry.name: entry.type for entry in fields(Launch)}
 _LAYOUT_KEYS = [entry.name for entry in fields(KernelLayout)]
@@ -82,6 +83,8 @@ class _Kernel:
     location: str | None = None
     layout: KernelLayout | None = None
     seed: int | None = 0
+    streams: list[tuple[int, dict[str, int | str]]] = field(default_factory=list[tuple[int, dict[str, int | str]]])
+    """Line and values of each."""
 
 
 class _Assembler:
@@ -105,6 +108,7 @@ class _Assembler:
             ".layout": self._read_layout,
             ".seed": self._read_seed,
             ".start": self._read_start,
+            ".stream": self._read_stream,
             ".loc": self._read_location,
             ".launch": self._read_launch,
             ".activation": self._read_activation,
@@ -260,6 +264,12 @@ class _Assembler:
             raise self._error(".start takes the word mean")
         self._current(".start").seed = None
 
+    def _read_stream(self, rest: str) -> None:
+        kernel, values = self._current(".stream"), self._read_pairs(rest)
+        types = {entry.name: int for entry in fields(KernelStream)}
+        self._check_keys(values, {**types, "entry": type(values.get("entry"))}, ".stream")
+        kernel.streams.append((self._line, values))
+
     def _read_location(self, rest: str) -> None:
         if not rest.startswith('"'):
             raise self._error(".loc takes a string")
@@ -335,10 +345,7 @@ class _Assembler:
         for index, entry in enumerate(kernel.instructions):
             operands: list[int] = []
             for (name, kind), operand in zip(entry.row.operands, entry.operands, strict=True):
-                if isinstance(operand, str) and operand not in kernel.indices:
-                    hint = did_you_mean(operand, kernel.indices) if kernel.indices else "the kernel has no labels"
-                    raise self._error(f"unknown label '{operand}'", hint, entry.line)
-                raw = kernel.indices[operand] if isinstance(operand, str) else operand
+                raw = self._place(operand, kernel, entry.line)
                 if kind is TARGET and not index < raw <= len(kernel.instructions):
                     raise self._error(
                         f"{entry.row.mnemonic}: '{operand}' is no later place in the kernel",
@@ -351,7 +358,18 @@ class _Assembler:
         for name, index in kernel.indices.items():
             labels.setdefault(index, name)
         locations = tuple(entry.location for entry in kernel.instructions)
-        return Kernel(kernel.name, tuple(words), labels, locations, kernel.layout, kernel.seed)
+        streams = tuple(
+            KernelStream(**cast(dict[str, int], {**values, "entry": self._place(values["entry"], kernel, line)}))
+            for line, values in kernel.streams
+        )
+        return Kernel(kernel.name, tuple(words), labels, locations, kernel.layout, kernel.seed, streams)
+
+    def _place(self, place: int | str, kernel: _Kernel, line: int) -> int:
+        """The index of an instruction that is given so, or by a label."""
+        if isinstance(place, str) and place not in kernel.indices:
+            hint = did_you_mean(place, kernel.indices) if kernel.indices else "the kernel has no labels"
+            raise self._error(f"unknown label '{place}'", hint, line)
+        return kernel.indices[place] if isinstance(place, str) else place
 
 
 def _encodable(text: str) -> bool:

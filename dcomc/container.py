@@ -3,7 +3,7 @@
     .note.dcom     format version, SHA-256 of the whole file, machine, SHA-256 of each section
     .text          the instruction words of all kernels, one kernel after another
     .rodata        stored activations, binary16
-    .dcom.kernels  JSON: name, number of words, labels, layout and seed of each kernel
+    .dcom.kernels  JSON: name, number of words, labels, layout, seed and streams of each kernel
     .dcom.launch   JSON: the launches, and the shapes of the stored activations
     .dcom.srcmap   JSON: for each instruction of .text where it comes from
     .dcom.options  JSON: what the compiler was asked for
@@ -30,9 +30,9 @@ from dcomc.program import Program, factors_file
 from dcomc.program_check import LIMIT, ProgramError, check_program
 from runtime.encoding import WORD_BYTES, DecodeError, decode, encode
 from runtime.machine import Machine, machine_from_values
-from runtime.program import Kernel, KernelLayout, Launch
+from runtime.program import Kernel, KernelLayout, KernelStream, Launch
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OWNER, NOTE_KIND = "dcom", 0xDC01
 
 NOTE, TEXT, RODATA = ".note.dcom", ".text", ".rodata"
@@ -75,7 +75,7 @@ _WHAT = {
     NOTE: "format version, machine, checksums",
     TEXT: "instruction words",
     RODATA: "stored activations",
-    KERNELS: "labels, layout and seed of each kernel",
+    KERNELS: "labels, layout, seed and streams of each kernel",
     LAUNCH: "launches",
     SRCMAP: "where each instruction comes from",
     OPTIONS: "what the compiler was asked for",
@@ -104,6 +104,7 @@ def program_bytes(program: Program) -> bytes:
                     "labels": [list(item) for item in sorted(kernel.labels.items())],
                     "layout": asdict(kernel.layout),
                     "seed": kernel.seed,
+                    "streams": [asdict(stream) for stream in kernel.streams],
                 }
                 for kernel in program.kernels
             ]
@@ -257,17 +258,17 @@ def _kernels_and_launches(contents: dict[str, bytes]) -> dict[str, Any]:
     kernels: list[Kernel] = []
     start = 0
     for entry in _typed(_load(contents, KERNELS), KERNELS, list):
-        values = _keys(entry, KERNELS, name=str, words=int, labels=list, layout=dict, seed=int | None)
+        values = _keys(entry, KERNELS, name=str, words=int, labels=list, layout=dict, seed=int | None, streams=list)
         end = start + _number(values["words"], KERNELS, len(words) - start + 1)
-        layout = _keys(values["layout"], KERNELS, **{field.name: int for field in fields(KernelLayout)})
         kernels.append(
             Kernel(
                 name=values["name"],
                 words=tuple(words[start:end]),
                 labels=_labels(values["labels"]),
                 locations=tuple(strings[entry] for entry in index[start:end]),
-                layout=KernelLayout(**layout),
+                layout=KernelLayout(**_integers(values["layout"], KernelLayout)),
                 seed=values["seed"],
+                streams=tuple(KernelStream(**_integers(entry, KernelStream)) for entry in values["streams"]),
             )
         )
         start = end
@@ -280,6 +281,11 @@ def _kernels_and_launches(contents: dict[str, bytes]) -> dict[str, Any]:
         "launches": tuple(Launch(**_keys(entry, LAUNCH, **types)) for entry in table["launches"]),
         "activations": _activations(table["activations"], contents[RODATA]),
     }
+
+
+def _integers(value: Any, kind: type[KernelLayout] | type[KernelStream]) -> dict[str, int]:
+    """The fields of a layout or a stream, which are integers all."""
+    return _keys(value, KERNELS, **{field.name: int for field in fields(kind)})
 
 
 def _labels(entries: list[Any]) -> dict[int, str]:

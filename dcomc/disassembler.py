@@ -49,6 +49,9 @@ def disassemble_kernel(program: Program, name: str, *, hex_words: bool = False) 
 def _kernel_lines(kernel: Kernel, start: int, hex_words: bool) -> list[str]:
     first = ".start mean" if kernel.seed is None else f".seed {kernel.seed}"
     lines = [f".kernel {_quote(kernel.name)}", f".layout {_pairs(asdict(kernel.layout))}", first]
+    for stream in kernel.streams:
+        entry = kernel.labels.get(stream.entry, stream.entry)
+        lines.append(f".stream {_pairs({**asdict(stream), 'entry': entry})}")
     location = None
     for index, word in enumerate(kernel.words):
         if index in kernel.labels:

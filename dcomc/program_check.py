@@ -1,7 +1,8 @@
 """What must hold of a program beyond its form: references lead somewhere, data lies where there is room."""
 
+from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise, product
 from math import ceil
 
 import numpy as np
@@ -77,8 +78,38 @@ def check_kernel(kernel: Kernel, machine: Machine) -> None:
                 raise ProgramError(part, f"{place}: {error}") from error
             if kind is TARGET and not index < raw <= len(kernel.words):
                 raise ProgramError(part, f"{place}: {name} {raw} is no later place in the kernel")
-    for what in _layout_faults(kernel.layout, machine):
+    for what in chain(_stream_faults(kernel, machine), _layout_faults_of(kernel, machine)):
         raise ProgramError(part, what)
+
+
+def _stream_faults(kernel: Kernel, machine: Machine) -> Iterator[str]:
+    grid, taken = machine.grid, dict[tuple[int, int], int]()
+    if len(kernel.streams) == 1:
+        yield "one stream alone has all clusters and is not listed"
+    for number, stream in enumerate(kernel.streams):
+        rows, cols = range(stream.row, stream.row + stream.rows), stream.columns
+        inside = 0 <= stream.row < rows.stop <= grid.rows and 0 <= stream.col < cols.stop <= grid.cols
+        if not inside:
+            yield f"stream {number}: {stream} are not on the grid of {grid.rows} x {grid.cols}"
+            return
+        for cluster in product(rows, cols):
+            if cluster in taken:
+                at = f"row {cluster[0]}, column {cluster[1]}"
+                yield f"stream {number}: the cluster at {at} is of stream {taken[cluster]}, too"
+                return
+            taken[cluster] = number
+        if not 0 <= stream.entry < len(kernel.words):
+            yield f"stream {number}: begins at instruction {stream.entry} of {len(kernel.words)}"
+
+
+def _layout_faults_of(kernel: Kernel, machine: Machine) -> Iterator[str]:
+    """Of the layout over each stream's rectangle, and in banks that hold what several of them need."""
+    streams, layout = kernel.streams_on(machine.grid), kernel.layout
+    for rows, cols in dict.fromkeys((stream.rows, stream.cols) for stream in streams):
+        yield from _layout_faults(layout, machine.part(rows, cols))
+    most = max(Counter(column for stream in streams for column in stream.columns).values())
+    if most * layout.bank_bytes > machine.bank.capacity_bytes:
+        yield f"layout: {layout.bank_bytes} bytes for each of {most} streams in a bank of {machine.bank.capacity_bytes}"
 
 
 def _layout_faults(layout: KernelLayout, machine: Machine) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Simulating all decompositions of a program: what each takes, and how good its factors are."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from dcomc.activations import made_from_seed
 from dcomc.diagnostics import DcomError
 from dialects.dcom import SITES
-from runtime.accelerator import Accelerator, PromptResult, launch_uses, time_launch
-from runtime.banks import together_in
+from runtime.accelerator import Accelerator, PromptResult, launch_timings, launch_uses, time_launch
 from runtime.bounds import Bounds
 from runtime.counts import Use
+from runtime.deal import Exits, together_in
 from runtime.energy import energies, together
 from runtime.engines import Beside, Plan, Work, plan
 from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Launch, Program
 from runtime.technology import Technology
 from runtime.timing import Timing
 
@@ -250,6 +250,7 @@ class _PromptError:
 
     steps: int
     timing: Timing
+    exits: Exits
     exact: float
     difference: float
     optimal: float
@@ -292,7 +293,8 @@ def simulate_launches(
         exact, difference, optimal = (
             math.sqrt(sum(getattr(prompt, name) for prompt in prompts)) for name in ("exact", "difference", "optimal")
         )
-        timings = _timings(kernel, program.machine, prompts)
+        runs = [(prompt.timing, prompt.exits) for prompt in prompts[:: together_in(kernel, program.machine)]]
+        timings = launch_timings(kernel, program.machine, runs, len(prompts))
         yield given(
             tuple(prompt.steps for prompt in prompts),
             activations.source,
@@ -303,21 +305,14 @@ def simulate_launches(
         )
 
 
-def _timings(kernel: Kernel, machine: Machine, prompts: Sequence[_PromptError]) -> tuple[Timing, ...]:
-    """Of the runs of a launch: each as it went, but where rounds overlap, of all in one, as the accelerator does it."""
-    if kernel.layout.in_flight > 1:
-        return time_launch(kernel, machine, len(prompts))
-    return tuple(prompt.timing for prompt in prompts[:: together_in(kernel.layout, machine)])
-
-
 def _measure(rank: int | None, x: Array, result: PromptResult) -> _PromptError:
     """How far the factors of one prompt, truncated to `rank`, are from it; nothing where that is None."""
     steps = result.factors.steps
     if rank is None:
-        return _PromptError(steps, result.timing, 0.0, 0.0, 0.0)
+        return _PromptError(steps, result.timing, result.exits, 0.0, 0.0, 0.0)
     exact = x.astype(np.float64)
     u, core, v = truncate(result.factors, rank)
     square = float(np.square(exact).sum())
     least = optimal_error(exact, rank) ** 2 * square
     exact -= u @ (core @ v)
-    return _PromptError(steps, result.timing, square, float(np.square(exact).sum()), least)
+    return _PromptError(steps, result.timing, result.exits, square, float(np.square(exact).sum()), least)

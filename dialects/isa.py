@@ -10,14 +10,28 @@ A kernel is a list of instructions and labels, printed as in assembly:
       isa.halt
     }
 
+Where several streams run side by side, `streams` follows the seed: for each the label that it begins at, the row and
+column of its first cluster, and how many clusters down and across it has.
+
+    isa.kernel @pair layout {…} seed 0 streams [@left at 0, 0 of 16 x 8, @right at 0, 8 of 16 x 8] { … }
+
 An operand is an i64 property that holds the bits of its field; a branch target is the name of a label.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import ClassVar, TypeAlias, cast
 
-from xdsl.dialects.builtin import I64, DictionaryAttr, IntegerAttr, LocationAttr, StringAttr, SymbolNameConstraint, i64
+from xdsl.dialects.builtin import (
+    I64,
+    ArrayAttr,
+    DictionaryAttr,
+    IntegerAttr,
+    LocationAttr,
+    StringAttr,
+    SymbolNameConstraint,
+    i64,
+)
 from xdsl.ir import Attribute, Block, Dialect, Operation, Region
 from xdsl.irdl import (
     IRDLOperation,
@@ -37,9 +51,12 @@ from dcomc.ir import describe_location
 from runtime.encoding import Word
 from runtime.instructions import BY_MNEMONIC, INSTRUCTIONS, Instruction
 from runtime.operands import LABEL, TARGET, Kind, OperandError
-from runtime.program import Kernel, KernelLayout
+from runtime.program import Kernel, KernelLayout, KernelStream
 
 _I64: TypeAlias = IntegerAttr[I64]
+Rectangle: TypeAlias = tuple[int, ...]
+"""Row and column of its first cluster, and its rows and columns."""
+_SIDES = "row", "col", "rows", "cols"
 
 
 class InstructionOp(IRDLOperation):
@@ -156,9 +173,10 @@ class LabelOp(IRDLOperation):
 
 @irdl_op_definition
 class KernelOp(IRDLOperation):
-    """One instruction stream over the whole grid; `layout` has the fields of `KernelLayout`.
+    """One instruction stream over the whole grid, or several; `layout` has the fields of `KernelLayout`.
 
-    The start vector comes from `seed`, or is the same in each row: `start mean`.
+    Each of `streams` has the fields of `KernelStream`, with a label as its entry. The start vector comes from `seed`,
+    or is the same in each row: `start mean`.
     """
 
     name = "isa.kernel"
@@ -166,19 +184,39 @@ class KernelOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     layout = prop_def(DictionaryAttr)
     seed = opt_prop_def(_I64)
+    streams = opt_prop_def(ArrayAttr[DictionaryAttr])
     body = region_def("single_block")
 
     traits = traits_def(SymbolOpInterface(), IsolatedFromAbove(), NoTerminator())
 
-    def __init__(self, name: str, operations: Iterable[Operation], layout: KernelLayout, seed: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        operations: Iterable[Operation],
+        layout: KernelLayout,
+        seed: int | None,
+        streams: Sequence[tuple[str, Rectangle]] = (),
+    ) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "layout": DictionaryAttr({key: IntegerAttr(value, i64) for key, value in asdict(layout).items()}),
                 "seed": None if seed is None else IntegerAttr(seed, i64),
+                "streams": ArrayAttr(_stream(*stream) for stream in streams) if streams else None,
             },
             regions=[Region(Block(operations))],
         )
+
+    @property
+    def entries(self) -> list[tuple[str, Rectangle]]:
+        """Of each of several streams the label that it begins at, and row, column, rows and columns of its clusters."""
+        return [
+            (
+                cast(StringAttr, stream.data["entry"]).data,
+                tuple(cast(_I64, stream.data[key]).value.data for key in _SIDES),
+            )
+            for stream in self.streams or ()
+        ]
 
     @property
     def kernel_layout(self) -> KernelLayout:
@@ -196,6 +234,9 @@ class KernelOp(IRDLOperation):
                 raise VerifyException(f"layout entry '{key}' is negative")
         if self.seed is not None and self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
+        for stream in self.streams or ():
+            if sorted(stream.data) != sorted(field.name for field in fields(KernelStream)):
+                raise VerifyException("a stream does not have exactly the keys entry, row, col, rows, cols")
         labels: set[str] = set()
         for op in self.body.block.ops:
             if not isinstance(op, InstructionOp | LabelOp):
@@ -211,6 +252,9 @@ class KernelOp(IRDLOperation):
         for op in self.body.block.ops:
             if isinstance(op, InstructionOp) and op.branch_label is not None and op.branch_label not in labels:
                 raise VerifyException(f"unknown label @{op.branch_label}")
+        for entry, _ in self.entries:
+            if entry not in labels:
+                raise VerifyException(f"unknown label @{entry}, at which a stream begins")
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -218,6 +262,11 @@ class KernelOp(IRDLOperation):
         printer.print_string(" layout ")
         printer.print_attr_dict(self.layout.data)
         printer.print_string(" start mean " if self.seed is None else f" seed {self.seed.value.data} ")
+        if self.streams is not None:
+            printer.print_string("streams ")
+            with printer.in_square_brackets():
+                printer.print_list(self.entries, lambda stream: _print_stream(printer, *stream))
+            printer.print_string(" ")
         printer.print_region(self.body, print_empty_block=False)
 
     @classmethod
@@ -231,7 +280,32 @@ class KernelOp(IRDLOperation):
         else:
             parser.parse_keyword("seed")
             properties["seed"] = IntegerAttr(parser.parse_integer(), i64)
+        if parser.parse_optional_keyword("streams"):
+            streams = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_stream(parser))
+            properties["streams"] = ArrayAttr(streams)
         return cls.create(properties=properties, regions=[parser.parse_region()])
+
+
+def _stream(entry: str, rectangle: Rectangle) -> DictionaryAttr:
+    sides = {key: IntegerAttr(value, i64) for key, value in zip(_SIDES, rectangle, strict=True)}
+    return DictionaryAttr({"entry": StringAttr(entry), **sides})
+
+
+def _print_stream(printer: Printer, entry: str, rectangle: Rectangle) -> None:
+    printer.print_symbol_name(entry)
+    printer.print_string(" at {}, {} of {} x {}".format(*rectangle))
+
+
+def _parse_stream(parser: Parser) -> DictionaryAttr:
+    entry = parser.parse_symbol_name().data
+    parser.parse_keyword("at")
+    row = parser.parse_integer()
+    parser.parse_punctuation(",")
+    col = parser.parse_integer()
+    parser.parse_keyword("of")
+    rows = parser.parse_integer()
+    parser.parse_keyword("x")
+    return _stream(entry, (row, col, rows, parser.parse_integer()))
 
 
 def instruction(mnemonic: str, *, location: LocationAttr, **operands: int | str) -> InstructionOp:
@@ -280,6 +354,7 @@ def assemble_kernel(kernel: KernelOp) -> Kernel:
         locations=tuple(describe_location(op.location) for op in instructions),
         layout=kernel.kernel_layout,
         seed=None if kernel.seed is None else kernel.seed.value.data,
+        streams=tuple(KernelStream(*rectangle, entry=indices[entry]) for entry, rectangle in kernel.entries),
     )
 
 

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
 from runtime.access import check_access
-from runtime.banks import rounds, together_in, unpack
+from runtime.banks import unpack
 from runtime.counts import Use
+from runtime.deal import Exits, deal, join_exits, rounds, together_in
 from runtime.encoding import Word
 from runtime.engines import in_order, load
 from runtime.groups import Groups
 from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
-from runtime.program import Kernel, KernelLayout, Launch, Program
+from runtime.program import Kernel, KernelLayout, KernelStream, Launch, Program
 from runtime.replay import Stream
-from runtime.sequencer import Issue, MachineFault, Runaway, check_length
-from runtime.steady import time_stream
+from runtime.sequencer import Decide, Issue, MachineFault, Runaway, check_length
+from runtime.shared import SharedMemory, StreamFault, in_turns
+from runtime.steady import time_streams
 from runtime.timing import Timing
 
 Array = NDArray[Any]
@@ -36,6 +38,8 @@ class PromptResult:
     """u and v float16, alpha and beta float32 with the input's scale; fewer steps than iterations after a breakdown."""
     timing: Timing
     """Of the run that it was part of."""
+    exits: Exits
+    """Of that run."""
 
 
 def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "reference") -> PromptResult:
@@ -49,7 +53,7 @@ def run_together(
     """Decompose prompts by one run of a kernel.
 
     Args:
-        matrices: [S, H] each, finite; where the kernel has one matrix in flight, at most as many as it has groups.
+        matrices: [S, H] each, finite; where the kernel takes one round, at most as many as it has groups.
         engine: `reference` or `fast`; both give the same.
 
     Raises:
@@ -62,28 +66,45 @@ def run_together(
             raise DcomError(
                 f"kernel {kernel.name} takes {layout.rows} x {layout.cols}, not {a.shape[0]} x {a.shape[1]}"
             )
-    turns = rounds(len(matrices), layout, machine)
-    loaded = load(engine, kernel, machine, matrices)
-    decisions: list[bool] = []
-
-    def leaves(issue: Issue) -> bool:
-        decisions.append(loaded.engine.leaves(issue))
-        return decisions[-1]
-
-    try:
-        bank_bytes = turns * layout.in_flight * layout.bank_bytes
-        for issue in _stream(kernel.words, machine, bank_bytes, turns).issues(leaves):
-            loaded.engine.carry_out(issue)
-    except MachineFault as fault:
-        raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
-    while decisions and not decisions[-1]:
-        decisions.pop()
-    timing = _time(kernel.name, kernel.words, layout, machine, tuple(decisions), turns)
-    factors = [unpack(loaded.read, layout, machine, index) for index in range(len(matrices))]
-    loaded.release()
-    return [
-        PromptResult(_scaled(one, exponent), timing) for one, exponent in zip(factors, loaded.exponents, strict=True)
+    shares = deal(kernel, machine, len(matrices))
+    padding = [np.zeros((layout.rows, layout.cols), np.float32)]
+    loaded = [
+        load(engine, kernel, share.machine, [matrices[index] for index in share.matrices] or padding)
+        for share in shares
     ]
+    for other in loaded[1:]:
+        other.engine.global_memory = loaded[0].engine.global_memory
+    exits: list[list[bool]] = [[] for _ in shares]
+
+    def decide(number: int) -> Decide:
+        def leaves(issue: Issue) -> bool:
+            exits[number].append(loaded[number].engine.leaves(issue))
+            return exits[number][-1]
+
+        return leaves
+
+    shared = SharedMemory([share.machine for share in shares])
+    streams = (
+        _stream(kernel.words, share.machine, share.rounds * layout.in_flight * layout.bank_bytes, share.rounds, entry)
+        for share in shares
+        for entry in [share.stream.entry]
+    )
+    try:
+        for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
+            shared.read(number, issue)
+            loaded[number].engine.carry_out(issue)
+    except MachineFault as fault:
+        raise _placed(fault, kernel) from fault
+    taken = tuple(tuple(left) for left in exits)
+    timing = _time_run(kernel, machine, len(matrices), taken)
+    results: list[PromptResult] = []
+    for index in range(len(matrices)):
+        own, number = divmod(index, len(shares))
+        factors = unpack(loaded[number].read, layout, shares[number].machine, own)
+        results.append(PromptResult(_scaled(factors, loaded[number].exponents[own]), timing, taken))
+    for each in loaded:
+        each.release()
+    return results
 
 
 def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
@@ -97,48 +118,86 @@ def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
     return Bidiagonal(factors.u, alpha, beta, factors.v)
 
 
-@lru_cache(maxsize=16)
-def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int) -> Stream:
-    """The stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
-    return Stream(words, machine, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns)
+@lru_cache(maxsize=64)
+def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int, entry: int) -> Stream:
+    """A stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
+    return Stream(words, machine, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns, entry)
+
+
+def _placed(fault: MachineFault, kernel: Kernel) -> MachineFault:
+    """A fault of a kernel, with what stands there where it is one of several streams."""
+    told = fault.of(kernel) if isinstance(fault, StreamFault) else fault
+    place = f"kernel {kernel.name}" + (f", {fault.place}" if fault.place else "")
+    return MachineFault(told.what, hint=told.hint, place=place)
 
 
 @lru_cache(maxsize=128)
 def _time(
-    kernel: str,
     words: tuple[Word, ...],
     layout: KernelLayout,
     machine: Machine,
-    decisions: tuple[bool, ...],
-    turns: int,
+    streams: tuple[KernelStream, ...],
+    exits: Exits,
+    turns: tuple[int, ...],
 ) -> Timing:
-    """Cycles of a stream, which depend on data by its exits alone: those given, after which it leaves no loop."""
+    """Cycles of streams, which depend on data by their exits alone: those given, after which they leave no loop."""
+    return time_streams(words, machine, layout, streams, exits, turns)
+
+
+def _time_run(kernel: Kernel, machine: Machine, matrices: int, exits: Exits = ()) -> Timing:
+    """Cycles of a run for so many matrices, where these exits are taken, and none besides."""
+    shares = deal(kernel, machine, matrices)
+    until_last = tuple(_until_last(left) for left in exits) or ((),) * len(shares)
+    streams, turns = tuple(share.stream for share in shares), tuple(share.rounds for share in shares)
     try:
-        return time_stream(words, machine, layout, decisions, turns)
+        return _time(kernel.words, kernel.layout, machine, streams, until_last, turns)
     except MachineFault as fault:
-        raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel}") from fault
+        raise _placed(fault, kernel) from fault
+
+
+def _until_last(left: Sequence[bool]) -> tuple[bool, ...]:
+    """Decisions up to the last that leaves."""
+    return tuple(left[: max((index + 1 for index, leaves in enumerate(left) if leaves), default=0)])
 
 
 def time_kernel(kernel: Kernel, machine: Machine, matrices: int = 1) -> Timing:
     """Cycles of a run for so many matrices where no exit is taken; no data is needed."""
-    return _time(kernel.name, kernel.words, kernel.layout, machine, (), rounds(matrices, kernel.layout, machine))
+    return _time_run(kernel, machine, matrices)
 
 
-def time_launch(kernel: Kernel, machine: Machine, prompts: int) -> tuple[Timing, ...]:
-    """Cycles of the runs, one after another, that a launch of so many prompts takes."""
-    if kernel.layout.in_flight > 1:
-        return (time_kernel(kernel, machine, prompts),)
+def time_launch(kernel: Kernel, machine: Machine, prompts: int, exits: Exits = ()) -> tuple[Timing, ...]:
+    """Cycles of the runs, one after another, that a launch of so many prompts takes.
+
+    Args:
+        exits: of a kernel that takes all rounds in one run.
+    """
+    if kernel.takes_rounds:
+        return (_time_run(kernel, machine, prompts, exits),)
     return (time_kernel(kernel, machine),) * rounds(prompts, kernel.layout, machine)
+
+
+def launch_timings(
+    kernel: Kernel, machine: Machine, runs: Sequence[tuple[Timing, Exits]], prompts: int
+) -> tuple[Timing, ...]:
+    """Cycles of a launch that was simulated in some runs: as they went, but where the kernel takes all rounds in one,
+    of that one."""
+    if not kernel.takes_rounds:
+        return tuple(timing for timing, _ in runs)
+    together = together_in(kernel, machine)
+    taken = [(min(together, prompts - number * together), exits) for number, (_, exits) in enumerate(runs)]
+    return time_launch(kernel, machine, prompts, join_exits(taken))
 
 
 def check_lengths(program: Program, limit: int) -> None:
     """Raise `MachineFault` for a program with a stream that would issue more than `limit` where no exit leaves."""
     for launch in program.launches:
         kernel = program.kernel(launch.kernel)
-        in_one = rounds(launch.prompts, kernel.layout, program.machine) if kernel.layout.in_flight > 1 else 1
+        shares = deal(kernel, program.machine, launch.prompts if kernel.takes_rounds else 1)
+        streams, turns = [share.stream for share in shares], [share.rounds for share in shares]
         try:
-            check_length(kernel.words, in_one, limit)
-            time_stream(kernel.words, program.machine, kernel.layout, (), in_one, limit)
+            for share in shares:
+                check_length(kernel.words, share.rounds, limit, share.stream.entry)
+            time_streams(kernel.words, program.machine, kernel.layout, streams, [()] * len(shares), turns, limit)
         except Runaway as fault:
             hint = f"{fault.hint}, or raise --max-instructions"
             raise MachineFault(fault.what, hint=hint, place=f"kernel {kernel.name}") from fault
@@ -149,15 +208,17 @@ def check_lengths(program: Program, limit: int) -> None:
 def launch_uses(kernel: Kernel, machine: Machine, prompts: int, timings: Sequence[Timing]) -> dict[Use, int]:
     """Multiplications by use of a launch's runs; those of groups that get no matrix in the last round are padding."""
     layout, uses = kernel.layout, dict.fromkeys(Use, 0)
-    together = Groups.of(layout, machine.grid).count * layout.in_flight
-    if layout.in_flight > 1:
-        together *= rounds(prompts, layout, machine)
-    for number, timing in enumerate(timings):
-        matrices = min(together, prompts - number * together)
-        for use, count in timing.uses.items():
-            kept = count * matrices // together if use in (Use.USEFUL, Use.REPLICATED) else count
-            uses[use] += kept
-            uses[Use.PADDING] += count - kept
+    left = prompts
+    for timing in timings:
+        for share, of_stream in zip(deal(kernel, machine, left), timing.streams or ((None, timing),), strict=True):
+            room = Groups.of(layout, share.machine.grid).count * layout.in_flight
+            together = room * share.rounds if kernel.takes_rounds else room
+            matrices = min(together, len(share.matrices))
+            for use, count in of_stream[1].uses.items():
+                kept = count * matrices // together if use in (Use.USEFUL, Use.REPLICATED) else count
+                uses[use] += kept
+                uses[Use.PADDING] += count - kept
+        left -= together_in(kernel, machine)
     return uses
 
 
@@ -198,7 +259,7 @@ class Accelerator:
             DcomError: an activation has the wrong shape, or a value that is not finite; says which launch.
         """
         kernel, machine = self._program.kernel(launch.kernel), self._program.machine
-        together = together_in(kernel.layout, machine)
+        together = together_in(kernel, machine)
 
         def run(index: int) -> list[T]:
             numbers = range(index * together, min((index + 1) * together, launch.prompts))

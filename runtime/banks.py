@@ -1,13 +1,14 @@
 """A launch's data in the banks: activations scaled, rounded and cut into tiles, and factors read back."""
 
 from collections.abc import Callable, Sequence
-from math import ceil, frexp
+from math import frexp
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError
+from runtime.deal import rounds
 from runtime.groups import Groups
 from runtime.lanczos import Bidiagonal, start_vector
 from runtime.machine import Machine
@@ -18,8 +19,6 @@ ReadBank = Callable[[int, int, int], NDArray[np.uint8]]
 """Bytes of a bank: its number, the first byte's address, their number."""
 
 _AGAIN = "compile the program again"
-_BYTES_OF_A_RUN = 32 << 20
-"""Of all banks; more is slower, for no cache holds it."""
 _HALF_EXPONENT = 15
 """Activations are scaled so that the largest magnitude is in [2^14, 2^15): binary16 reaches 65504."""
 
@@ -81,19 +80,6 @@ def pack(
     start = start_of_rows(layout, seed, machine)
     banks[:, 0, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
     return banks.reshape(machine.grid.cols, -1)
-
-
-def rounds(matrices: int, layout: KernelLayout, machine: Machine) -> int:
-    """Rounds in which the kernel takes so many matrices, each group `in_flight` of them a round."""
-    return ceil(matrices / (Groups.of(layout, machine.grid).count * layout.in_flight))
-
-
-def together_in(layout: KernelLayout, machine: Machine) -> int:
-    """Matrices that one run of the simulation takes: those of a round, and more rounds where they are small."""
-    a_round = Groups.of(layout, machine.grid).count * layout.in_flight
-    if layout.in_flight == 1:
-        return a_round
-    return a_round * max(1, _BYTES_OF_A_RUN // (layout.in_flight * layout.bank_bytes * machine.grid.cols))
 
 
 def start_of_rows(layout: KernelLayout, seed: int | None, machine: Machine) -> NDArray[np.float16]:

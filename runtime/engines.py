@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError, counted, size
-from runtime.banks import ReadBank, pack, rounds, to_half_scaled, together_in
+from runtime.banks import ReadBank, pack, to_half_scaled
+from runtime.deal import deal, together_in
 from runtime.machine import Machine
 from runtime.program import Kernel
 from runtime.reference import ReferenceEngine
@@ -45,6 +46,9 @@ _RATES = {"reference": _Rates(0.0, 8e-5, 7e-9), "fast": _Rates(1.0, 4e-5, 4e-10)
 
 class Engine(Protocol):
     """What carries out instructions."""
+
+    global_memory: NDArray[Any]
+    """That of the machine, which streams side by side have in common."""
 
     def execute(self, issue: Issue) -> None:
         """Check and carry out one instruction; raises `MachineFault`."""
@@ -134,9 +138,9 @@ class Work:
     def bytes(self, engine: str, machine: Machine) -> int:
         """What one run is expected to take: activation, banks, buffers, and the arrays between."""
         layout = self.kernel.layout
-        together = min(together_in(layout, machine), self.prompts)
-        turns = rounds(together, layout, machine) * layout.in_flight
-        activation, banks = together * 4 * self.elements, turns * machine.grid.cols * layout.bank_bytes
+        together = min(together_in(self.kernel, machine), self.prompts)
+        columns = sum(share.rounds * share.machine.grid.cols for share in deal(self.kernel, machine, together))
+        activation, banks = together * 4 * self.elements, columns * layout.in_flight * layout.bank_bytes
         buffers = machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes
         return activation + banks + buffers if engine == "fast" else 3 * activation + 3 * banks + 6 * buffers
 

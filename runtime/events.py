@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime.banks import rounds
+from runtime.deal import deal
 from runtime.machine import Machine
 from runtime.program import Kernel
 from runtime.sequencer import Issue, never_leave, sequence
-from runtime.timing import TimingReader
+from runtime.shared import in_order_of_time, shared_units
+from runtime.timing import TimingReader, ports_of
 
 
 @dataclass(frozen=True)
 class Event:
     """An instruction as it issues, in cycles of its run."""
 
+    stream: int
+    """Its number in the kernel."""
     issue: Issue
     waited: int
     """From here on the stream waited to issue it."""
@@ -28,12 +31,16 @@ class Event:
 
 
 def run_events(kernel: Kernel, machine: Machine, prompts: int) -> Iterator[Event]:
-    """The events of the first run of a launch of so many prompts, where no exit is taken."""
-    turns = rounds(prompts, kernel.layout, machine) if kernel.layout.in_flight > 1 else 1
-    clock = TimingReader(machine)
-    for issue in sequence(kernel.words, 0, never_leave, turns):
+    """The events of the first run of a launch of so many prompts, where no exit is taken; of each stream in order."""
+    shares = deal(kernel, machine, prompts if kernel.takes_rounds else 1)
+    streams = [share.stream for share in shares]
+    machines, units = [share.machine for share in shares], shared_units(streams)
+    clocks = [TimingReader(part, ports=ports) for part, ports in zip(machines, ports_of(streams), strict=True)]
+    issues = [sequence(kernel.words, 0, never_leave, share.rounds, entry=share.stream.entry) for share in shares]
+    for number, issue, released in in_order_of_time(issues, [clock.ready for clock in clocks], units):
+        clock = clocks[number]
         waited = clock.cycles
-        start, cause = clock.start(issue)
-        clock.read(issue)
-        busy = issue.word.instruction.cost.busy(issue.values, machine)
-        yield Event(issue, waited, cause, start, clock.cycles, clock.cycles + busy)
+        start, cause = clock.start(issue, released)
+        clock.read(issue, released)
+        busy = issue.word.instruction.cost.busy(issue.values, machines[number])
+        yield Event(number, issue, waited, cause, start, clock.cycles, clock.cycles + busy)

@@ -93,7 +93,13 @@ def pack_scaled(
         DcomError: a has a NaN or an infinity.
     """
     groups = Groups.of(layout, machine.grid)
-    if groups.count > 1 or groups.folded or layout.in_flight > 1 or matrices[0].dtype != np.float32:
+    if (
+        len(matrices) > 1
+        or groups.count > 1
+        or groups.folded
+        or layout.in_flight > 1
+        or matrices[0].dtype != np.float32
+    ):
         halves, exponents = zip(*map(to_half_scaled, matrices), strict=True)
         return by_word(pack(halves, layout, seed, machine)), exponents
     single = np.ascontiguousarray(matrices[0])

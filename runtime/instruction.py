@@ -10,11 +10,13 @@ from runtime.operands import Kind, Values
 
 WORD_BITS = 128
 OPCODE_BITS = 8
-_AFTER_BUFFERS = 1 << 48
+AFTER_BUFFERS = 1 << 48
+"""Where the bytes of the global memory begin among all that instructions use: after those of any buffer."""
 
 
 class Unit(StrEnum):
-    """What an instruction keeps busy. A stream has one of each but the bank port, which belongs to a column."""
+    """What an instruction keeps busy. A stream has one of each but the ports: those of a bank belong to a column, and
+    those of the global memory to all streams."""
 
     CONTROL = "control"
     ARRAY = "array"
@@ -24,6 +26,9 @@ class Unit(StrEnum):
     BANK = "bank"
     GLOBAL_WRITE = "global memory write"
     GLOBAL_READ = "global memory read"
+
+
+GLOBAL_PORTS = Unit.GLOBAL_WRITE, Unit.GLOBAL_READ
 
 
 class Access(Enum):
@@ -50,7 +55,7 @@ class Range:
 
     def interval(self, values: Values, machine: Machine) -> tuple[int, int]:
         """First byte and end, where those of the global memory come after all that a buffer may have."""
-        first = int(values[self.operand]) + (_AFTER_BUFFERS if self.shared else 0)
+        first = int(values[self.operand]) + (AFTER_BUFFERS if self.shared else 0)
         return first, first + self.size(values, machine)
 
 

@@ -13,6 +13,11 @@ neighbours pairwise, level by level. Rounding is to nearest even; a store to a 1
 is computed, which is all but a copy (`ld`, `st`, `put`, `get`, `part`, `bcast`, `gather`, `s.ld`, `s.st`), is 0x7E00
 in binary16 and 0x7FC00000 in binary32.
 
+Streams: a kernel has one stream over all clusters, or several, side by side, on a rectangle of clusters each. To its
+stream a rectangle is the whole grid; with others it shares the ports of the banks of common columns, which have room
+for the data of each, and the global memory with its ports. A port serves in the order in which instructions are ready
+for it, of streams that are so at once the first first.
+
 Memory: an address in a buffer or in the global memory, which all clusters share, and the bytes used there, are
 multiples of the element's size, and bank addresses, strides and bytes are even. A result must not overlap another
 operand of its instruction. All else is a fault before it is executed.
@@ -98,6 +103,16 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         0x05,
         (("token", TOKEN),),
         "Wait until the last stream that names `token` is done.",
+        Unit.CONTROL,
+        costs.CONTROL,
+    ),
+    Instruction(
+        "barrier",
+        0x06,
+        (),
+        "Wait until all that the stream puts into and gets from the global memory is done, and every other stream of "
+        "the kernel has come to a barrier, too. Streams use the same bytes of the global memory, one of them to write "
+        "them, only with a barrier between.",
         Unit.CONTROL,
         costs.CONTROL,
     ),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dcomc.diagnostics import DcomError
@@ -107,6 +107,10 @@ class Machine:
         values = asdict(self)
         del values["name"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def part(self, rows: int, cols: int) -> "Machine":
+        """A rectangle of its clusters, with the banks of its columns, as a machine of its own."""
+        return self if (rows, cols) == (self.grid.rows, self.grid.cols) else replace(self, grid=Grid(rows, cols))
 
     def to_json(self) -> str:
         """All values as JSON, as a program carries them."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.encoding import Word
-from runtime.machine import Machine
+from runtime.machine import Grid, Machine
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,41 @@ class KernelLayout:
     folded: int
     """1 where a matrix is cut by its columns alone, over all clusters of a group."""
     in_flight: int
-    """Matrices that a group works on at a time. Where they are several, the kernel takes so many turns for each round
-    that register 31 asks for at entry; one takes one turn."""
+    """Matrices that a group works on at a time. Where they are several, or the kernel has several streams, it takes so
+    many turns for each round that register 31 asks for at entry; else it takes one turn."""
+
+
+@dataclass(frozen=True)
+class KernelStream:
+    """A stream of a kernel: the rectangle of clusters that execute it, from cluster (row, col) on, and its beginning.
+
+    The rectangle is a machine of its own, with the banks of its columns. The layout says how a matrix lies over it;
+    bank addresses count from where the stream's own data begins, which no other stream reaches.
+    """
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+    entry: int
+    """The index of its first instruction."""
+
+    @property
+    def columns(self) -> range:
+        """Of the grid."""
+        return range(self.col, self.col + self.cols)
+
+    @property
+    def clusters(self) -> int:
+        return self.rows * self.cols
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.cols} clusters from row {self.row}, column {self.col}"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One instruction stream over the whole grid."""
+    """Instructions of one stream over the whole grid, or of several side by side."""
 
     name: str
     words: tuple[Word, ...]
@@ -73,6 +101,17 @@ class Kernel:
     layout: KernelLayout
     seed: int | None
     """Of the start vector; without one it is the same in each row."""
+    streams: tuple[KernelStream, ...] = ()
+    """Those that run side by side; none are one over the whole grid, from the first instruction on."""
+
+    def streams_on(self, grid: Grid) -> tuple[KernelStream, ...]:
+        """All streams, in the order in which a launch deals its matrices to them."""
+        return self.streams or (KernelStream(0, 0, grid.rows, grid.cols, 0),)
+
+    @property
+    def takes_rounds(self) -> bool:
+        """Whether a run takes as many rounds as a launch has; else one."""
+        return self.layout.in_flight > 1 or len(self.streams) > 1
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,20 @@ class Stream:
         machine: reads of what was never written there are faults.
         check: called with each instruction before it is passed on for the first time; raises what is wrong with it.
         rounds: that register 31 asks for.
+        entry: the place of its first instruction.
     """
 
     def __init__(
-        self, words: Sequence[Word], machine: Machine, check: Callable[[Issue], None], rounds: int = 1
+        self,
+        words: Sequence[Word],
+        machine: Machine,
+        check: Callable[[Issue], None],
+        rounds: int = 1,
+        entry: int = 0,
     ) -> None:
         self._words = words
         self._machine = machine
-        self._rounds = rounds
+        self._rounds, self._entry = rounds, entry
         self._check = check
         self._segments: dict[Decisions, tuple[tuple[Issue, ...], Written]] = {}
         """From after the exits that were decided so to the next exit or `halt`; and what is written then."""
@@ -64,7 +70,7 @@ class Stream:
 
     def _after(self, exits: int, answers: deque[bool]) -> Iterator[Issue]:
         """The instructions after so many exits, which are decided by `answers`, in order."""
-        issues = sequence(self._words, 0, lambda _: answers.popleft(), self._rounds)
+        issues = sequence(self._words, 0, lambda _: answers.popleft(), self._rounds, entry=self._entry)
         while exits:
             exits -= next(issues).mnemonic == "exit.ngt"
         return issues

@@ -85,6 +85,7 @@ def sequence(
     rounds: int = 1,
     turn_ends: TurnEnds = step_on,
     limit: int | None = None,
+    entry: int = 0,
 ) -> Iterator[Issue]:
     """The instructions of a stream in the order of their execution, `halt` last.
 
@@ -96,6 +97,7 @@ def sequence(
         rounds: the first value of register 31.
         turn_ends: called where a loop begins a further turn; may let turns pass.
         limit: instructions that it may issue (default: `ISSUE_LIMIT`).
+        entry: the place of its first instruction.
 
     Raises:
         Runaway: it issues more.
@@ -105,7 +107,7 @@ def sequence(
     registers = [0] * INTEGER_REGISTERS
     registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
     loops: list[Loop] = []
-    index = issued = 0
+    index, issued = entry, 0
     limit = ISSUE_LIMIT if limit is None else limit
     while issued < limit:
         if not 0 <= index < len(words):
@@ -164,7 +166,7 @@ def sequence(
     raise Runaway(limit)
 
 
-def check_length(words: Sequence[Word], rounds: int, limit: int) -> None:
+def check_length(words: Sequence[Word], rounds: int, limit: int, entry: int = 0) -> None:
     """Refuse early what issues too much by one turn of each loop, as if its further turns were like it.
 
     A guess, which misses counts that grow with the turn: `time_stream` with the limit finds these.
@@ -173,7 +175,7 @@ def check_length(words: Sequence[Word], rounds: int, limit: int) -> None:
         Runaway: it would issue more than `limit` instructions where no exit leaves.
     """
     try:
-        for _ in sequence(words, 0, never_leave, rounds, lambda loops, _: loops[-1].turns_left, limit):
+        for _ in sequence(words, 0, never_leave, rounds, lambda loops, _: loops[-1].turns_left, limit, entry):
             pass
     except Runaway:
         raise

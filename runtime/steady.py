@@ -1,9 +1,10 @@
-"""Cycles of a stream without stepping through all its turns: those of a loop that has come to a steady state, at once.
+"""Cycles of streams without stepping through all turns: those of a loop that has come to a steady state, at once.
 
 A turn is like the one before where it begins in the same state: the reader of the cycles relative to its clock, the
 integer registers that its instructions take addresses of buffers and counts from, and the exits that are still to be
 taken. What a further turn then adds, to the clock and to each count, is what the last one did. Registers that only
-point into the banks may move, by whole `bank_bytes` of the layout.
+point into the banks may move, by whole `bank_bytes` of the layout. Turns in which a stream meets others, at a barrier
+or at a port that several use, are stepped through.
 """
 
 from collections import deque
@@ -11,11 +12,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from runtime.encoding import Word
+from runtime.instruction import Unit
 from runtime.machine import Machine
 from runtime.operands import BANK, INTEGER_REGISTERS
-from runtime.program import KernelLayout
+from runtime.program import KernelLayout, KernelStream
 from runtime.sequencer import Issue, Loop, sequence, wrapped
-from runtime.timing import Mark, Timing, TimingReader
+from runtime.shared import in_order_of_time, meets_others, shared_units
+from runtime.timing import Mark, Ports, Timing, TimingReader, ports_of
 
 
 def time_stream(
@@ -37,10 +40,40 @@ def time_stream(
     Raises:
         MachineFault: the stream issues too much, or does what the machine cannot do.
     """
-    reader = _Turns(words, machine, layout, decisions)
-    for issue in sequence(words, 0, reader.leaves, rounds, reader.turn_ends, limit):
-        reader.read(issue)
-    return reader.clock.result()
+    whole = KernelStream(0, 0, machine.grid.rows, machine.grid.cols, 0)
+    return time_streams(words, machine, layout, (whole,), (decisions,), (rounds,), limit)
+
+
+def time_streams(
+    words: Sequence[Word],
+    machine: Machine,
+    layout: KernelLayout | None,
+    streams: Sequence[KernelStream],
+    decisions: Sequence[Sequence[bool]],
+    rounds: Sequence[int],
+    limit: int | None = None,
+) -> Timing:
+    """What streams side by side take, from words that they have in common; else as `time_stream`.
+
+    Args:
+        decisions, rounds: of each.
+
+    Raises:
+        StreamFault: a deadlock.
+        MachineFault: as `time_stream`.
+    """
+    shared, ports = shared_units(streams), ports_of(streams)
+    readers = [
+        _Turns(words, machine.part(stream.rows, stream.cols), layout, left, of_stream, shared)
+        for stream, left, of_stream in zip(streams, decisions, ports, strict=True)
+    ]
+    issues = [
+        sequence(words, 0, reader.leaves, turns, reader.turn_ends, limit, stream.entry)
+        for reader, turns, stream in zip(readers, rounds, streams, strict=True)
+    ]
+    for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], shared):
+        readers[number].read(issue, released)
+    return Timing.of_streams(streams, [reader.clock.result() for reader in readers], machine.grid.cols)
 
 
 _Change = tuple[tuple[int, int], ...]
@@ -79,9 +112,16 @@ class _Turns:
     """Reads the issues of a stream and, where a loop is steady, all its further turns at once."""
 
     def __init__(
-        self, words: Sequence[Word], machine: Machine, layout: KernelLayout | None, decisions: Sequence[bool]
+        self,
+        words: Sequence[Word],
+        machine: Machine,
+        layout: KernelLayout | None,
+        decisions: Sequence[bool],
+        ports: Ports,
+        shared: Sequence[Unit],
     ) -> None:
-        self.clock = TimingReader(machine, layout)
+        self.clock = TimingReader(machine, layout, ports)
+        self._shared = shared
         self._words = words
         self._bank_bytes = layout.bank_bytes if layout else 1
         self._decisions = deque(decisions)
@@ -92,9 +132,11 @@ class _Turns:
         """The next of the decisions."""
         return bool(self._decisions) and self._decisions.popleft()
 
-    def read(self, issue: Issue) -> None:
-        """Read one instruction."""
-        self.clock.read(issue)
+    def read(self, issue: Issue, released: int) -> None:
+        """Read one instruction, a barrier once all streams have come to one."""
+        self.clock.read(issue, released)
+        if meets_others(issue, self._shared):
+            self._turns.clear()
         if issue.mnemonic in ("li", "addi") and issue.values["d"]:
             d, value, a = (int(issue.values.get(name, 0)) for name in ("d", "value", "a"))
             one = (*_SAME[:d], (a, value), *_SAME[d + 1 :])

@@ -1,4 +1,4 @@
-"""Cycles of a stream: when each instruction issues, and for what the stream waited.
+"""Cycles of streams: when each instruction issues, and for what its stream waited.
 
 A stream issues in order, one instruction each `issue` cycles. An instruction issues once what it reads is written, what
 it overwrites is no longer read or written, and its unit is free; it keeps the unit for `busy` cycles, and its result is
@@ -7,40 +7,65 @@ they are complete. Every cycle of the stream has one cause: an issue, or the wai
 to the total. What each instruction did is counted beside.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from runtime.access import transfer_extent
 from runtime.counts import Counts, Direction, Use
+from runtime.instruction import AFTER_BUFFERS, GLOBAL_PORTS
 from runtime.instructions import Access, Unit
 from runtime.machine import Machine
 from runtime.operands import TOKENS
 from runtime.products import ProductReader
-from runtime.program import KernelLayout
+from runtime.program import KernelLayout, KernelStream
 from runtime.sequencer import Issue
 from runtime.written import deadlock
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a stream took."""
+    """What a stream took, or several side by side."""
 
     cycles: int
+    """Until the last has ended."""
     counts: Counts
-    """Of each instruction; their cycles add up to `cycles`."""
+    """Of each instruction; their cycles add up to those of all streams."""
     columns: int
     """Of the grid, each with a bank."""
+    streams: tuple[tuple[KernelStream, "Timing"], ...] = ()
+    """Of several, each by itself."""
+
+    @classmethod
+    def of_streams(cls, streams: Sequence[KernelStream], timings: Sequence["Timing"], columns: int) -> "Timing":
+        """That of streams side by side, on a grid of so many columns."""
+        if len(timings) == 1:
+            return timings[0]
+        total = Counts()
+        for timing in timings:
+            total = total.plus(timing.counts)
+        together = tuple(zip(streams, timings, strict=True))
+        return cls(max(timing.cycles for timing in timings), total, columns, together)
 
     @cached_property
     def causes(self) -> dict[str, int]:
-        """Cycles by cause; they add up to `cycles`."""
+        """Cycles by cause; they add up to those of all streams."""
         return self.counts.causes
 
     @cached_property
     def busy(self) -> dict[Unit, float]:
-        """Cycles that each unit was busy; for the banks, the mean over the columns."""
-        return {unit: busy / (self.columns if unit is Unit.BANK else 1) for unit, busy in self.counts.units.items()}
+        """Cycles that each unit was busy; for the banks the mean over the columns, for what each stream has of its own
+        that over its clusters."""
+        if not self.streams:
+            return {unit: busy / (self.columns if unit is Unit.BANK else 1) for unit, busy in self.counts.units.items()}
+        clusters = sum(stream.clusters for stream, _ in self.streams)
+
+        def share(stream: KernelStream, unit: Unit) -> float:
+            if unit in GLOBAL_PORTS:
+                return 1.0
+            return stream.cols / self.columns if unit is Unit.BANK else stream.clusters / clusters
+
+        return {unit: sum(timing.busy[unit] * share(stream, unit) for stream, timing in self.streams) for unit in Unit}
 
     @cached_property
     def bank_bytes(self) -> int:
@@ -81,20 +106,49 @@ class _InFlight:
     unit: Unit
 
 
+@dataclass
+class Port:
+    """What serves one instruction at a time, of one stream or of several."""
+
+    free: int = 0
+    """The first cycle in which it is."""
+
+
+Ports = Mapping[Unit, Sequence[Port]]
+"""Those that each unit of a stream needs, all at once."""
+
+
+def ports_of(streams: Sequence[KernelStream]) -> list[Ports]:
+    """The ports of streams side by side: those of the global memory are the same for all, those of banks the same for
+    the streams that have a column in common."""
+    edges = sorted({edge for stream in streams for edge in (stream.columns.start, stream.columns.stop)})
+    banks = {first: Port() for first in edges}  # of the columns from one edge to the next, which work in step
+    shared = {unit: (Port(),) for unit in GLOBAL_PORTS}
+    return [
+        {
+            **{unit: (Port(),) for unit in Unit},
+            Unit.BANK: tuple(port for first, port in banks.items() if first in stream.columns),
+            **shared,
+        }
+        for stream in streams
+    ]
+
+
 class TimingReader:
     """Reads the issues of one stream in order and keeps its clock.
 
     Args:
         layout: of the kernel; it tells what multiplications are for.
+        ports: of the stream, where others use them, too.
     """
 
-    def __init__(self, machine: Machine, layout: KernelLayout | None = None) -> None:
+    def __init__(self, machine: Machine, layout: KernelLayout | None = None, ports: Ports | None = None) -> None:
         self._machine = machine
         self._grid = machine.grid.rows, machine.grid.cols
         self._clock = 0
         self._counts = Counts()
         self._products = ProductReader(machine, layout)
-        self._free: dict[Unit, int] = dict.fromkeys(Unit, 0)
+        self._ports = ports or {unit: (Port(),) for unit in Unit}
         self._writes: list[_InFlight] = []
         self._reads: list[_InFlight] = []
         self._scalars: dict[int, tuple[int, Unit]] = {}
@@ -102,15 +156,18 @@ class TimingReader:
         self._tokens: list[int | None] = [None] * TOKENS
         self._last = 0
 
-    def read(self, issue: Issue) -> None:
+    def read(self, issue: Issue, released: int = 0) -> None:
         """Account for one instruction.
+
+        Args:
+            released: when the last stream comes to a barrier, if it is one.
 
         Raises:
             MachineFault: a wait for a token that no stream names.
         """
         instruction, values, machine = issue.word.instruction, issue.values, self._machine
         busy = instruction.cost.busy(values, machine)
-        start, cause = self._start(issue, busy)
+        start, cause = self._start(issue, busy, released)
         self._count(issue, busy)
         if start > self._clock:
             self._counts.waits[issue.index, cause] += start - self._clock
@@ -123,7 +180,8 @@ class TimingReader:
             return
         done = begun + busy + instruction.cost.latency(values, machine)
         self._last = max(self._last, done)
-        self._free[instruction.unit] = start + busy
+        for port in self._ports[instruction.unit]:
+            port.free = start + busy
         touched = 0
         for used in instruction.ranges:
             first, end = used.interval(values, machine)
@@ -164,20 +222,33 @@ class TimingReader:
         """Those of the stream so far."""
         return self._clock
 
-    def start(self, issue: Issue) -> tuple[int, str]:
+    def start(self, issue: Issue, released: int = 0) -> tuple[int, str]:
         """The first cycle in which the instruction could issue as the next, and what it waits for until then."""
-        return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine))
+        return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine), released)
 
     def earliest(self, issue: Issue) -> int:
         """The first cycle in which the instruction could issue as the next."""
         return self.start(issue)[0]
 
-    def _start(self, issue: Issue, busy: int) -> tuple[int, str]:
+    def ready(self, issue: Issue) -> int:
+        """The first cycle in which it could issue as the next if its unit were free."""
+        busy = issue.word.instruction.cost.busy(issue.values, self._machine)
+        return max(until for until, _ in self._waits(issue, busy, 0, at_port=False))
+
+    def _start(self, issue: Issue, busy: int, released: int) -> tuple[int, str]:
         """The first cycle in which the instruction can issue, and what it waits for until then."""
+        return max(self._waits(issue, busy, released), key=lambda wait: wait[0])
+
+    def _waits(self, issue: Issue, busy: int, released: int, *, at_port: bool = True) -> list[tuple[int, str]]:
+        """What the instruction waits for, and until when."""
         instruction, values = issue.word.instruction, issue.values
         waits = [(self._clock, "issue")]
         if issue.mnemonic == "halt":
             waits.append((self._last, "drain"))
+        if issue.mnemonic == "barrier":
+            waits += [(u.until, f"result of {u.unit.value}") for u in self._writes if u.start >= AFTER_BUFFERS]
+            waits += [(u.until, f"{u.unit.value} busy") for u in self._reads if u.start >= AFTER_BUFFERS]
+            waits.append((released, "barrier"))
         if issue.mnemonic == "wait":
             until = self._tokens[int(values["token"])]
             if until is None:
@@ -192,7 +263,9 @@ class TimingReader:
             until, unit = self._scalar_reads.get(int(values[name]), (0, Unit.SCALAR))
             waits.append((until, f"scalar read by {unit.value}"))
         if busy:
-            waits.append((self._free[instruction.unit], f"{instruction.unit.value} busy"))
+            if at_port:
+                free = max(port.free for port in self._ports[instruction.unit])
+                waits.append((free, f"{instruction.unit.value} busy"))
             for used in instruction.ranges:
                 first, end = used.interval(values, self._machine)
                 waits += [
@@ -204,7 +277,7 @@ class TimingReader:
                         for u in self._reads
                         if u.start < end and first < u.end
                     ]
-        return max(waits, key=lambda wait: wait[0])
+        return waits
 
     def state(self) -> Hashable:
         """All that the waits and counts of further instructions depend on, relative to the clock."""
@@ -216,7 +289,8 @@ class TimingReader:
             )
 
         return (
-            tuple(max(until - now, 0) for until in (*self._free.values(), self._last)),
+            tuple(max(port.free - now, 0) for ports in self._ports.values() for port in ports),
+            max(self._last - now, 0),
             tuple(None if until is None else max(until - now, 0) for until in self._tokens),
             *(
                 tuple((use.start, use.end, use.until - now, use.unit) for use in uses if use.until > now)
@@ -234,10 +308,11 @@ class TimingReader:
     def repeat(self, since: Mark, times: int) -> None:
         """Read once more, `times` times, all instructions since a time when the state was what it is now."""
         self._counts = self._counts.plus(self._counts.plus(since.counts, -1), times)
-        later = times * (self._clock - since.clock)
+        now, later = self._clock, times * (self._clock - since.clock)
         self._clock += later
         self._last += later
-        self._free = {unit: until + later for unit, until in self._free.items()}
+        for port in (port for ports in self._ports.values() for port in ports if port.free > now):
+            port.free += later
         self._tokens = [None if until is None else until + later for until in self._tokens]
         for use in (*self._writes, *self._reads):
             use.until += later

@@ -1,10 +1,11 @@
-"""Reads of what was never written: buffers, the global memory, scalars, and tokens that a stream waits for.
+"""Reads of what was never written: buffers, scalars, and tokens that a stream waits for.
 
 Memory is zero when a stream begins, but no program may rely on that. A byte counts as written once it is in any
-cluster's buffer; a stream to the banks may copy what was not.
+cluster's buffer; a stream to the banks may copy what was not. `runtime.shared` looks after the global memory.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import Self
 
 from runtime.instructions import Access, Range
@@ -12,20 +13,38 @@ from runtime.machine import Machine
 from runtime.sequencer import Issue, MachineFault
 
 
+class Bytes:
+    """A set of bytes, as runs of them."""
+
+    def __init__(self, edges: Iterable[int] = ()) -> None:
+        self.edges = [*edges]
+        """First byte and end of each run, in order; runs neither meet nor touch."""
+
+    def has(self, start: int, end: int) -> bool:
+        """Whether all from `start` to before `end` are in it."""
+        place = bisect_right(self.edges, start)
+        return start >= end or (place % 2 == 1 and end <= self.edges[place])
+
+    def add(self, start: int, end: int) -> None:
+        """Put all from `start` to before `end` in."""
+        if start < end and not self.has(start, end):
+            first, last = bisect_left(self.edges, start), bisect_right(self.edges, end)
+            self.edges[first:last] = [start] * (first % 2 == 0) + [end] * (last % 2 == 0)
+
+
 class Written:
-    """What a stream has written so far."""
+    """What a stream has written so far, of what no other has."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._edges: list[int] = []
-        """First byte and end of each run of written bytes, in order; runs neither meet nor touch."""
+        self._buffer = Bytes()
         self._scalars: set[int] = set()
         self._tokens: set[int] = set()
 
     def copy(self) -> Self:
         """The same, to go another way from here."""
         other = type(self)(self._machine)
-        other._edges, other._scalars, other._tokens = [*self._edges], {*self._scalars}, {*self._tokens}
+        other._buffer, other._scalars, other._tokens = Bytes(self._buffer.edges), {*self._scalars}, {*self._tokens}
         return other
 
     def read(self, issue: Issue) -> None:
@@ -39,33 +58,25 @@ class Written:
             raise deadlock(issue)
         for name in instruction.scalars_read:
             if int(values[name]) not in self._scalars:
-                raise self._fault(issue, f"s{values[name]}", "write it")
-        intervals = [(used, *used.interval(values, self._machine)) for used in instruction.ranges]
+                raise unwritten(issue, f"s{values[name]}", "write it")
+        private = (used for used in instruction.ranges if not used.shared)
+        intervals = [(used, *used.interval(values, self._machine)) for used in private]
         for used, start, end in intervals:
-            if _is_read(issue, used) and not self._has(start, end):
-                first, memory = int(values[used.operand]), "the global memory" if used.shared else "the buffer"
-                what = f"a byte from {first} to {first + end - start} in {memory}"
-                raise self._fault(issue, what, "load, fill or compute it")
+            if _is_read(issue, used) and not self._buffer.has(start, end):
+                raise unwritten(issue, f"a byte from {start} to {end} in the buffer", "load, fill or compute it")
         for used, start, end in intervals:
             if used.access is not Access.READ:
-                self._add(start, end)
+                self._buffer.add(start, end)
         self._scalars.update(int(values[name]) for name in instruction.scalars_written)
         if issue.mnemonic in ("ld", "st"):
             self._tokens.add(int(values["token"]))
 
-    def _fault(self, issue: Issue, what: str, first: str) -> MachineFault:
-        return MachineFault(
-            f"instruction {issue.index}, {issue.word}: {what} is read, but was never written", hint=f"{first} first"
-        )
 
-    def _has(self, start: int, end: int) -> bool:
-        place = bisect_right(self._edges, start)
-        return start >= end or (place % 2 == 1 and end <= self._edges[place])
-
-    def _add(self, start: int, end: int) -> None:
-        if start < end and not self._has(start, end):
-            first, last = bisect_left(self._edges, start), bisect_right(self._edges, end)
-            self._edges[first:last] = [start] * (first % 2 == 0) + [end] * (last % 2 == 0)
+def unwritten(issue: Issue, what: str, first: str) -> MachineFault:
+    """What a read is of what nothing wrote, and what to do first."""
+    return MachineFault(
+        f"instruction {issue.index}, {issue.word}: {what} is read, but was never written", hint=f"{first} first"
+    )
 
 
 def deadlock(issue: Issue) -> MachineFault:

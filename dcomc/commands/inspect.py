@@ -54,6 +54,7 @@ def _describe_kernel(kernel: Kernel) -> dict[str, Any]:
         "instructions": len(kernel.words),
         "code_bytes": len(kernel.words) * WORD_BYTES,
         "seed": kernel.seed,
+        "streams": [asdict(stream) for stream in kernel.streams],
         **asdict(kernel.layout),
     }
 
@@ -100,6 +101,13 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
             for kernel in program.kernels
         ],
     )
+    streams = [
+        (kernel.name, str(number), str(stream), str(stream.entry))
+        for kernel in program.kernels
+        for number, stream in enumerate(kernel.streams)
+    ]
+    if streams:
+        print_table(("kernel", "stream", "clusters", "begins at instruction"), streams)
     for columns, rows in _launch_tables(program, together=not every):
         print_table(columns, rows)
 

@@ -7,9 +7,8 @@ from itertools import islice
 from dcomc.costs import SiteCost
 from dcomc.simulate import LaunchResult
 from runtime.accelerator import time_launch
-from runtime.banks import rounds
+from runtime.deal import together_in
 from runtime.events import run_events
-from runtime.groups import Groups
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Program
@@ -90,7 +89,6 @@ def time_kernels(program: Program) -> tuple[KernelCycles, ...]:
 
 
 def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
-    layout = kernel.layout
     timing = time_launch(kernel, machine, prompts)[0]
     counts, instructions = timing.counts, list[InstructionCycles]()
     waits: dict[int, dict[str, int]] = {index: {} for index in range(len(kernel.words))}
@@ -102,10 +100,9 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
         instructions.append(InstructionCycles(counts.issues[index], busy, waits[index]))
     events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))
     numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 5
-    turns = rounds(prompts, layout, machine) if layout.in_flight > 1 else 1
     return KernelCycles(
         kernel.name,
-        min(prompts, turns * layout.in_flight * Groups.of(layout, machine.grid).count),
+        prompts if kernel.takes_rounds else min(prompts, together_in(kernel, machine)),
         timing.cycles,
         timing.causes,
         {unit: timing.busy[unit] for unit in Unit if unit in timing.busy and unit is not Unit.CONTROL},

@@ -314,6 +314,22 @@ def two_rows_of_clusters(**strides: int) -> Callable[[Any], Any]:
     return edit
 
 
+HALF = {"row": 0, "col": 0, "rows": 8, "cols": 16, "entry": 0}
+
+
+def narrow_streams(value: Any) -> Any:
+    """A stream has too few clusters for the layout."""
+    value[0]["streams"] = [HALF, {**HALF, "row": 8, "rows": 1, "cols": 1}]
+    return value
+
+
+def full_banks(value: Any) -> Any:
+    """The banks have room for the data of one stream, and not of two."""
+    value[0]["streams"] = [HALF, {**HALF, "row": 8}]
+    value[0]["layout"]["bank_bytes"] = (5 << 30) // 2 + 2
+    return value
+
+
 K, L, S = ".dcom.kernels", ".dcom.launch", ".dcom.srcmap"
 
 
@@ -356,6 +372,19 @@ K, L, S = ".dcom.kernels", ".dcom.launch", ".dcom.srcmap"
         (K, at(0, "layout", "v_offset", to=160), "layout: v begins at byte 160, before u ends at byte "),
         (K, two_rows_of_clusters(a_stride=126), "a_stride = 126 is shorter than the 128 bytes that it steps over"),
         (K, two_rows_of_clusters(u_stride=46), "u_stride = 46 is shorter than the "),
+        (K, at(0, "streams", to=None), "has None for a list"),
+        (K, at(0, "streams", to=[7]), "section .dcom.kernels has 7 for an object"),
+        (K, at(0, "streams", to=[{"row": 0}]), "has an object with keys row for col, cols, entry, row, rows"),
+        (K, at(0, "streams", to=[{**HALF, "rows": 1.5}]), "has 1.5 for a int"),
+        (K, at(0, "streams", to=[HALF]), "one stream alone has all clusters and is not listed"),
+        (K, at(0, "streams", to=[HALF, HALF]), "stream 1: the cluster at row 0, column 0 is of stream 0, too"),
+        (K, at(0, "streams", to=[HALF, {**HALF, "row": 9}]), "stream 1: 8x16 clusters from row 9, column 0 are not on"),
+        (K, at(0, "streams", to=[HALF, {**HALF, "row": -1}]), "are not on the grid of 16 x 16"),
+        (K, at(0, "streams", to=[{**HALF, "rows": 0}, HALF]), "stream 0: 0x16 clusters from row 0, column 0 are not"),
+        (K, at(0, "streams", to=[{**HALF, "cols": 2**80}, HALF]), "are not on the grid of 16 x 16"),
+        (K, at(0, "streams", to=[HALF, {**HALF, "row": 8, "entry": 10}]), "stream 1: begins at instruction 10 of 10"),
+        (K, narrow_streams, "kernel lanczos_4x12: layout: 1 x 2 slices on 1 x 1 clusters"),
+        (K, full_banks, "layout: 2684354562 bytes for each of 2 streams in a bank of 5368709120"),
         (L, lambda value: [], "section .dcom.launch has [] for an object"),
         (L, at("launches", 0, "kernel", to="none"), "launch layer1.qkv: there is no kernel 'none'"),
         (L, at("launches", 0, "layer", to=-1), "launch layer-1.qkv: layer -1, site 'qkv' is no place in a model"),

@@ -9,6 +9,7 @@ import pytest
 from programs import MACHINE, program
 
 from dcomc.cli import main
+from runtime.program import KernelStream
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_tables(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
-    assert lines[0] == f"{path}: dcom program, format 2, {path.stat().st_size:,} bytes"
+    assert lines[0] == f"{path}: dcom program, format 3, {path.stat().st_size:,} bytes"
     assert lines[1] == f"machine dcom-16x16 ({MACHINE.hash}): 16 x 16 clusters of 8 x 8, 1 GHz"
     assert rows(printed.out, "option") == [
         ["option", "value"],
@@ -83,6 +84,21 @@ def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytes
     shown = capsys.readouterr().out
     assert [row[0] for row in rows(shown, "layer")] == ["layer", "0", "1", "3"]
     assert all(shown.count(f"model.layers.{n}.self_attn\n") == 1 for n in (0, 1, 3))
+
+
+def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = program().kernels
+    streams = (KernelStream(0, 0, 16, 8, 0), KernelStream(0, 8, 16, 8, 4))
+    replace(program(), kernels=(first, replace(second, streams=streams))).save(path)
+    assert main(["inspect", str(path)]) == 0
+    assert rows(capsys.readouterr().out, "kernel  stream") == [
+        ["kernel", "stream", "clusters", "begins at instruction"],
+        ["other", "0", "16x8 clusters from row 0, column 0", "0"],
+        ["other", "1", "16x8 clusters from row 0, column 8", "4"],
+    ]
+    assert main(["inspect", "--json", str(path)]) == 0
+    kernels = json.loads(capsys.readouterr().out)["kernels"]
+    assert [len(kernel["streams"]) for kernel in kernels] == [0, 2]
 
 
 def test_a_table_shows_text_as_it_is(

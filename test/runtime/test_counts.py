@@ -13,8 +13,9 @@ from random_programs import ProgramWriter, random_banks, random_machine
 
 from runtime.accelerator import launch_uses, time_kernel, time_launch
 from runtime.access import transfer_extent
-from runtime.banks import pack, rounds, to_half_scaled
+from runtime.banks import pack, to_half_scaled
 from runtime.counts import Counts, Direction, Use
+from runtime.deal import rounds
 from runtime.groups import Groups
 from runtime.instructions import Unit
 from runtime.machine import Machine, load_machine

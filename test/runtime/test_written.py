@@ -37,7 +37,6 @@ UNWRITTEN = [
         ["fill [r0+0x0], 4", "gather.row [r0+0x40], [r0+0x0], 4, 400, 3", "norm2 [r0+0x20], [r0+0x40], 4, 0"],
         "a byte from 64 to 80 in the buffer",
     ),
-    (["get [r0+0x0], [r0+0x10], 4, 0, 1"], "in the global memory is read"),
     (["s.mul s3, s1, s2"], "s1 is read, but was never written; write it first"),
     (["s.li s1, 1.0", "s.mul s3, s1, s2"], "s2 is read"),
     (["exit.ngt s4, s4, 1"], "s4 is read"),

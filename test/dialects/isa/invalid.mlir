@@ -115,3 +115,18 @@ isa.kernel @k layout {rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, sli
   // expected-error @+1 {{Operation isa.lii is not registered}}
   isa.lii r1, 4
 }
+
+// -----
+
+// expected-error @+1 {{unknown label @right, at which a stream begins}}
+isa.kernel @k layout {rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64, a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64, span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64} seed 0 streams [@left at 0, 0 of 16 x 8, @right at 0, 8 of 16 x 8] {
+  isa.label @left
+  isa.halt
+}
+
+// -----
+
+// expected-error @+1 {{a stream does not have exactly the keys entry, row, col, rows, cols}}
+"isa.kernel"() <{sym_name = "k", layout = {rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64, a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64, span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64}, streams = [{entry = "left"}]}> ({
+  isa.halt
+}) : () -> ()

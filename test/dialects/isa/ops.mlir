@@ -21,6 +21,8 @@ isa.kernel @all layout {
   isa.loop r9, @end
 // CHECK-NEXT:    isa.exit.ngt s1, s31, @done
   isa.exit.ngt s1, s31, @done
+// CHECK-NEXT:    isa.barrier
+  isa.barrier
 // CHECK-NEXT:    isa.wait t15
   isa.wait t15
 // CHECK-NEXT:    isa.ld [r0+0x100], r1, 4096, 65536, 16, 0, t3
@@ -108,6 +110,24 @@ isa.kernel @all layout {
   isa.halt
 // CHECK-NEXT:    isa.label @done
   isa.label @done
+// CHECK-NEXT:  }
+}
+
+// Streams side by side.
+//      CHECK:  isa.kernel @pair layout {{.*}} seed 0 streams [@left at 0, 0 of 16 x 8, @right at 0, 8 of 16 x 8] {
+isa.kernel @pair layout {
+    rows = 4 : i64, cols = 12 : i64, iterations = 3 : i64, slice_rows = 8 : i64, slice_cols = 8 : i64,
+    a_offset = 0 : i64, a_stride = 128 : i64, start_offset = 128 : i64, u_offset = 144 : i64, u_stride = 48 : i64, v_offset = 192 : i64, alpha_offset = 240 : i64, bank_bytes = 264 : i64,
+    span_rows = 0 : i64, span_cols = 0 : i64, folded = 0 : i64, in_flight = 1 : i64
+} seed 0 streams [@left at 0, 0 of 16 x 8, @right at 0, 8 of 16 x 8] {
+// CHECK-NEXT:    isa.label @left
+  isa.label @left
+// CHECK-NEXT:    isa.barrier
+  isa.barrier
+// CHECK-NEXT:    isa.label @right
+  isa.label @right
+// CHECK-NEXT:    isa.halt
+  isa.halt
 // CHECK-NEXT:  }
 }
 
