@@ -1,4 +1,4 @@
-"""How the fast engine's kernels are compiled."""
+"""How the fast engine's kernels, and others in loops, are compiled."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -8,9 +8,15 @@ from numba import njit
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def compiled(kernel: Kernel) -> Kernel:
-    """Compile on the first call, without the interpreter's lock; keep the code on disk where numba finds a place."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+def compiled(kernel: Kernel, *, reassociate: bool = False) -> Kernel:
+    """Compile on the first call, without the interpreter's lock; keep the code on disk where numba finds a place.
+
+    Args:
+        kernel: what numba can compile.
+        reassociate: whether sums may be in whatever order fills the vectors of the processor; else as written.
+    """
+    fastmath = {"reassoc", "contract", "nsz"} if reassociate else False
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return cast(Kernel, njit(cache=True, **options)(kernel))
     except RuntimeError:  # no folder of this file or of the user can be written

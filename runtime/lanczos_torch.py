@@ -1,4 +1,13 @@
-"""The decomposition of `runtime.lanczos` in torch: all blocks of a batch at once, on the CPU or a GPU."""
+"""The decomposition of `runtime.lanczos` in torch: all blocks of a batch at once, on the CPU or a GPU.
+
+On the CPU a large A is read once a step, not twice: with y = A v_j and Aᵀ y from one read (`runtime.lanczos_read`),
+and y = U c + beta_j u_{j+1}, the next step's
+
+    Aᵀ u_{j+1} = (Aᵀ y - Aᵀ U c) / beta_j
+
+where the columns of Aᵀ U are those of the steps before. A rounding of theirs grows with |c| / beta_j at each step: how
+far it may have grown is kept beside, and where that passes a limit Aᵀ u_{j+1} is computed from A again.
+"""
 
 from typing import Any, cast
 
@@ -6,8 +15,15 @@ import numpy as np
 import torch
 
 from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
+from runtime.lanczos_read import read_once
 
 Tensor = torch.Tensor
+
+_LARGE = 1 << 20
+"""Elements of A from which reading it is what a step costs."""
+
+_GROWTH = 64.0
+"""How many times a rounding may grow before Aᵀ u is computed from A again."""
 
 
 def decompose(
@@ -66,24 +82,69 @@ def _bidiagonalise(
         going = going & (norms > BREAKDOWN_TOLERANCE * largest)
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
+    reader = _Reader(a, iterations) if a.device.type == "cpu" and a.numel() >= _LARGE else None
+    z = (u[:, None, :, 0] @ a)[:, 0]
     for j in range(iterations):
-        z = (u[:, None, :, j] @ a)[:, 0]
-        for _ in range(reorthogonalisation):
-            z = _one_by_one(z, v[:, :j]) if modified else z - ((v[:, :j] @ z[:, :, None]).mT @ v[:, :j])[:, 0]
-        v[:, j], core[:, j, j] = step(z)
-        y = (a @ v[:, j, :, None])[:, :, 0]
-        for _ in range(reorthogonalisation):
-            known = u[:, :, : j + 1]
-            y = _one_by_one(y, known.mT) if modified else y - (known @ (y[:, None] @ known).mT)[:, :, 0]
-        u[:, :, j + 1], core[:, j + 1, j] = step(y)
+        residual, _ = _orthogonal(z, v[:, :j], reorthogonalisation, modified)
+        v[:, j], core[:, j, j] = step(residual)
+        y = (a @ v[:, j, :, None])[:, :, 0] if reader is None else reader.right(v[:, j], z)
+        residual, known = _orthogonal(y, u[:, :, : j + 1].mT, reorthogonalisation, modified)
+        u[:, :, j + 1], core[:, j + 1, j] = step(residual)
+        if j + 1 < iterations:
+            z = None if reader is None else reader.left(known, core[:, j + 1, j])
+            z = (u[:, None, :, j + 1] @ a)[:, 0] if z is None else z
     return u, core, v
 
 
-def _one_by_one(x: Tensor, basis: Tensor) -> Tensor:
-    """x [M, N] less its parts along the rows of `basis` [M, J, N], as `lanczos.one_by_one`."""
-    for row in basis.unbind(1):
-        x = x - (row * x).sum(dim=1, keepdim=True) * row
-    return x
+def _orthogonal(x: Tensor, basis: Tensor, passes: int, modified: bool) -> tuple[Tensor, Tensor]:
+    """x [M, N] less its parts along the rows of `basis` [M, J, N], taken in so many passes, and those parts [M, J]."""
+    known = x.new_zeros(basis.shape[:2])
+    for _ in range(passes):
+        if modified:
+            parts: list[Tensor] = []
+            for row in basis.unbind(1):
+                parts.append((row * x).sum(dim=1))
+                x = x - parts[-1][:, None] * row
+            known = known + torch.stack(parts, 1) if parts else known
+        else:
+            shares = (basis @ x[:, :, None])[:, :, 0]
+            x = x - (shares[:, None] @ basis)[:, 0]
+            known = known + shares
+    return x, known
+
+
+class _Reader:
+    """The products of the steps with A [M, S, H] and its transpose, in about one read of A a step."""
+
+    def __init__(self, a: Tensor, iterations: int) -> None:
+        count, _, cols = a.shape
+        self._a = a.contiguous()
+        self._steps = 0
+        self._backs = a.new_zeros(count, iterations, cols)
+        """Aᵀ U."""
+        self._growth = a.new_ones(count, iterations)
+        """How many times a rounding of each column may have grown."""
+        self._back = a.new_zeros(0)
+
+    def right(self, v: Tensor, z: Tensor) -> Tensor:
+        """y = A v_j [M, S] of v_j [M, H] and z = Aᵀ u_j."""
+        self._backs[:, self._steps] = z
+        y, back = read_once(self._a.numpy(), v.contiguous().numpy(), torch.get_num_threads())
+        self._back = torch.from_numpy(back)
+        self._steps += 1
+        return torch.from_numpy(y)
+
+    def left(self, known: Tensor, beta: Tensor) -> Tensor | None:
+        """Aᵀ u_{j+1} [M, H] of y = U known + beta u_{j+1}; zero after a breakdown, None where it is too uncertain."""
+        steps = self._steps
+        share = known / beta[:, None]
+        growth = 1 + torch.sum(share.abs() * (1 + self._growth[:, :steps]), 1)
+        going = beta > 0
+        if bool((growth[going] > _GROWTH).any()):
+            return None
+        self._growth[:, steps] = torch.where(going, growth, 1)
+        z = self._back / beta[:, None] - (share[:, None] @ self._backs[:, :steps])[:, 0]
+        return torch.where(going[:, None], z, 0)
 
 
 def _truncate(u: Tensor, core: Tensor, v: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,3 +53,40 @@ def test_each_block_breaks_down_by_itself() -> None:
     assert not factors.u[0][:, 3:].any() and factors.u[0][:, :3].any()
     assert not any(part[1].any() for part in (factors.u, factors.core, factors.v))
     assert np.abs(factors.reconstruct()[:16] - products[0]).max() < 1e-3
+
+
+def spectrum(values: np.ndarray, noise: float = 0.0, mean: float = 0.0) -> np.ndarray:
+    """[1024, 1100], large enough to be read once a step, with some singular values."""
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.standard_normal((n, len(values))))[0] for n in (1024, 1100))
+    x = (left * values) @ right.T + noise * random.standard_normal((1024, 1100)) + mean * random.standard_normal(1100)
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        spectrum(0.8 ** np.arange(100)),
+        spectrum(0.5 ** np.arange(40)),
+        spectrum(np.array([1000.0, 900.0, 1.0]), noise=1e-3),
+        spectrum(np.ones(1), noise=1.0, mean=30.0),
+        spectrum(np.array([4.0, 3.0, 2.0])),
+    ],
+    ids=["slow decay", "fast decay", "cliff", "mean token", "breakdown"],
+)
+@pytest.mark.parametrize(("passes", "modified"), [(2, False), (1, True), (0, False)])
+@pytest.mark.parametrize("growth", [0.0, 64.0])
+def test_a_large_matrix_read_once_a_step_gives_the_same(
+    x: np.ndarray, passes: int, modified: bool, growth: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanczos_torch, "_GROWTH", growth)  # 0: each product with the transpose is computed from A
+    options: dict[str, Any] = {"reorthogonalisation": passes, "modified": modified}
+    expected = lanczos.decompose(x, 1, 6, 11, **options).reconstruct()
+    found = decompose(x, 1, 6, 11, **options).reconstruct()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_large_blocks_break_down_each_by_itself() -> None:
+    x = np.concatenate([spectrum(np.array([4.0, 3.0])), np.zeros((1024, 1100), np.float32), spectrum(np.ones(9))])
+    expected = lanczos.decompose(x, 3, 4, 6).reconstruct()
+    np.testing.assert_allclose(decompose(x, 3, 4, 6).reconstruct(), expected, atol=1e-5)
