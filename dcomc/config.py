@@ -42,6 +42,8 @@ class SiteOptions:
     """Channels kept exact, in percent."""
     exact_rows: float = 0.0
     """Tokens kept exact, in percent."""
+    mapping: str = "auto"
+    """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
     weight_rank: int = 0
     """Of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""
     weight_method: str = "svd"

@@ -120,16 +120,21 @@ def _activation_passes(options: Decomposition) -> list[ModulePass]:
 
 
 def cluster_pipeline(
-    machine: str, mapping: str = "grid", in_flight: int | None = None, *, explain: bool = False
+    machine: str,
+    mapping: str = "grid",
+    in_flight: int | None = None,
+    *,
+    config: str | None = None,
+    explain: bool = False,
 ) -> list[ModulePass]:
     """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file.
 
     Args:
-        mapping, in_flight, explain: of `cluster-map`.
+        mapping, in_flight, config, explain: of `cluster-map`.
     """
     return [
         LowerDcomToClusterPass(),
-        ClusterMapPass(machine, mapping, in_flight, explain),
+        ClusterMapPass(machine, mapping, in_flight, config, explain),
         ClusterSchedulePass(machine),
     ]
 
@@ -154,7 +159,7 @@ def compile_pipeline(options: Decomposition, machine: str, level: str, *, explai
     if passes:
         passes = [CommonSubexpressionElimination(), *passes, CanonicalizePass(), CommonSubexpressionElimination()]
     if level != "dcom":
-        passes += cluster_pipeline(machine, options.mapping, explain=explain)
+        passes += cluster_pipeline(machine, options.mapping, config=options.config, explain=explain)
     if level == "isa":
         passes += isa_pipeline(machine)
     return passes

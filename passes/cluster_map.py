@@ -1,12 +1,14 @@
 """cluster-map: which clusters work on a matrix together, and how much of it each of them holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
 
+from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects.cluster import KernelOp
@@ -14,6 +16,7 @@ from dialects.dcom import DecomposeOp
 from passes._kernels import dictionary
 from passes._mappings import Candidate, choose, explain, group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
+from passes._sites import read_config
 from runtime.machine import Machine, load_machine
 
 
@@ -28,7 +31,8 @@ class ClusterMapPass(ModulePass):
     the grid takes a part of it, where sums have shorter ways. A group that is not all of the grid holds its matrix
     folded: cut by its columns alone, over all clusters of the group, so that A^T u needs no reduction, and vectors
     along the rows are whole in each cluster. `in_flight` matrices go through a group at a time, their instructions
-    interleaved: as many as there are, find room in the buffers and instructions for, unless given.
+    interleaved: as many as there are, find room in the buffers and instructions for, unless given. Where the `config`
+    has several mappings for the sites of a kernel, each gets a copy of it.
 
     Before:
 
@@ -48,6 +52,8 @@ class ClusterMapPass(ModulePass):
     """Groups: `grid`, `column`, `cluster`, rows and columns of clusters, such as `8x8`, or `auto`."""
     in_flight: int | None = None
     """Matrices of a group at a time: as many as fit, unless given."""
+    config: str | None = None
+    """A TOML file whose `mapping` says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
     explain: bool = False
     """Print to standard error what is expected of each mapping."""
 
@@ -59,17 +65,42 @@ class ClusterMapPass(ModulePass):
             raise DcomError(
                 f"in_flight {self.in_flight} is not between 1 and {MOST_IN_FLIGHT}", hint="registers serve no more"
             )
-        group = None if self.mapping == "auto" else group_of(self.mapping, machine)
-        launches = _launches(op)
-        for kernel in op.body.block.ops:
+        _group_of(self.mapping, machine)
+        users = _users(op)
+        for kernel in list(op.body.block.ops):
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    matrices = launches.get(kernel.sym_name.data, [1])
-                    kernel.properties["mapping"] = dictionary(self._mapping(kernel, group, machine, matrices))
+                    for mapping, mapped, launches in self._kernels(
+                        kernel, users.get(kernel.sym_name.data, []), machine
+                    ):
+                        matrices = [launch.factors.type.blocks[0] for launch in launches] or [1]
+                        mapped.properties["mapping"] = dictionary(self._mapping(mapped, mapping, machine, matrices))
 
-    def _mapping(
-        self, kernel: KernelOp, group: tuple[int, int] | None, machine: Machine, matrices: Sequence[int]
-    ) -> dict[str, int]:
+    def _kernels(
+        self, kernel: KernelOp, users: Sequence[DecomposeOp], machine: Machine
+    ) -> Iterator[tuple[str, KernelOp, list[DecomposeOp]]]:
+        """Each mapping that is asked for, the kernel for it, a copy where there are several, and its launches."""
+        config = read_config(self.config)
+        wanted: dict[str, list[DecomposeOp]] = {self.mapping: []} if not users else {}
+        for user in users:
+            layer, site = user.layer.value.data, user.site.data
+            mapping = config.options(layer, site, SiteOptions(mapping=self.mapping)).mapping
+            if mapping not in wanted:
+                _group_of(mapping, machine, config.place(layer, site, "mapping"))
+            wanted.setdefault(mapping, []).append(user)
+        kept = self.mapping if self.mapping in wanted else next(iter(wanted))
+        for mapping, launches in wanted.items():
+            mapped = kernel
+            if mapping != kept:
+                mapped = kernel.clone()
+                mapped.properties["sym_name"] = StringAttr(f"{kernel.sym_name.data}_{mapping}")
+                Rewriter.insert_op(mapped, InsertPoint.after(kernel))
+                for launch in launches:
+                    launch.properties["kernel"] = SymbolRefAttr(mapped.sym_name)
+            yield mapping, mapped, launches
+
+    def _mapping(self, kernel: KernelOp, mapping: str, machine: Machine, matrices: Sequence[int]) -> dict[str, int]:
+        group = _group_of(mapping, machine)
         found: list[Candidate] = []
         if group is None or self.explain:
             found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight, every=self.explain)
@@ -79,10 +110,21 @@ class ClusterMapPass(ModulePass):
         return mapping_of(kernel, group, machine, max(matrices), self.in_flight)
 
 
-def _launches(module: ModuleOp) -> dict[str, list[int]]:
-    """For each kernel the matrices of each of its launches."""
-    launches: dict[str, list[int]] = {}
+def _group_of(mapping: str, machine: Machine, place: str | None = None) -> tuple[int, int] | None:
+    """Rows and columns of clusters in a group; None for `auto`."""
+    if mapping == "auto":
+        return None
+    try:
+        return group_of(mapping, machine)
+    except DcomError as error:
+        error.place = place
+        raise
+
+
+def _users(module: ModuleOp) -> dict[str, list[DecomposeOp]]:
+    """For each kernel what it is launched for."""
+    users: dict[str, list[DecomposeOp]] = {}
     for op in module.walk():
         if isinstance(op, DecomposeOp) and op.kernel is not None:
-            launches.setdefault(op.kernel.string_value(), []).append(op.factors.type.blocks[0])
-    return launches
+            users.setdefault(op.kernel.string_value(), []).append(op)
+    return users

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import dcomc
 from dcomc.cli import main
 from dcomc.config import SiteConfig, SiteOptions
 from dcomc.diagnostics import DcomError
@@ -85,6 +86,7 @@ def test_options_of_weights_and_of_activations_are_checked_apart(tmp_path: Path)
         ('gram_schmidt = "block"', "unknown gram_schmidt 'block'"),
         ('weight_method = "pca"', "unknown method 'pca'; known: svd, tucker2, whitened"),
         ("start = 1", "start is 1; expected a word"),
+        ("mapping = 8", "mapping is 8; expected a word"),
         ("energy = nan", "energy nan is not above 0 and at most 1"),
         ("[layers.2]\noutliers = 101", "outliers 101 is not between 0 and 100"),
         ("exact_rows = -0.5", "exact_rows -0.5 is not between 0 and 100"),
@@ -116,6 +118,35 @@ def test_what_does_not_fit_the_model_is_an_error_of_the_file(
     assert capsys.readouterr().err.startswith(f"{path}: error: {message}")
     assert main([*command, "--rank", "99"]) == 1
     assert re.match(r"model\.layers\.1\.self_attn\.\S.*: error: rank 99 is not", capsys.readouterr().err)
+
+
+def test_mappings_of_single_sites(tiny_ir: Path, tmp_path: Path) -> None:
+    """Sites of one shape share a kernel where they have one mapping."""
+    path = tmp_path / "sites.toml"
+    path.write_text('[sites.o]\nmapping = "grid"\n[layers.2.sites.qkv]\nmapping = "4x2"\n', encoding="utf-8")
+    program = dcomc.compile(tiny_ir, [1, 2], sites=("qkv", "o", "gate_up"), config=path, mapping="8x8")
+    kernels = {launch.key: program.kernel(launch.kernel) for launch in program.launches}
+    spans = {key: (kernel.layout.span_rows, kernel.layout.span_cols) for key, kernel in kernels.items()}
+    o, others = dict.fromkeys(("layer1.o", "layer2.o"), (0, 0)), ("layer1.qkv", "layer1.gate_up", "layer2.gate_up")
+    assert spans == {**o, "layer2.qkv": (4, 2), **dict.fromkeys(others, (8, 8))}
+    assert len(program.kernels) == 3 and len({kernel.name for kernel in kernels.values()}) == 3
+    assert kernels["layer2.qkv"].name == f"{kernels['layer1.qkv'].name}_4x2"
+    assert all((launch.relative_error or 1) < 1 for launch in program.simulate(seed=0).launches)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ("3x3", "groups of 3 x 3 do not fill the 16 x 16 clusters of dcom-16x16; give divisors of these"),
+        ("row", "unknown mapping 'row'; one of auto, grid, column, cluster"),
+    ],
+)
+def test_a_mapping_that_the_machine_has_not(tiny_ir: Path, tmp_path: Path, mapping: str, message: str) -> None:
+    path = tmp_path / "sites.toml"
+    path.write_text(f'[layers.1]\nmapping = "{mapping}"\n', encoding="utf-8")
+    with pytest.raises(DcomError) as caught:
+        dcomc.compile(tiny_ir, [1], config=path)
+    assert str(caught.value).startswith(f"{path}: error: {message}")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
