@@ -24,12 +24,13 @@ class Use(StrEnum):
 
     USEFUL = "useful"
     REPLICATED = "replicated"
-    """The same product is made in another cluster, where it is counted as useful."""
+    """The same product is made in another cluster, where it is counted as useful; or one of the same element of a
+    vector, by another partial sum of an expanded reduction."""
     PADDING = "padding"
     """With a zero that fills up a tile, the slice of a cluster, or a group of clusters."""
     OTHER = "other"
-    """Of numbers that are not of the launch's activation, or whose way is not followed: through a bank or the global
-    memory, or in parts along a line of clusters, as in reductions that are expanded."""
+    """Of numbers that are not of the launch's activation, or whose way is not followed, such as through the global
+    memory."""
 
 
 @dataclass(frozen=True)

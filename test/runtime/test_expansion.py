@@ -10,9 +10,11 @@ from dcomc.diagnostics import DcomError
 from dialects.cluster_types import COLS, ROWS
 from passes._expansion_groups import ExpansionGroups, factors
 from runtime.accelerator import PromptResult, run_kernel, run_together, time_kernel
+from runtime.counts import Use
 from runtime.lanczos import Bidiagonal, bidiagonalise, optimal_error, relative_error
 from runtime.machine import load_machine
 from runtime.program import Kernel
+from runtime.sequencer import never_leave, sequence
 
 MACHINE = load_machine("dcom-16x16")
 FACTORS = [2**n for n in range(9)]
@@ -157,3 +159,39 @@ def test_reductions_are_cut_by_the_factor() -> None:
         for factor in (1, 2, 4)
     ]
     assert waits == sorted(waits, reverse=True)
+
+
+def useful(rows: int, cols: int, steps: int, passes: int) -> tuple[int, int, int]:
+    """Multiplications of products with the matrix; of norms and of vectors that are rounded; of Gram-Schmidt, half of
+    them in dot products."""
+    vectors = steps * (steps - 1) // 2 * cols + steps * (steps + 1) // 2 * rows
+    return 2 * steps * rows * cols, 2 * steps * (rows + cols), 2 * passes * vectors
+
+
+@pytest.mark.parametrize("sums", ["replicas", "all-gather"])
+@pytest.mark.parametrize("place", ["banks", "buffers"])
+@pytest.mark.parametrize("factor", ["1", "2", "8", "64", "256", "full"])
+@pytest.mark.parametrize(("rows", "cols"), [(86, 200), (13, 37)])
+def test_uses_of_multiplications(rows: int, cols: int, factor: str, place: str, sums: str) -> None:
+    """Vectors in parts are multiplied once, those by f partial sums f times; norms in each of the 16 clusters of a
+    line, as without expansion."""
+    kernel = modified(rows, cols, f"factor={factor} vectors={place} sums={sums}")
+    uses, total = time_kernel(kernel, MACHINE).uses, 0
+    for issue in sequence(kernel.words, 0, never_leave):
+        total += issue.word.instruction.products(issue.values, MACHINE) * 256
+    products, norms, orthogonal = useful(rows, cols, 6, 2)
+    assert uses[Use.USEFUL] == products + norms + orthogonal
+    times = 1 if sums == "all-gather" else 256 if factor == "full" else int(factor)
+    assert uses[Use.REPLICATED] == 15 * norms + (times - 1) * orthogonal // 2
+    assert uses[Use.OTHER] == 0
+    assert sum(uses.values()) == total
+
+
+def test_uses_of_multiplications_of_a_streamed_matrix(tmp_path: Path) -> None:
+    path = machine_file(tmp_path, rows=4, cols=4, mac_rows=4, mac_cols=2, buffer_bytes=6144)
+    m = load_machine(path)
+    uses = time_kernel(modified(150, 90, "factor=4", path), m).uses
+    products, norms, orthogonal = useful(150, 90, 6, 2)
+    assert uses[Use.USEFUL] == products + norms + orthogonal
+    assert uses[Use.REPLICATED] == 3 * norms + 3 * orthogonal // 2
+    assert uses[Use.OTHER] == 0
