@@ -80,7 +80,8 @@ class Program(program.Program):
             engine: `reference` (NumPy) or `fast` (compiled on first use), which give the same; `auto`: by the work.
             threads: prompts at a time; as many as there are processors unless given.
             memory_limit: bytes; fewer threads beyond it.
-            max_instructions: that a stream may issue; one that would issue more is refused before anything runs.
+            max_instructions: that a stream may issue; one that would issue more where no exit leaves is refused before
+                anything runs.
             progress: say on stderr what goes on.
 
         Raises:
@@ -113,7 +114,13 @@ class Program(program.Program):
         prompts = sum(launch.prompts for launch in self.launches)
         with WorkProgress(prompts, "simulating", "prompts", quiet=not progress) as bar:
             results = simulate_launches(
-                self, choose, engine=chosen.engine, threads=chosen.threads, errors=errors, progress=bar.advance
+                self,
+                choose,
+                engine=chosen.engine,
+                threads=chosen.threads,
+                errors=errors,
+                max_instructions=max_instructions,
+                progress=bar.advance,
             )
             return Simulation(self.machine, tuple(results), chosen, seed)
 

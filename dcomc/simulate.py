@@ -263,6 +263,7 @@ def simulate_launches(
     engine: str = "reference",
     threads: int = 1,
     errors: bool = True,
+    max_instructions: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Iterator[LaunchResult]:
     """Run every launch in order, with data, or for its timing alone where `inputs` is None.
@@ -271,9 +272,10 @@ def simulate_launches(
         engine: `reference` or `fast`.
         threads: that the prompts of a launch are spread over.
         errors: compare the factors with the activations, which for large ones takes longer than to find them.
+        max_instructions: that a stream may issue.
         progress: called after each prompt.
     """
-    accelerator = Accelerator(program, engine, threads)
+    accelerator = Accelerator(program, engine, threads, max_instructions)
     for launch in program.launches:
         kernel = program.kernel(launch.kernel)
         layout = kernel.layout

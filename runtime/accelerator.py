@@ -48,13 +48,18 @@ def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "refere
 
 
 def run_together(
-    kernel: Kernel, machine: Machine, matrices: Sequence[Array], engine: str = "reference"
+    kernel: Kernel,
+    machine: Machine,
+    matrices: Sequence[Array],
+    engine: str = "reference",
+    limit: int | None = None,
 ) -> list[PromptResult]:
     """Decompose prompts by one run of a kernel.
 
     Args:
         matrices: [S, H] each, finite; where the kernel takes one round, at most as many as it has groups.
         engine: `reference` or `fast`; both give the same.
+        limit: instructions that a stream may issue, whichever exits it takes (default: that of `sequence`).
 
     Raises:
         DcomError: one is not finite, has a norm too large or too small for binary32, or has not the kernel's shape.
@@ -85,9 +90,9 @@ def run_together(
 
     shared = SharedMemory([share.machine for share in shares])
     streams = (
-        _stream(kernel.words, share.machine, share.rounds * layout.in_flight * layout.bank_bytes, share.rounds, entry)
+        _stream(kernel.words, share.machine, bank_bytes, share.rounds, share.stream.entry, limit)
         for share in shares
-        for entry in [share.stream.entry]
+        for bank_bytes in [share.rounds * layout.in_flight * layout.bank_bytes]
     )
     try:
         for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
@@ -119,9 +124,11 @@ def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
 
 
 @lru_cache(maxsize=64)
-def _stream(words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int, entry: int) -> Stream:
+def _stream(
+    words: tuple[Word, ...], machine: Machine, bank_bytes: int, turns: int, entry: int, limit: int | None
+) -> Stream:
     """A stream of a kernel, the same for all its prompts, so that each instruction is checked once."""
-    return Stream(words, machine, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns, entry)
+    return Stream(words, machine, partial(check_access, machine=machine, bank_bytes=bank_bytes), turns, entry, limit)
 
 
 def _placed(fault: MachineFault, kernel: Kernel) -> MachineFault:
@@ -199,8 +206,7 @@ def check_lengths(program: Program, limit: int) -> None:
                 check_length(kernel.words, share.rounds, limit, share.stream.entry)
             time_streams(kernel.words, program.machine, kernel.layout, streams, [()] * len(shares), turns, limit)
         except Runaway as fault:
-            hint = f"{fault.hint}, or raise --max-instructions"
-            raise MachineFault(fault.what, hint=hint, place=f"kernel {kernel.name}") from fault
+            raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
         except MachineFault:
             continue  # an exit may lead past it
 
@@ -228,13 +234,15 @@ class Accelerator:
     Args:
         engine: `reference` or `fast`.
         threads: that prompts are spread over; what they give does not depend on it.
+        limit: instructions that a stream may issue (default: that of `sequence`).
     """
 
-    def __init__(self, program: Program, engine: str = "reference", threads: int = 1) -> None:
+    def __init__(self, program: Program, engine: str = "reference", threads: int = 1, limit: int | None = None) -> None:
         self._program = program
         self._launches = {launch.key: launch for launch in program.launches}
         self._engine = engine
         self._threads = threads
+        self._limit = limit
 
     def launch(self, layer: int, site: str) -> Launch:
         """The launch of a layer's site; raises `DcomError` where the program has none."""
@@ -264,7 +272,7 @@ class Accelerator:
         def run(index: int) -> list[T]:
             numbers = range(index * together, min((index + 1) * together, launch.prompts))
             matrices = [prompt(number) for number in numbers]
-            results = run_together(kernel, machine, matrices, self._engine)
+            results = run_together(kernel, machine, matrices, self._engine, self._limit)
             return [then(a, result) for a, result in zip(matrices, results, strict=True)]
 
         try:

@@ -26,6 +26,7 @@ class Stream:
         check: called with each instruction before it is passed on for the first time; raises what is wrong with it.
         rounds: that register 31 asks for.
         entry: the place of its first instruction.
+        limit: of `sequence`.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class Stream:
         check: Callable[[Issue], None],
         rounds: int = 1,
         entry: int = 0,
+        limit: int | None = None,
     ) -> None:
         self._words = words
         self._machine = machine
-        self._rounds, self._entry = rounds, entry
+        self._rounds, self._entry, self._limit = rounds, entry, limit
         self._check = check
         self._segments: dict[Decisions, tuple[tuple[Issue, ...], Written]] = {}
         """From after the exits that were decided so to the next exit or `halt`; and what is written then."""
@@ -70,7 +72,8 @@ class Stream:
 
     def _after(self, exits: int, answers: deque[bool]) -> Iterator[Issue]:
         """The instructions after so many exits, which are decided by `answers`, in order."""
-        issues = sequence(self._words, 0, lambda _: answers.popleft(), self._rounds, entry=self._entry)
+        rounds, entry, limit = self._rounds, self._entry, self._limit
+        issues = sequence(self._words, 0, lambda _: answers.popleft(), rounds, entry=entry, limit=limit)
         while exits:
             exits -= next(issues).mnemonic == "exit.ngt"
         return issues

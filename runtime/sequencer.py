@@ -28,7 +28,10 @@ class Runaway(MachineFault):
     """A stream that issues more instructions than it may."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the stream issues more than {limit:,} instructions", hint="look for a runaway loop")
+        super().__init__(
+            f"the stream issues more than {limit:,} instructions",
+            hint="look for a runaway loop, or raise --max-instructions",
+        )
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,28 @@ def test_a_count_that_grows_with_the_turn_is_counted(tmp_path: Path, capsys: pyt
         assert "kernel multiply: error: the stream issues more than 44,000 instructions" in error
 
 
+def test_what_comes_after_an_exit_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without data no exit is taken, and the stream is short."""
+    source, path = tmp_path / "exit.s", tmp_path / "exit.bin"
+    text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
+    body = (
+        "    s.li s1, 1.0\n    exit.ngt s1, s1, long\n    halt\nlong:\n    loop 300, end\n    addi r3, r3, 16\nend:\n"
+    )
+    first, last = text.index("    ld [r0+0x100]"), text.index("    halt")
+    without_data = text[last : text.index(".activation")] + text[text.index(".host") :]
+    source.write_text(text[:first] + body + without_data)
+    assert main(["asm", str(source), "-o", str(path)]) == 0
+    for engine in ("reference", "fast"):
+        options = ["--engine", engine, "--max-instructions"]
+        error = failed([str(path), *options, "303"], capsys)
+        message = (
+            "kernel multiply: error: layer1.down: the stream issues more than 303 instructions; look for a runaway"
+        )
+        assert message in error
+        assert main(["sim", str(path), *options, "304"]) == 0
+    assert main(["sim", str(path), "--timing-only", "--max-instructions", "4"]) == 0
+
+
 def test_allowed_instructions(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     longest = max(entry["instructions"] for entry in simulated(program, tmp_path)["decompositions"])
     simulated(program, tmp_path, "--timing-only", "--max-instructions", str(longest))
