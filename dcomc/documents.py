@@ -17,6 +17,8 @@ from dcomc.diagnostics import DcomError
 _ROWS = (".jsonl", ".jsonl.gz")
 _TEXTS = (".txt", ".md")
 _SAVED = "dataset_info.json"
+_ENCODING = "utf-8-sig"
+"""UTF-8, which may begin with a byte order mark."""
 """A file that every data set saved by `datasets` has."""
 
 
@@ -85,7 +87,11 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from _saved_rows(path)
         return
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        with (
+            gzip.open(path, "rt", encoding=_ENCODING)
+            if path.suffix == ".gz"
+            else path.open(encoding=_ENCODING) as lines
+        ):
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _row(line, f"{path}:{number}")
@@ -139,7 +145,7 @@ def _documents(path: Path) -> Iterator[Document]:
             yield Document(row.place, row.text("text"))
         return
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=_ENCODING)
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a text file") from error
     except UnicodeDecodeError as error:

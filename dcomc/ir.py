@@ -159,7 +159,7 @@ def verify_module(module: ModuleOp, name: str, place: Callable[[Operation], str]
 
 
 def read_text(path: str, hint: str) -> tuple[str, str]:
-    """What to call a text in errors, and the text of a file in UTF-8; `-` is standard input.
+    """What to call a text in errors, and the text of a file in UTF-8, after its byte order mark; `-` is standard input.
 
     Raises:
         DcomError: no such file, or not UTF-8; with `hint` as what to do about it.
@@ -167,7 +167,7 @@ def read_text(path: str, hint: str) -> tuple[str, str]:
     name = "<stdin>" if path == "-" else readable(path)
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return name, data.decode()
+        return name, data.decode("utf-8-sig")
     except OSError as error:
         raise DcomError(f"cannot read {name}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:

@@ -73,10 +73,10 @@ class Model:
             return cast(dict[str, Any], json.loads(_gguf_config(self.path).to_json_string(use_diff=False)))
         file = self.path / "config.json" if self.kind == "folder" else self.path
         try:
-            config: object = json.loads(file.read_text(encoding="utf-8"))
+            config: object = json.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a Hugging Face model folder") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DcomError(f"{file} is not valid JSON: {error}", hint="copy the checkpoint again") from error
         if not isinstance(config, dict):
             raise DcomError(f"{file} is not a model configuration", hint="it must be a JSON object with a model_type")

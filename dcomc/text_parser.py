@@ -30,10 +30,13 @@ class TextParser(Parser):
     """
 
     def __init__(self, context: Context, text: str, name: str) -> None:
-        super().__init__(context, text, name)
         self._name = name
         self._text = text
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+        try:
+            super().__init__(context, text, name)
+        except ParseError as error:  # the first token is none
+            raise DcomError(error.msg, place=self._place(error.span.start)) from error
         self._starts: dict[Operation, int] = {}
         self._located = False
         self._aliases: dict[int, int] = {}

@@ -22,7 +22,7 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
         DcomError: no such file, with `hint` as what to do about it; or not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:

@@ -102,7 +102,7 @@ def read_text(file: str | None, prompt: str | None = None) -> str:
             raise DcomError("the prompt is not UTF-8 text", hint="give it in a file")
     else:
         try:
-            text, what = Path(file).read_text(encoding="utf-8"), file
+            text, what = Path(file).read_text(encoding="utf-8-sig"), file
         except OSError as error:
             raise DcomError(f"cannot read {file}: {error.strerror}", hint="give a text file") from error
         except UnicodeDecodeError as error:

@@ -65,6 +65,7 @@ MISTAKES = {
         "    func.return\n  }\n}\n"
     ): "3:5: error: arith.negf uses a value that is not made before it",
     "": "1:1: error: ",
+    "€ module {}\n": "1:1: error: Unexpected character: €",
 }
 
 
@@ -78,6 +79,13 @@ def test_mistakes_in_a_text_are_told_with_their_place(
     streams = capsys.readouterr()
     assert streams.out == "" and streams.err.count("\n") == 1
     assert streams.err.startswith(f"{file}:{MISTAKES[text]}")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "marked.mlir"
+    file.write_text("module {\n}\n", encoding="utf-8-sig")
+    assert main(["opt", str(file)]) == 0
+    assert capsys.readouterr().out == "builtin.module {\n}\n"
 
 
 def test_an_invalid_operation_names_its_line_and_the_line_of_the_model() -> None:
