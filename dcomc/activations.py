@@ -63,7 +63,7 @@ def read_array(path: str) -> Array:
     Raises:
         DcomError: no such file, no .npy, or not a finite real matrix.
     """
-    arrays = _load(path)
+    arrays = load_arrays(path)
     if "" not in arrays:
         raise DcomError(f"{path} holds named arrays", hint="give it the ending .npz")
     return _check(arrays[""], path)
@@ -75,13 +75,13 @@ def read_archive(path: str) -> dict[str, Array]:
     Raises:
         DcomError: no such file, no .npz, or an entry that is no finite real matrix.
     """
-    arrays = {name: _check(array, f"{path}, {name}") for name, array in _load(path).items() if name}
+    arrays = {name: _check(array, f"{path}, {name}") for name, array in load_arrays(path).items() if name}
     if not arrays:
         raise DcomError(f"{path} holds no named arrays", hint="give an .npz file with names like layer10.qkv")
     return _by_name(arrays)
 
 
-def _load(path: str) -> dict[str, Array]:
+def load_arrays(path: str) -> dict[str, Array]:
     """The arrays of a NumPy file by name; that of an .npy file has the name ""."""
     try:
         loaded: Any = np.load(path, allow_pickle=False)

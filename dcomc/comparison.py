@@ -45,8 +45,8 @@ CONTROLS = {
 SHORT = 256
 """Tokens of a prompt below which the program and its controls hardly differ: a low rank is nearly the full one."""
 
-MakeWindows: TypeAlias = Callable[[Tokenizer, int, int], Sequence[Window]]
-"""What to run, of a tokenizer and a program's prompts B and tokens S."""
+MakeWindows: TypeAlias = Callable[[Callable[[], Tokenizer], int, int], Sequence[Window]]
+"""What to run, of what gives the tokenizer, and of a program's prompts B and tokens S."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,15 @@ def decompositions(program: Program, chosen: Plan | None, arrays: Arrays) -> Dec
     return decompose
 
 
+def _check_tokens(windows: Sequence[Window], vocabulary: object) -> None:
+    """Raise `DcomError` for a token that the model has not."""
+    most = max(int(window.tokens.max()) for window in windows)
+    least = min(int(window.tokens.min()) for window in windows)
+    if isinstance(vocabulary, int) and not 0 <= least <= most < vocabulary:
+        what = f"token {least if least < 0 else most} is none of the model's {vocabulary:,}"
+        raise DcomError(what, hint="give ids of its own tokenizer")
+
+
 def headline(name: str, windows: Sequence[Window], described: Described, how: str) -> str:
     """What is run, in a line."""
     tokens = sum(sum(window.valid) for window in windows)
@@ -286,7 +295,8 @@ def compare(
     whole = resolve_model(model).with_weights()
     arrays = make_arrays(backend, device)
     say(f"loading {whole.name}")
-    windows = make_windows(whole.tokenizer(), described.batch, described.seq_len)
+    windows = make_windows(whole.tokenizer, described.batch, described.seq_len)
+    _check_tokens(windows, whole.config().get("vocab_size"))
     dense = whole.torch_model("f32")
     weights = {**torch_weights(dense), **factors}
     check_weights(module, weights)

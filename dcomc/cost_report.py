@@ -69,6 +69,11 @@ def report_costs(module: ModuleOp, file: Path | None) -> None:
     )
 
 
+def gain(module: ModuleOp) -> str:
+    """A line of what the products of a compiled module's decomposed sites took and take, and finding their factors."""
+    return _total("decomposed sites", [cost for cost in count_costs(module) if cost.factors is not None])
+
+
 def costs_to_json(costs: Sequence[SiteCost]) -> dict[str, Any]:
     """All numbers: FLOPs, and bytes."""
     return {

@@ -1,6 +1,6 @@
 """A compiled program, and what can be done with it: save it, simulate its decompositions, run the whole model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from dcomc.comparison import Comparison
-    from dcomc.model import Model
+    from dcomc.evaluate import Window
+    from dcomc.model import Model, Tokenizer
     from dcomc.simulate import Simulation
 
 Engine = Literal["auto", "reference", "fast"]
@@ -127,7 +128,7 @@ class Program(program.Program):
     def run(
         self,
         model: "Model | str | Path | torch.nn.Module",
-        text: str,
+        text: str | Sequence[int],
         *,
         max_tokens: int | None = None,
         decompose_with: Literal["sim", "float32"] = "sim",
@@ -144,7 +145,7 @@ class Program(program.Program):
         Args:
             model: the model that was traced: Hugging Face folder, GGUF file, preset whose weights are installed, or a
                 model of transformers in memory, which came from a folder with a tokenizer.
-            text: cut into windows of the program's tokens.
+            text: cut into windows of the program's tokens; or tokens themselves, for which no tokenizer is needed.
             max_tokens: only so many from its start, at least 2.
             decompose_with: simulated instructions, or float32 Lanczos on the host, which is faster.
             controls: also run what the result is to be judged by (`dcomc.comparison.CONTROLS`).
@@ -162,10 +163,15 @@ class Program(program.Program):
 
         if max_tokens is not None and max_tokens < 2:
             raise DcomError(f"max-tokens {max_tokens} is too few", hint="it goes from 2 upwards")
+
+        def make_windows(tokenizer: "Callable[[], Tokenizer]", batch: int, seq_len: int) -> "Sequence[Window]":
+            tokens = tokenizer().encode(text) if isinstance(text, str) else text
+            return split_windows(tokens[:max_tokens], batch, seq_len)
+
         return compare(
             self,
             model,
-            lambda tokenizer, batch, seq_len: split_windows(tokenizer.encode(text)[:max_tokens], batch, seq_len),
+            make_windows,
             decompose_with=decompose_with,
             controls=controls,
             engine=engine,

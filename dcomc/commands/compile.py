@@ -210,7 +210,12 @@ def run(args: argparse.Namespace) -> int:
             from dcomc.encode import make_program
 
             factors = factors_of(module, decomposition, args.model, progress=True) if args.emit == "bin" else None
-            _emit(make_program(module, machine, decomposition, Path(name).name, activations, factors), args)
+            program = make_program(module, machine, decomposition, Path(name).name, activations, factors)
+            _emit(program, args)
+            if args.emit == "bin" and program.launches and args.report_cost is None:
+                from dcomc.cost_report import gain
+
+                print(gain(module), file=sys.stderr)
     if watch.print_times:
         watch.times.print()
     return 0

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = parser.add_mutually_exclusive_group(required=True)
     text.add_argument("--text", metavar="FILE", help="text to run on, cut into windows of the program's tokens")
     text.add_argument("--prompt", metavar="TEXT", help="text to run on, given here")
+    text.add_argument("--tokens", metavar="FILE", help="token ids to run on: numbers, a JSON list of them, or .npy")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="run on the first N tokens (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
@@ -60,10 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the program and the dense model, and report."""
     import dcomc
+    from dcomc.token_files import read_tokens
 
     for output in (args.json, args.save_activations):
         check_output(output)
-    text = read_text(args.text, args.prompt)
+    text = read_text(args.text, args.prompt) if args.tokens is None else read_tokens(args.tokens)
     program = dcomc.load(args.program)
     if args.save_activations and not program.launches:
         raise DcomError("no layer is decomposed, so no activation can be saved", hint="leave out --save-activations")

@@ -1,6 +1,6 @@
 """Models on a task: a program with its controls beside the dense model, or a dense model alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dcomc.comparison import compare
@@ -31,8 +31,8 @@ def evaluate_program(
         DcomError: as `dcomc.comparison.compare` and the task do.
     """
 
-    def windows(tokenizer: Tokenizer, batch: int, seq_len: int) -> Sequence[Window]:
-        return make_windows(task.prompts(tokenizer, seq_len), batch, seq_len)
+    def windows(tokenizer: Callable[[], Tokenizer], batch: int, seq_len: int) -> Sequence[Window]:
+        return make_windows(task.prompts(tokenizer(), seq_len), batch, seq_len)
 
     found = compare(
         program,

@@ -1,5 +1,6 @@
 """`dcomc compile`: every option, every stage, every mistake."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,8 @@ def test_what_was_made_is_said_on_stderr(tiny_ir: Path, tmp_path: Path, capsys: 
     assert streams.out == ""
     assert streams.err.startswith("compiled 1 layer: 4 decompositions by 2 kernels of ")
     assert program.machine.hash in streams.err
+    gain = r"decomposed sites: [\d.]+ Mflop to [\d.]+ Mflop \([\d.]+x\), .*, and [\d.]+ Mflop to find the factors\n"
+    assert re.fullmatch(gain, streams.err.splitlines(keepends=True)[1])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +216,7 @@ def test_what_saves_nothing_is_said(
     tiny_ir: Path, tmp_path: Path, options: list[str], warnings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     compiled(tiny_ir, tmp_path, "--decompose-layers", "1,2", "--sites", "qkv,o", *options)
-    *said, done = capsys.readouterr().err.splitlines()
+    *said, done, _ = capsys.readouterr().err.splitlines()
     assert said == [f"warning: layers 1-2 (qkv, o): {warning}" for warning in warnings]
     assert done.startswith("compiled 2 layers")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,53 @@ def test_a_prompt_without_controls(model: Path, compiled: Callable[..., Path], t
     assert result["controls"] == {}
 
 
+def test_tokens_without_a_tokenizer(model: Path, compiled: Callable[..., Path], tmp_path: Path) -> None:
+    """Of each kind of file; the model is a copy of its weights and configuration alone."""
+    program = compiled()
+    text, alone = words(30), tmp_path / "alone"
+    expected = run(program, model, tmp_path, text)
+    shutil.copytree(model, alone, ignore=shutil.ignore_patterns("tokenizer*", "special_tokens*"))
+    ids = [int(word[1:]) for word in text.split()]
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, ids)))
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    np.save(tmp_path / "ids.npy", np.array(ids, np.uint16))
+    for name in ("ids.txt", "ids.json", "ids.npy"):
+        output = tmp_path / f"{name}.out"
+        options = ["--model", str(alone), "--tokens", str(tmp_path / name), "--json", str(output)]
+        assert main(["run", str(program), *options]) == 0
+        assert json.loads(output.read_text())["perplexity"] == expected["perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.txt", None, "cannot read "),
+        ("words.txt", b"1 2 w3", "'w3' in "),
+        ("nested.json", b"[[1, 2]]", "'[1' in "),
+        ("utf16.txt", b"\xff\xfe1\x00", "is not UTF-8 text; give ids between spaces"),
+        ("short.npy", b"\x93NUMPY", "is no NumPy file"),
+        ("empty.txt", b"", "the text has 0 tokens"),
+        ("large.txt", b"1 256 3", "token 256 is none of the model's 256; give ids of its own tokenizer"),
+    ],
+)
+def test_mistakes_in_tokens(
+    name: str,
+    content: bytes | None,
+    message: str,
+    model: Path,
+    compiled: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert message in failure(capsys, compiled(), "--model", model, "--tokens", tmp_path / name)
+    np.save(tmp_path / "floats.npy", np.ones(4))
+    assert "holds no list of token ids" in failure(
+        capsys, compiled(), "--model", model, "--tokens", tmp_path / "floats.npy"
+    )
+
+
 def test_sites_on_a_basis_and_what_is_exact_are_named(
     model: Path, compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,7 +325,7 @@ def test_mistakes_in_the_text(
     assert "the prompt is empty" in failure(capsys, *known, "--prompt", "")
     assert "the prompt is not UTF-8 text; give it in a file" in failure(capsys, *known, "--prompt", "w1 \udcff")
     assert "max-tokens 1 is too few" in failure(capsys, *known, "--prompt", "w1 w2", "--max-tokens", 1)
-    assert "one of the arguments --text --prompt is required" in failure(capsys, *known)
+    assert "one of the arguments --text --prompt --tokens is required" in failure(capsys, *known)
 
 
 def test_mistakes_in_the_device(model: Path, compiled: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
