@@ -53,6 +53,7 @@ def compile(
     model: "Model | str | Path | None" = None,
     machine: str | Path = DEFAULT_MACHINE,
     mapping: str = "auto",
+    streams: str = "1x1",
     activations: Mapping[str, NDArray[Any]] | str | Path | None = None,
 ) -> Program:
     """Decompose layers of a traced model and make a program for the accelerator and its host.
@@ -78,6 +79,8 @@ def compile(
         machine: name or TOML file of the accelerator.
         mapping: which clusters decompose a matrix together: `grid`, `column`, `cluster`, rows and columns of clusters
             such as `8x8`, or `auto`, which chooses by the shape and number of matrices.
+        streams: rows and columns of equal rectangles of clusters, such as `2x2`, each of which takes its share of a
+            launch's matrices at its own pace.
         activations: inputs of launches to store in the program, [prompts * S, H] by launch, such as `layer10.qkv`; or
             an .npz file of them.
 
@@ -104,6 +107,7 @@ def compile(
         config=None if config is None else str(config),
         weights=weights,
         mapping=mapping,
+        streams=streams,
     )
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
     source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)

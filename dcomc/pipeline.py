@@ -70,6 +70,8 @@ class Decomposition:
     """Of the weights; they stay as they are unless given, here or in the config."""
     mapping: str = "auto"
     """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
+    streams: str = "1x1"
+    """Rectangles of clusters that each take their share of a launch at their own pace: `streams` of `cluster-map`."""
 
     def of_weights(self) -> WeightDecomposition | None:
         """What to do to the weights: as given; or at the same layers and sites, where the config alone gives ranks."""
@@ -126,15 +128,16 @@ def cluster_pipeline(
     *,
     config: str | None = None,
     explain: bool = False,
+    streams: str = "1x1",
 ) -> list[ModulePass]:
     """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file.
 
     Args:
-        mapping, in_flight, config, explain: of `cluster-map`.
+        mapping, in_flight, config, explain, streams: of `cluster-map`.
     """
     return [
         LowerDcomToClusterPass(),
-        ClusterMapPass(machine, mapping, in_flight, config, explain),
+        ClusterMapPass(machine, mapping, in_flight, config, explain, streams),
         ClusterSchedulePass(machine),
     ]
 
@@ -159,7 +162,9 @@ def compile_pipeline(options: Decomposition, machine: str, level: str, *, explai
     if passes:
         passes = [CommonSubexpressionElimination(), *passes, CanonicalizePass(), CommonSubexpressionElimination()]
     if level != "dcom":
-        passes += cluster_pipeline(machine, options.mapping, config=options.config, explain=explain)
+        passes += cluster_pipeline(
+            machine, options.mapping, config=options.config, explain=explain, streams=options.streams
+        )
     if level == "isa":
         passes += isa_pipeline(machine)
     return passes

@@ -81,6 +81,8 @@ class KernelOp(IRDLOperation):
     """Of the start vector; without one it is the same in each row."""
     mapping = opt_prop_def(DictionaryAttr)
     """Which group of clusters holds a matrix, and what of it each cluster: see `cluster-map`."""
+    streams = opt_prop_def(DictionaryAttr)
+    """Where several streams run it, on equal rectangles of clusters, how many of these are `down` and `across`."""
     banks = opt_prop_def(DictionaryAttr)
     """The fields of `runtime.program.KernelLayout` that are bank addresses."""
     body = region_def("single_block")

@@ -1,6 +1,6 @@
 """The instructions of a scheduled kernel, one operation after another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from xdsl.dialects.builtin import IntegerAttr, LocationAttr
@@ -17,11 +17,15 @@ from runtime.groups import Groups
 from runtime.machine import Machine
 from runtime.operands import BUFFER, COUNT, FLOAT, IMMEDIATE, OperandError
 from runtime.program import KernelLayout
-from runtime.sequencer import BASE_REGISTER
+from runtime.sequencer import BASE_REGISTER, ROUNDS_REGISTER
 
 _BANK, _TURN, _NEXT, _CHUNK, _FIRST_POINTER = 2, 3, 4, 5, 6
 """Integer registers: a bank address, the turn of the loop and the one after, bytes of a vector done by chunks, and
 pointers into bases."""
+
+
+_BEGIN, _END = "begin", "end"
+"""Labels of a stream's first instruction and, where it takes several rounds, of what comes after them."""
 
 
 class Lowering:
@@ -49,19 +53,37 @@ class Lowering:
         self._labels = 0
         self._bank, self._stored_token = _BANK, 3
 
-    def kernel(self) -> isa.KernelOp:
-        """The kernel in instructions."""
+    def kernel(self, streams: Sequence[isa.Rectangle] = ()) -> isa.KernelOp:
+        """The kernel in instructions, for one stream or for several that all run them."""
+        self._location = self._kernel.location
+        if streams:
+            self._label(_BEGIN)
+        rounds = bool(streams) and self._slices["in_flight"] == 1
+        if rounds:
+            self._emit("loop", count=COUNT.pack_register(ROUNDS_REGISTER), end=_END)
+            self._clear_scalars()
         self._lower_body()
         self._location = self._kernel.location
+        if rounds:
+            self._add(BASE_REGISTER, BASE_REGISTER, self._layout.bank_bytes)
+            self._label(_END)
         self._emit("halt")
         seed = None if self._kernel.seed is None else self._kernel.seed.value.data
-        lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, self._layout, seed)
+        entries = [(_BEGIN, rectangle) for rectangle in streams]
+        lowered = isa.KernelOp(self._kernel.sym_name.data, self._operations, self._layout, seed, entries)
         lowered.location = self._kernel.location
         return lowered
 
     def _lower_body(self) -> None:
         for op in self._kernel.body.block.ops:
             self._lower(op)
+
+    def _clear_scalars(self) -> None:
+        """Zeros for the steps that a round does not take, where the round before has left others."""
+        for op in self._kernel.body.block.ops:
+            if isinstance(op, cluster.OutputOp) and isinstance(op.data.type, CellsType):
+                self._location = op.location
+                self._emit("fill", x=self._at(op.data), bytes=alloc_bytes(op.data.type, self._slices))
 
     def _emit(self, mnemonic: str, **operands: int | str) -> None:
         instruction = isa.instruction(mnemonic, location=self._location, **operands)

@@ -1,6 +1,5 @@
 """Groups of clusters for a kernel: those that a name means, and which of them take a launch's matrices the soonest."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dialects.cluster import ForOp, KernelOp, MatrixOp, MatvecOp, MatvecTranspos
 from dialects.isa import assemble_kernel
 from passes._kernels import LONGEST, dictionary, only
 from passes._rounds import MOST_IN_FLIGHT, instructions
+from passes._streams import ROWS_AND_COLUMNS
 from passes.cluster_schedule import schedule, slot_bytes
 from passes.lower_cluster_to_isa import lower_kernel
 from runtime.encoding import WORD_BYTES
@@ -20,7 +20,6 @@ from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.steady import time_stream
 
-_GROUP = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.ASCII)
 _MOST_CODE = 64 << 10
 """Bytes of instructions that a kernel may have."""
 _CROWDING = 4
@@ -39,7 +38,7 @@ def group_of(mapping: str, machine: Machine) -> tuple[int, int]:
     """
     grid = machine.grid
     named = {"grid": (grid.rows, grid.cols), "column": (grid.rows, 1), "cluster": (1, 1)}
-    match = _GROUP.fullmatch(mapping)
+    match = ROWS_AND_COLUMNS.fullmatch(mapping)
     if mapping not in named and match is None:
         names = ", ".join(("auto", *named))
         raise DcomError(f"unknown mapping '{mapping}'", hint=f"one of {names}, or rows and columns of a group, as 8x8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
@@ -17,6 +18,7 @@ from passes._kernels import dictionary
 from passes._mappings import Candidate, choose, explain, group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
 from passes._sites import read_config
+from passes._streams import parse_streams, part_for
 from runtime.machine import Machine, load_machine
 
 
@@ -33,6 +35,10 @@ class ClusterMapPass(ModulePass):
     along the rows are whole in each cluster. `in_flight` matrices go through a group at a time, their instructions
     interleaved: as many as there are, find room in the buffers and instructions for, unless given. Where the `config`
     has several mappings for the sites of a kernel, each gets a copy of it.
+
+    `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at its
+    own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down early, or
+    waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is.
 
     Before:
 
@@ -56,6 +62,8 @@ class ClusterMapPass(ModulePass):
     """A TOML file whose `mapping` says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
     explain: bool = False
     """Print to standard error what is expected of each mapping."""
+    streams: str = "1x1"
+    """Rows and columns of rectangles with a stream each, such as `2x2`."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` where the groups do not fill the grid, a kernel's matrix is too long for it, or so many in
@@ -65,6 +73,8 @@ class ClusterMapPass(ModulePass):
             raise DcomError(
                 f"in_flight {self.in_flight} is not between 1 and {MOST_IN_FLIGHT}", hint="registers serve no more"
             )
+        down, across = parse_streams(self.streams, machine)
+        machine = part_for((down, across), machine)
         _group_of(self.mapping, machine)
         users = _users(op)
         for kernel in list(op.body.block.ops):
@@ -73,8 +83,12 @@ class ClusterMapPass(ModulePass):
                     for mapping, mapped, launches in self._kernels(
                         kernel, users.get(kernel.sym_name.data, []), machine
                     ):
-                        matrices = [launch.factors.type.blocks[0] for launch in launches] or [1]
+                        blocks = [launch.factors.type.blocks[0] for launch in launches] or [1]
+                        matrices = [ceil(each / (down * across)) for each in blocks]
                         mapped.properties["mapping"] = dictionary(self._mapping(mapped, mapping, machine, matrices))
+                        mapped.properties.pop("streams", None)
+                        if down * across > 1:
+                            mapped.properties["streams"] = dictionary({"across": across, "down": down})
 
     def _kernels(
         self, kernel: KernelOp, users: Sequence[DecomposeOp], machine: Machine

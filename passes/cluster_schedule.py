@@ -15,6 +15,7 @@ from dialects.cluster_partial import BankRoomOp
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType, length_in
 from passes._kernel_check import check_slices
 from passes._kernels import LONGEST, MAPPING, basis_along, dictionary, numbers, only
+from passes._streams import part_of
 from runtime.machine import Machine, load_machine
 from runtime.operands import BYTES, AddressKind
 
@@ -55,10 +56,11 @@ class ClusterSchedulePass(ModulePass):
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    schedule(kernel, machine)
+                    schedule(kernel, part_of(kernel, machine))
 
 
 def schedule(kernel: KernelOp, machine: Machine) -> None:
+    """Allocate the buffers and banks of a mapped kernel on the rectangle of its stream; raises `DcomError`."""
     if kernel.mapping is None:
         raise DcomError(f"kernel @{kernel.sym_name.data} has no mapping", hint="run cluster-map first")
     slices = numbers(kernel, kernel.mapping, MAPPING)

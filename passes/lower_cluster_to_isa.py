@@ -1,5 +1,6 @@
 """lower-cluster-to-isa: the instructions of each scheduled kernel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -13,6 +14,7 @@ from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
 from passes._partial_sums import PartialSumsLowering
 from passes._rounds import RoundsLowering
+from passes._streams import part_of, rectangles
 from runtime.machine import Machine, load_machine
 
 _PLACED = cluster.MatrixOp | cluster.AllocOp | cluster.BankRoomOp
@@ -25,7 +27,8 @@ class LowerClusterToIsaPass(ModulePass):
     A loop over turns becomes a hardware loop. An address that moves with the turn is a register, advanced at the end
     of the turn by the bytes of one vector. A product with a streamed matrix becomes a loop over pairs of chunks: while
     one is multiplied, the bank fills the other, and at the end of a pass the next pass's first. Where several matrices
-    are in flight, the instructions for each are written out and interleaved, and the loop is over rounds.
+    are in flight, the instructions for each are written out and interleaved, and the loop is over rounds; as it is
+    where the kernel has several streams, which all begin at the same place.
 
     Before:
 
@@ -48,14 +51,18 @@ class LowerClusterToIsaPass(ModulePass):
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, cluster.KernelOp):
                 with errors_at(kernel.location):
-                    lowered = lower_kernel(kernel, machine)
+                    lowered = lower_kernel(kernel, part_of(kernel, machine), rectangles(kernel, machine))
                 op.body.block.insert_op_before(lowered, kernel)
                 kernel.detach()
                 kernel.erase()
 
 
-def lower_kernel(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
+def lower_kernel(kernel: cluster.KernelOp, machine: Machine, streams: Sequence[isa.Rectangle] = ()) -> isa.KernelOp:
     """The instructions of a scheduled kernel.
+
+    Args:
+        machine: the rectangle of its stream.
+        streams: the rectangles of several, which all run the same instructions.
 
     Raises:
         DcomError: it is not scheduled, or the machine cannot do what it says.
@@ -71,7 +78,11 @@ def lower_kernel(kernel: cluster.KernelOp, machine: Machine) -> isa.KernelOp:
     check_body(kernel, only(kernel, cluster.ForOp))
     _check_chunks(matrix, slices["slice_rows"] // machine.cluster.mac_rows)
     lowering = RoundsLowering if slices["in_flight"] > 1 else PartialSumsLowering
-    return lowering(kernel, slices, banks, machine).kernel()
+    if streams:
+        for op in kernel.walk():
+            if isinstance(op, cluster.ExchangeOp):
+                refuse(op, "several streams would exchange sums at the same place of the global memory", "map to one")
+    return lowering(kernel, slices, banks, machine).kernel(streams)
 
 
 def _check_chunks(matrix: cluster.MatrixOp, tile_rows: int) -> None:

@@ -78,7 +78,7 @@ def pack(
             start = layout.a_offset + (top + row) * layout.a_stride
             banks[left : left + groups.cols, turn, start : start + blocks.shape[2]] = blocks[row]
     start = start_of_rows(layout, seed, machine)
-    banks[:, 0, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
+    banks[:, :, layout.start_offset : layout.start_offset + start.nbytes] = start.view(np.uint8)
     return banks.reshape(machine.grid.cols, -1)
 
 

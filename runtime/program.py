@@ -39,7 +39,7 @@ class KernelLayout:
     a_stride: int
     start_offset: int
     """The start vector, binary16; row r of the grid takes slice_rows of it at start_offset + 2 * r * slice_rows, those
-    that its clusters hold. In the first turn alone."""
+    that its clusters hold. In every turn."""
     u_offset: int
     """U as [k + 1, slice_rows] binary16."""
     u_stride: int

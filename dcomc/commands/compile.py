@@ -152,6 +152,13 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "8x8 (default: %(default)s, by the shape and number of matrices)",
     )
     group.add_argument(
+        "--streams",
+        default="1x1",
+        metavar="ROWSxCOLUMNS",
+        help="equal rectangles of clusters that take their shares of a launch's matrices side by side, each at its own "
+        "pace (default: %(default)s)",
+    )
+    group.add_argument(
         "--activations", metavar="FILE.npz", help="inputs to store in the program for `dcomc sim`, by `layer10.qkv`"
     )
 
@@ -276,6 +283,7 @@ def _decomposition(args: argparse.Namespace) -> "Decomposition":
         config=args.config,
         weights=_weights(args),
         mapping=args.mapping,
+        streams=args.streams,
     )
     for option in LIMITS:
         value = getattr(decomposition, option)

@@ -70,6 +70,7 @@ def compile_kernel(
     matrices: int = 1,
     gram_schmidt: str | None = None,
     expansion: str | None = None,
+    streams: str = "1x1",
 ) -> Kernel:
     """The Lanczos kernel of one shape, for a machine by name or TOML file.
 
@@ -88,7 +89,7 @@ def compile_kernel(
     }}"""
     context = make_context()
     module = parse_module(text, "kernel.mlir", context)
-    passes = cluster_pipeline(machine, mapping, in_flight) + isa_pipeline(machine)
+    passes = cluster_pipeline(machine, mapping, in_flight, streams=streams) + isa_pipeline(machine)
     if expansion is not None:
         passes[1:1] = make_passes(f'cluster-expand-reductions{{{expansion} machine="{machine}"}}')
     run_passes(context, module, passes)

@@ -11,13 +11,15 @@ from machines import compile_kernel, machine, words
 from dcomc.assembler import assemble
 from dcomc.container import parse_container, program_bytes
 from dcomc.disassembler import disassemble
-from dcomc.program import Program
-from runtime.accelerator import run_together, time_kernel
+from dcomc.program import Engine, Program
+from runtime import deal as deal_module
+from runtime.accelerator import PromptResult, launch_uses, run_together, time_kernel, time_launch
+from runtime.counts import Use
 from runtime.deal import deal, join_exits, together_in
 from runtime.encoding import Word
 from runtime.instructions import Unit
 from runtime.machine import Machine
-from runtime.program import Kernel, KernelStream
+from runtime.program import Kernel, KernelStream, Launch
 from runtime.sequencer import MachineFault, sequence
 from runtime.steady import time_streams
 from runtime.timing import Timing, TimingReader, ports_of
@@ -285,3 +287,62 @@ def test_exits_of_several_runs_follow_one_another() -> None:
     one, other = ((True,), (False, True)), ((False,), (True,))
     assert join_exits([(2, one), (1, other)]) == ((True, False), (False, True))
     assert join_exits([(1, one)]) == ((True,), (False, True))
+
+
+def of_rank(rows: int, cols: int, rank: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.standard_normal((rows, rank)) @ random.standard_normal((rank, cols))
+
+
+def assert_same(one: PromptResult, other: PromptResult) -> None:
+    for name, value in vars(one.factors).items():
+        assert value.tobytes() == getattr(other.factors, name).tobytes(), name
+
+
+@pytest.mark.parametrize(("streams", "part"), [("1x2", (16, 8)), ("2x2", (8, 8)), ("4x1", (4, 16))])
+@pytest.mark.parametrize(("mapping", "in_flight"), [("grid", None), ("auto", None), ("4x4", 2)])
+def test_compiled_streams(streams: str, part: tuple[int, int], mapping: str, in_flight: int | None) -> None:
+    """Each matrix gives what it gives by itself on a machine that is such a rectangle, on both engines."""
+    kernel = compile_kernel(24, 40, 5, mapping=mapping, in_flight=in_flight, matrices=7, streams=streams)
+    assert len(kernel.streams) == 256 // (part[0] * part[1])
+    matrices = [of_rank(24, 40, rank, rank) for rank in (24, 3, 24, 1, 24, 2, 24)]
+    results = run_together(kernel, SHIPPED, matrices)
+    for one, other in zip(results, run_together(kernel, SHIPPED, matrices, "fast"), strict=True):
+        assert_same(one, other)
+        assert one.timing == other.timing
+    alone = replace(kernel, streams=())
+    for result, matrix in zip(results, matrices, strict=True):
+        assert_same(result, run_together(alone, SHIPPED.part(*part), [matrix])[0])
+
+
+def test_each_stream_breaks_down_by_itself() -> None:
+    """A stream whose matrices are of rank 1 ends before the other; in one launch, all wait for the slowest."""
+    kernel = compile_kernel(24, 40, 12, mapping="grid", matrices=6, streams="1x2")
+    matrices = [of_rank(24, 40, 1 if index % 2 else 24, index) for index in range(6)]
+    timing = run_together(kernel, SHIPPED, matrices)[0].timing
+    (_, slow), (_, quick) = timing.streams
+    assert timing.cycles == slow.cycles > 2 * quick.cycles
+    assert [one.counts.cycles for one in (slow, quick)] == [slow.cycles, quick.cycles]
+
+
+@ENGINES
+def test_a_launch_in_several_runs_takes_what_it_takes_in_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = compile_kernel(24, 40, 5, matrices=7, streams="1x2")
+    program = Program(SHIPPED, (kernel,), (Launch(kernel.name, 3, "qkv", 7, 1, ""),), "")
+    given = np.concatenate([of_rank(24, 40, rank, rank) for rank in (24, 3, 24, 1, 24, 2, 24)]).astype(np.float32)
+    found: list[Timing] = []
+    for size in (1, 1 << 30):
+        monkeypatch.setattr(deal_module, "_BYTES_OF_A_RUN", size)
+        (result,) = program.simulate(given, engine=engine, threads=1).launches
+        assert [timing.cycles for timing in result.timings] == [result.cycles]
+        found += result.timings
+    assert found[0] == found[1]
+    assert found[0].counts.cycles < time_kernel(kernel, SHIPPED, 7).counts.cycles, "the second stream breaks down"
+
+
+def test_multiplications_of_streams() -> None:
+    """Those of the matrices that are there are useful; a stream that has a round more than matrices makes padding."""
+    kernel = compile_kernel(24, 40, 5, matrices=3, streams="1x2")
+    uses = [launch_uses(kernel, SHIPPED, prompts, time_launch(kernel, SHIPPED, prompts)) for prompts in (1, 2, 3)]
+    assert [use[Use.USEFUL] for use in uses] == [uses[0][Use.USEFUL] * count for count in (1, 2, 3)]
+    assert sum(uses[0].values()) == sum(uses[1].values()), "the other stream has a round of padding"

@@ -1,0 +1,62 @@
+"""The equal rectangles of clusters on which streams of a kernel run side by side."""
+
+import re
+from dataclasses import replace
+
+from dcomc.diagnostics import DcomError
+from dialects.cluster import KernelOp
+from dialects.isa import Rectangle
+from passes._kernels import numbers
+from runtime.machine import Machine
+
+ROWS_AND_COLUMNS = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.ASCII)
+"""As `8x16`."""
+_SIDES = "across", "down"
+
+
+def parse_streams(text: str, machine: Machine) -> tuple[int, int]:
+    """How many rectangles a text such as `2x2` asks for, down and across.
+
+    Raises:
+        DcomError: it is none, or they do not fill the grid.
+    """
+    match, grid = ROWS_AND_COLUMNS.fullmatch(text), machine.grid
+    if match is None:
+        raise DcomError(f"streams '{text}' are no rows and columns", hint="such as 2x2, or 1x1 for one stream")
+    down, across = int(match[1]), int(match[2])
+    if grid.rows % down or grid.cols % across:
+        raise DcomError(
+            f"{down} x {across} streams do not fill the {grid.rows} x {grid.cols} clusters of {machine.name}",
+            hint="give divisors of these",
+        )
+    return down, across
+
+
+def part_for(streams: tuple[int, int], machine: Machine) -> Machine:
+    """The rectangle of each of so many streams, with its share of each bank."""
+    down, across = streams
+    part = machine.part(machine.grid.rows // down, machine.grid.cols // across)
+    return (
+        part if down == 1 else replace(part, bank=replace(part.bank, capacity_bytes=part.bank.capacity_bytes // down))
+    )
+
+
+def part_of(kernel: KernelOp, machine: Machine) -> Machine:
+    """The rectangle of each stream of a mapped kernel."""
+    return part_for(_streams(kernel, machine), machine)
+
+
+def rectangles(kernel: KernelOp, machine: Machine) -> list[Rectangle]:
+    """Those of a mapped kernel's streams, row by row; none where it has one stream."""
+    down, across = _streams(kernel, machine)
+    rows, cols = machine.grid.rows // down, machine.grid.cols // across
+    if (down, across) == (1, 1):
+        return []
+    return [(row * rows, col * cols, rows, cols) for row in range(down) for col in range(across)]
+
+
+def _streams(kernel: KernelOp, machine: Machine) -> tuple[int, int]:
+    if kernel.streams is None:
+        return 1, 1
+    found = numbers(kernel, kernel.streams, _SIDES)
+    return parse_streams(f"{found['down']}x{found['across']}", machine)
