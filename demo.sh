@@ -12,7 +12,7 @@ run() {
 
 run python -m dcomc.texts squad --article 27 -o demo/article.txt
 run dcomc trace smollm2-135m --seq-len 512 -o demo/smollm2.mlir
-run dcomc compile demo/smollm2.mlir --decompose-layers=14,18,24,26 --rank 10 --outliers 3 -o demo/prog.bin
+run dcomc compile demo/smollm2.mlir --decompose-layers=14,18,24,26 --rank 10 --outliers 3 -o demo/prog.bin 2>&1
 run dcomc inspect demo/prog.bin
 run dcomc sim demo/prog.bin
 run dcomc run demo/prog.bin --model smollm2-135m --text demo/article.txt --max-tokens 512 --json demo/run.json

@@ -21,7 +21,7 @@ def read_tokens(path: str) -> list[int]:
             raise DcomError(f"{path} holds no list of token ids", hint=_HINT)
         return [int(number) for number in array]
     try:
-        text = Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     except UnicodeDecodeError as error:

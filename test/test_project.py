@@ -227,7 +227,11 @@ def test_a_readme_without_its_markers(readme: str) -> None:
 
 def test_the_readme_shows_the_demo() -> None:
     """The session in the README is that of demo.sh: the same commands in the same order."""
-    commands = re.findall(r"^run (.+)$", (ROOT / "demo.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(r"^run (.+?)(?: 2>&1)?$", (ROOT / "demo.sh").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 6
     session = README.partition("<!-- session:begin -->")[2].partition("<!-- session:end -->")[0]
     assert re.findall(r"^\$ (.+)$", session, re.MULTILINE) == commands
+    shown = README.partition("<!-- excerpt:begin -->")[2].partition("<!-- excerpt:end -->")[0]
+    lines = shown.replace("```console", "").replace("```", "").strip("\n")
+    assert lines == update_readme().excerpt(session), "the lines at the top are those of the session"
+    assert lines.count("\n") == 6

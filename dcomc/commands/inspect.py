@@ -86,7 +86,7 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
         [(each.name, f"{each.bytes:,}", each.sha256[:16], each.what) for each in container.sections],
     )
     print_table(
-        ("kernel", "S x H", "iterations", "slice", "seed", "instructions", "code bytes", "bytes a bank"),
+        ("kernel", "S x H", "iterations", "slice", "seed", "instructions", "bytes a bank"),
         [
             (
                 kernel.name,
@@ -95,7 +95,6 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
                 f"{kernel.layout.slice_rows} x {kernel.layout.slice_cols}",
                 "mean" if kernel.seed is None else str(kernel.seed),
                 str(len(kernel.words)),
-                f"{len(kernel.words) * WORD_BYTES:,}",
                 f"{kernel.layout.bank_bytes:,}",
             )
             for kernel in program.kernels
