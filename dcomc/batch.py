@@ -3,6 +3,8 @@
 import hashlib
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -85,13 +87,30 @@ def make_folder(folder: Path) -> None:
         raise DcomError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
+def workers(processes: int) -> ProcessPoolExecutor:
+    """So many processes for work, which end with this one, however that ends."""
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """In a process of `workers`: watch the one that started it, since nothing else tells that it was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Outcome]:
     """Run jobs in so many processes; each outcome as it comes. What a job gave is on disk before it is told.
 
     Raises:
         DcomError: a process was killed, which is mostly for want of memory.
     """
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with workers(processes) as pool:
         for future in as_completed([pool.submit(_run, job) for job in jobs]):
             try:
                 yield future.result()

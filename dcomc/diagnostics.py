@@ -120,14 +120,20 @@ def _replacing(path: Path) -> Generator[IO[bytes]]:
         raise
 
 
-def check_output(path: Path | None) -> None:
+def check_output(path: Path | None, *inputs: str | Path | None) -> None:
     """Fail before long work, not after it, where `path` could not be written; None is no file at all.
 
+    Args:
+        path: what is to be written.
+        inputs: files that are read, of another kind than what is written: none of them may be lost.
+
     Raises:
-        DcomError: the folder does not exist or cannot be written, or `path` is a folder.
+        DcomError: the folder does not exist or cannot be written, `path` is a folder, or it is one of the inputs.
     """
     if path is None:
         return
+    if path.is_file() and any(each is not None and Path(each).is_file() and path.samefile(each) for each in inputs):
+        raise DcomError(f"cannot write {path}: it is read, too", hint="give another file")
     if path.is_dir():
         raise DcomError(f"cannot write {path}: it is a folder", hint="give a file name")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from dcomc.assembler import assemble
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_output(args.output, args.file)
     name = "<stdin>" if args.file == "-" else args.file
     try:
         data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate and write the table; show the cheapest and the dearest sites."""
-    check_output(args.output)
+    check_output(args.output, *args.text)
     from dcomc.calibration.calibrate import Options, calibrate
 
     options = Options(

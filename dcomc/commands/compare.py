@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.differences import compare_files, summary
     from dcomc.tables import print_table
 
-    check_output(args.json)
+    check_output(args.json, args.first, args.second)
     found = compare_files(args.first, args.second)
     if args.json is not None:
         document = [{**asdict(each), "ratio": each.ratio} for each in found if args.all or not each.equal]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc.commands._passes import add_pass_arguments, instrumentation
-from dcomc.diagnostics import DcomError, counted, write_text
+from dcomc.diagnostics import DcomError, check_output, counted, write_text
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -184,6 +184,8 @@ def run(args: argparse.Namespace) -> int:
     if args.emit == "bin" and args.output in (None, "-"):
         what = "no output file given" if args.output is None else "a program is no text for standard output"
         raise DcomError(what, hint="add -o prog.bin")
+    if args.emit in ("asm", "bin") and args.output not in (None, "-"):
+        check_output(Path(args.output), args.file, args.config, args.activations)
     machine = load_machine(args.machine)
     activations = _read_activations(args.activations)
     name, text = read_text(args.file, "give a file made by `dcomc trace`")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from dcomc.container import read_program
-from dcomc.diagnostics import write_text
+from dcomc.diagnostics import check_output, write_text
 from dcomc.disassembler import disassemble, disassemble_kernel
 
 
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_output(args.output, args.program)
     program = read_program(args.program)
     if args.kernel is None:
         text = disassemble(program, hex_words=args.hex)

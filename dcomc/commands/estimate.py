@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from passes._sites import module_size
     from runtime.gpu import load_gpu
 
-    check_output(args.stats)
-    check_output(args.timeline)
+    check_output(args.stats, args.program)
+    check_output(args.timeline, args.program)
     gpu = load_gpu(args.gpu)
     program = dcomc.load(args.program)
     if not program.host.strip():

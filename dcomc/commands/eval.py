@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report."""
-    check_output(args.json)
+    check_output(args.json, args.subject, *(args.data or ()))
     for name, least in (("limit", 1), ("max_tokens", 2), ("shots", 0), ("seq_len", 2), ("batch", 1)):
         value = getattr(args, name)
         if value is not None and value < least:

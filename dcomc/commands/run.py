@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.token_files import read_tokens
 
     for output in (args.json, args.save_activations):
-        check_output(output)
+        check_output(output, args.program, args.text, args.tokens)
     text = read_text(args.text, args.prompt) if args.tokens is None else read_tokens(args.tokens)
     program = dcomc.load(args.program)
     if args.save_activations and not program.launches:

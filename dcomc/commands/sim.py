@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         raise DcomError("--trace-window is of a trace", hint="give --trace FILE, too")
     if len(args.program) > 1:
         return _run_several(args, machine)
-    check_output(args.stats)
-    check_output(args.trace)
+    check_output(args.stats, *args.program, args.input)
+    check_output(args.trace, *args.program, args.input)
     if args.trace is not None:
         check_perfetto()
     program = dcomc.load(args.program[0])

@@ -132,6 +132,21 @@ class _Kills:
         return os._exit, (1,)
 
 
+def test_processes_end_with_the_one_that_started_them() -> None:
+    """However that ends: nothing else would tell them."""
+    program = (
+        "import os, signal, sys\nfrom dcomc.batch import workers\n"
+        "if __name__ == '__main__':\n    pool = workers(1)\n    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=120)
+    worker = Path(f"/proc/{int(run.stdout)}")
+    deadline = time.monotonic() + 60
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.returncode == -signal.SIGKILL and not worker.exists()
+
+
 def test_a_killed_process_is_one_line(programs: list[Path], tmp_path: Path) -> None:
     jobs = jobs_of(programs[:1], tmp_path, None, {"seed": _Kills()})
     with pytest.raises(DcomError, match=r"a process was killed; .* fewer --jobs"):

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dcomc.diagnostics import DcomError, atomic_write, counted, did_you_mean, readable, say_written, size, write_text
+from dcomc.diagnostics import (
+    DcomError,
+    atomic_write,
+    check_output,
+    counted,
+    did_you_mean,
+    readable,
+    say_written,
+    size,
+    write_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +126,17 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DcomError, match=r"cannot write .*out: it is a folder"):
         write_text(tmp_path / "out", "a")
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    program, other = tmp_path / "prog.bin", tmp_path / "other.json"
+    check_output(program, program, None)  # it is not there, so that nothing is lost
+    program.write_bytes(b"a")
+    other.symlink_to(program)
+    check_output(tmp_path / "new.json", program)
+    for path in (program, other):
+        with pytest.raises(DcomError, match=r"cannot write .*: it is read, too; give another file"):
+            check_output(path, None, str(program))
 
 
 def test_a_link_keeps_its_target(tmp_path: Path) -> None:
