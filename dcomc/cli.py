@@ -5,12 +5,13 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol, cast
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.diagnostics import DcomError, did_you_mean, nearest_word
 
 COMMANDS = {
     "trace": "lift a model into Level 0 IR",
@@ -49,7 +50,13 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line and exit code 1."""
 
     def error(self, message: str) -> NoReturn:
-        raise DcomError(message, hint=f"see {self.prog} --help")
+        """Raise `DcomError`; where a choice or an option is unknown, with the nearest that there is."""
+        what, _, choices = message.partition(" (choose from ")
+        unknown = re.search(r"(?:choice: '|^unrecognized arguments: )([\w-]+)", what)
+        words = re.findall(r"[\w-]+", choices) or re.findall(r"--[\w-]+", self.format_usage())
+        nearest = unknown and nearest_word(unknown[1], words)
+        suggestion = f"did you mean '{nearest}'? " if nearest else ""
+        raise DcomError(message, hint=f"{suggestion}see {self.prog} --help")
 
 
 class CommandParser(Parser):

@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -41,11 +41,16 @@ def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] = Mapp
         also: other words for some of `known`.
     """
     names = sorted(known)
-    words = [*names, *also]
+    nearest = nearest_word(name, [*names, *also])
+    suggestion = f"did you mean '{also.get(nearest, nearest)}'? " if nearest else ""
+    return f"{suggestion}known: {', '.join(names)}"
+
+
+def nearest_word(name: str, words: Sequence[str]) -> str | None:
+    """The word that begins as `name` or is what it begins with, the nearest in length; or else a close one."""
     begun = [word for word in words if len(word) > 1 < len(name) and (word.startswith(name) or name.startswith(word))]
     nearest = sorted(begun, key=lambda word: abs(len(word) - len(name))) or difflib.get_close_matches(name, words, n=1)
-    suggestion = f"did you mean '{also.get(nearest[0], nearest[0])}'? " if nearest else ""
-    return f"{suggestion}known: {', '.join(names)}"
+    return nearest[0] if nearest else None
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

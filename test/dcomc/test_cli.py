@@ -64,6 +64,24 @@ def test_unknown_option_of_a_command(name: str, capsys: pytest.CaptureFixture[st
     assert f"see dcomc {name} --help" in assert_one_error([name, "--no-such-option"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (["sim", "prog.bin", "--timing"], "--timing-only"),
+        (["compile", "m.mlir", "--weigth-rank=3"], "--weight-rank"),
+        (["compile", "m.mlir", "--emit", "llvm"], None),
+        (["compile", "m.mlir", "--emit", "cluser"], "cluster"),
+        (["eval", "prog.bin", "--task", "arc"], "arc_easy"),
+    ],
+)
+def test_the_nearest_option_or_choice(
+    arguments: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = assert_one_error(arguments, capsys)
+    assert error.endswith(f"see dcomc {arguments[0]} --help\n")
+    assert ("did you mean" in error) == (suggestion is not None) and (not suggestion or f"'{suggestion}'?" in error)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

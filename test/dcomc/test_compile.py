@@ -264,7 +264,10 @@ MISTAKES = [
     (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read none.toml"),
     (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
     (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
-    (["--decompose-layers", "1", "--rnak", "3"], "error: unrecognized arguments: --rnak 3; see dcomc compile --help"),
+    (
+        ["--decompose-layers", "1", "--rnak", "3"],
+        "error: unrecognized arguments: --rnak 3; did you mean '--rank'? see dcomc compile --help",
+    ),
     (["--decompose-layers", "1", "--rank", "ten"], "error: argument --rank: invalid int value: 'ten'"),
 ]
 
