@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime import fast_kernels as kernels
 from runtime.banks import ReadBank, half_exponent, pack, start_of_rows, to_half_scaled
+from runtime.deal import rounds
 from runtime.fast_compile import compiled
 from runtime.groups import Groups
 from runtime.machine import Machine
@@ -81,7 +82,7 @@ def reader(banks: Words) -> ReadBank:
 def pack_scaled(
     matrices: Sequence[Array], layout: KernelLayout, seed: int | None, machine: Machine
 ) -> tuple[Words, tuple[int, ...]]:
-    """`to_half_scaled` and `pack`; of one binary32 matrix on the whole grid in two passes over it.
+    """`to_half_scaled` and `pack`; of binary32 matrices in two passes over each.
 
     Args:
         matrices: [S, H] each.
@@ -90,30 +91,48 @@ def pack_scaled(
         The banks before a run, and the exponent of each matrix's scale.
 
     Raises:
-        DcomError: a has a NaN or an infinity.
+        DcomError: a matrix has a NaN or an infinity.
     """
-    groups = Groups.of(layout, machine.grid)
-    if (
-        len(matrices) > 1
-        or groups.count > 1
-        or groups.folded
-        or layout.in_flight > 1
-        or matrices[0].dtype != np.float32
-    ):
+    if any(matrix.dtype != np.float32 for matrix in matrices):
         halves, exponents = zip(*map(to_half_scaled, matrices), strict=True)
         return by_word(pack(halves, layout, seed, machine)), exponents
-    single = np.ascontiguousarray(matrices[0])
-    largest = np.uint32(_largest_bits(single.view(np.uint32).reshape(-1))).view(np.float32)
-    exponent = half_exponent(single, float(largest))
+    groups = Groups.of(layout, machine.grid)
+    banks = _cleared(layout, machine, layout.in_flight * rounds(len(matrices), layout, machine))
+    exponents = tuple(
+        _tile(np.ascontiguousarray(matrix), layout, groups, machine, banks, index)
+        for index, matrix in enumerate(matrices)
+    )
+    start, first = start_of_rows(layout, seed, machine), layout.start_offset // 2
+    banks[first : first + start.size] = start.view(np.uint16)[:, None]
+    return banks, exponents
+
+
+def _cleared(layout: KernelLayout, machine: Machine, turns: int) -> Words:
+    """Banks of zeros; but of one matrix on the whole grid, what `_tile` writes in full may be anything."""
+    if turns > 1 or layout.folded or layout.span_rows or layout.span_cols:
+        return FREE.zeros(turns * layout.bank_bytes // 2, machine.grid.cols)
     banks = FREE.take(layout.bank_bytes // 2, machine.grid.cols)
-    begin, end = layout.a_offset // 2, layout.a_offset // 2  # of what is written in full below
+    begin, end = layout.a_offset // 2, layout.a_offset // 2
     if layout.a_stride == 2 * layout.slice_rows * layout.slice_cols:
         end += ceil(layout.rows / machine.cluster.mac_rows) * machine.cluster.mac_rows * layout.slice_cols
     banks[:begin] = 0
     banks[end:] = 0
-    place = (layout.a_offset // 2, layout.a_stride // 2, layout.slice_rows, layout.slice_cols)
+    return banks
+
+
+def _tile(
+    matrix: NDArray[np.float32], layout: KernelLayout, groups: Groups, machine: Machine, banks: Words, index: int
+) -> int:
+    """Put a run's matrix of that number in its place, in binary16 and tiles; the exponent of its scale."""
+    largest = np.uint32(_largest_bits(matrix.view(np.uint32).reshape(-1))).view(np.float32)
+    exponent = half_exponent(matrix, float(largest))
+    turn, group = divmod(index, groups.count)
+    top, left = groups.corner(group)
+    slices, cluster = (layout.slice_rows, layout.slice_cols), machine.cluster
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
-    kernels.tile(single, ldexp(1.0, -exponent), banks, *place, machine.cluster.mac_rows, machine.cluster.mac_cols)
-    start, first = start_of_rows(layout, seed, machine), layout.start_offset // 2
-    banks[first : first + start.size] = start.view(np.uint16)[:, None]
-    return banks, (exponent,)
+    scale = ldexp(1.0, -exponent)
+    for row in range(groups.rows_filled(layout) if groups.folded else 1):
+        start = turn * layout.bank_bytes + layout.a_offset + (top + row) * layout.a_stride
+        place = (start // 2, layout.a_stride // 2, *slices, cluster.mac_rows, cluster.mac_cols)
+        kernels.tile(matrix, scale, banks, *place, left, groups.cols, row * groups.cols * layout.slice_cols)
+    return exponent

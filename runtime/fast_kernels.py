@@ -474,24 +474,29 @@ def tile(
     slice_cols: int,
     mac_rows: int,
     mac_cols: int,
+    left: int,
+    clusters: int,
+    first: int,
 ) -> None:
     """Write binary16(binary32(a * factor)), a [S, H], to `banks`, [word, column], in tiles; place and stride in words.
 
-    Grid row r's block of slice_rows x slice_cols in each column lies at start + r * stride, as `runtime.banks` says.
+    Of the columns of a from `first` on, each of so many `clusters` from the grid's column `left` on gets slice_cols;
+    their block of the r-th slice_rows rows lies at start + r * stride, as `runtime.banks` says.
     """
-    rows, cols = a.shape
+    rows = a.shape[0]
+    last = min(a.shape[1], first + clusters * slice_cols)
     columns = banks.shape[1]
     flat = banks.reshape(-1)
-    lines = np.zeros((mac_rows, columns * slice_cols), np.uint16)
+    lines = np.zeros((mac_rows, clusters * slice_cols), np.uint16)
     for top in range(0, rows, mac_rows):
         for p in range(min(mac_rows, rows - top)):
-            for h in range(cols):
-                store_half(lines, p, h, np.float32(np.float64(a[top + p, h]) * factor))
+            for h in range(first, last):
+                store_half(lines, p, h - first, np.float32(np.float64(a[top + p, h]) * factor))
         for p in range(rows - top, mac_rows):
             lines[p] = 0
         word = start + top // slice_rows * stride + top % slice_rows * slice_cols
         for j in range(slice_cols // mac_cols):
             for p in range(mac_rows):
                 for q in range(mac_cols):
-                    copy_spread(lines[p], j * mac_cols + q, slice_cols, flat, word * columns, columns)
+                    copy_spread(lines[p], j * mac_cols + q, slice_cols, flat, word * columns + left, clusters)
                     word += 1

@@ -8,7 +8,7 @@ import pytest
 from machines import compile_kernel, machine, machine_file
 
 from runtime.banks import pack, to_half_scaled
-from runtime.fast_banks import by_word, pack_scaled
+from runtime.fast_banks import FREE, by_word, pack_scaled
 
 VALUES = {"rows": 2, "cols": 2, "mac_rows": 8, "mac_cols": 8}
 MACHINE = machine(**VALUES)
@@ -25,3 +25,32 @@ def test_both_engines_fill_the_banks_alike(rows: int, cols: int, more_rows: int,
     banks, exponents = pack_scaled([a], layout, kernel.seed, MACHINE)
     assert exponents == (exponent,)
     np.testing.assert_array_equal(banks, by_word(pack([half], layout, kernel.seed, MACHINE)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "mapping", "in_flight", "matrices"),
+    [
+        (24, 100, "cluster", None, 3),
+        (24, 100, "2x2", 2, 5),
+        (33, 7, "1x2", 1, 2),
+        (5, 257, "4x1", 3, 13),
+        (7, 90, "grid", None, 1),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_both_engines_fill_the_banks_of_groups_alike(
+    rows: int, cols: int, mapping: str, in_flight: int | None, matrices: int, kind: type, tmp_path: Path
+) -> None:
+    """Groups and turns that get no matrix hold zeros, as does what no matrix fills."""
+    values = {"rows": 4, "cols": 6, "mac_rows": 4, "mac_cols": 2}
+    kernel = compile_kernel(rows, cols, 1, machine_file(tmp_path, **values), mapping=mapping, in_flight=in_flight)
+    random = np.random.default_rng(0)
+    given = [(random.standard_normal((rows, cols)) * 10.0**index).astype(kind) for index in range(matrices)]
+    m = machine(**values)
+    halves, exponents = zip(*map(to_half_scaled, given), strict=True)
+    for _ in range(2):  # the second time in an array that was used
+        banks, found = pack_scaled(given, kernel.layout, kernel.seed, m)
+        assert found == exponents
+        np.testing.assert_array_equal(banks, by_word(pack(halves, kernel.layout, kernel.seed, m)))
+        banks.fill(0x7777)
+        FREE.give(banks)
