@@ -72,7 +72,7 @@ def run_together(
                 f"kernel {kernel.name} takes {layout.rows} x {layout.cols}, not {a.shape[0]} x {a.shape[1]}"
             )
     shares = deal(kernel, machine, len(matrices))
-    padding = [np.zeros((layout.rows, layout.cols), np.float32)]
+    padding = [np.broadcast_to(np.float32(0), (layout.rows, layout.cols))]
     loaded = [
         load(engine, kernel, share.machine, [matrices[index] for index in share.matrices] or padding)
         for share in shares
