@@ -200,7 +200,7 @@ def _print(simulation: "Simulation") -> None:
         rows.append((*row, f"[{sources.index(result.source) + 1}]") if len(sources) > 1 else row)
     print_table((*headers, "input") if len(sources) > 1 else headers, rows)
     total = counted(len(results), "decomposition")
-    print(f"total: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
+    print(f"\ntotal: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
     joules = simulation.joules(load_technology("15nm"))
     print(f"energy: {energy(joules)} (arrays, buffers and banks; 15nm)")
     if results[0].relative_error is not None:
