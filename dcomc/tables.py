@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from runtime.bounds import Bounds
 
 _PIPE_WIDTH = 100
+_GAP = 2
 _NUMBER = re.compile(r"(?!.*[^\W\d]{4})[-+±]?\d.{,30}|[-…]?")
 """A cell of a column of numbers, with units but no words: `1,024`, `2.5 ms`, `64 x 4096`, `1 to 2 GiB`, or nothing."""
 _WORD = 16
@@ -40,37 +43,56 @@ def print_table(
     A column of numbers is aligned to the right and never wrapped or cut, so that a table of many is wider than its
     console; other columns are aligned to the left and wrapped.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    cells, console = list(rows), make_console(stderr=stderr)
+    console, cells = make_console(stderr=stderr), list(rows)
     by_column = list(zip(*cells, strict=True)) if cells else [()] * len(columns)
     numbers = [any(column) and all(map(_NUMBER.fullmatch, column)) for column in by_column]
-    longest = [
-        max(map(len, (*heading.split(), *(column if number else " ".join(column).split()))), default=0)
-        for heading, column, number in zip(columns, by_column, numbers, strict=True)
-    ]
-    if _sum(longest) > console.width:
-        longest = [width if number else min(width, _WORD) for width, number in zip(longest, numbers, strict=True)]
-    for heading, number, width in zip(columns, numbers, longest, strict=True):
-        table.add_column(Text(heading), justify="right" if number else "left", overflow="fold", min_width=width)
+    widths = _fit([(name, *column) for name, column in zip(columns, by_column, strict=True)], numbers, console.width)
+    console.print(f"{title}\n" if title else "", soft_wrap=True)
+    for line in _lines(columns, widths, numbers):
+        console.print(line, style="bold", soft_wrap=True)
+    console.print("─" * (sum(widths) + _GAP * (len(widths) - 1)), soft_wrap=True)
     for row in cells:
-        table.add_row(*map(Text, row))
-    for line in (title, "") if title else ("",):
-        console.print(line, soft_wrap=True)
-    with console.capture() as captured:
-        console.print(table, width=max(console.width, _sum(longest)), crop=False, no_wrap=True)
-    for line in captured.get().splitlines():
-        print(line.rstrip(), file=console.file)
+        for line in _lines(row, widths, numbers):
+            console.print(line, soft_wrap=True)
     if caption is not None:
         console.print(f"\n{caption}", soft_wrap=True)
 
 
-def _sum(widths: Sequence[int]) -> int:
-    """Of a table, with two spaces between its columns."""
-    return sum(widths) + 2 * (len(widths) - 1)
+def _fit(columns: Sequence[Sequence[str]], numbers: Sequence[bool], width: int) -> list[int]:
+    """Widths of columns for a table of a width: as wide as they are, or else the widest texts narrower, if they may be.
+
+    Args:
+        columns: heading and cells of each.
+        numbers: whether a column is of numbers, of which only the heading may wrap.
+    """
+
+    def longest_word(texts: Iterable[str]) -> int:
+        return max((len(word) for text in texts for word in text.split()), default=0)
+
+    widths = [max(map(len, column)) for column in columns]
+    whole = [
+        max(longest_word(column[:1]), *map(len, column[1:])) if number else longest_word(column)
+        for column, number in zip(columns, numbers, strict=True)
+    ]
+    parted = [least if number else min(least, _WORD) for least, number in zip(whole, numbers, strict=True)]
+    for least in (whole, parted):
+        while sum(widths) + _GAP * (len(widths) - 1) > width:
+            spare = [(wide, at) for at, (wide, few) in enumerate(zip(widths, least, strict=True)) if wide > few]
+            if not spare:
+                break
+            widths[max(spare)[1]] -= 1
+    return widths
+
+
+def _lines(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> Iterable[str]:
+    """A row, as many lines as its cells need."""
+    parts = [wrap(cell, max(width, 1), break_on_hyphens=False) for cell, width in zip(cells, widths, strict=True)]
+    for line in zip_longest(*parts, fillvalue=""):
+        aligned = (
+            part.rjust(width) if number else part.ljust(width)
+            for part, width, number in zip(line, widths, numbers, strict=True)
+        )
+        yield (" " * _GAP).join(aligned).rstrip()
 
 
 def energy(joules: "Bounds") -> str:

@@ -167,28 +167,23 @@ def _print_runs(runs: "tuple[Run, ...]") -> None:
 
 
 def _print_layers(runs: "tuple[Run, ...]", layers: tuple[int, ...]) -> None:
+    from dcomc.places import spans
     from dcomc.tables import duration, print_table
     from dialects.dcom import SITES
 
-    dense, gpu, dcom = runs
-    rows: list[tuple[str, ...]] = []
+    alike: dict[tuple[tuple[str, ...], ...], list[int]] = {}
     for layer in layers:
+        rows: list[tuple[str, ...]] = []
         for site in (None, *SITES):
-            works = [run.work(layer, site) for run in runs]
-            rows.append(
-                (
-                    "" if site else str(layer),
-                    site or "all",
-                    *(duration(sum(work.values())) for work in works[:2]),
-                    duration(works[2].get("GPU", 0.0) + works[2].get("GPU link", 0.0)),
-                    duration(works[2].get("D-com", 0.0)),
-                    duration(works[2].get("D-com link", 0.0)),
-                )
-            )
-        rows.append(("", "span", *(duration(run.span(layer)) for run in (dense, gpu, dcom)), "", ""))
+            dense, gpu, dcom = (run.work(layer, site) for run in runs)
+            host = dcom.get("GPU", 0.0) + dcom.get("GPU link", 0.0)
+            times = (sum(dense.values()), sum(gpu.values()), host, dcom.get("D-com", 0.0), dcom.get("D-com link", 0.0))
+            rows.append((site or "all", *map(duration, times)))
+        rows.append(("span", *(duration(run.span(layer)) for run in runs), "", ""))
+        alike.setdefault(tuple(rows), []).append(layer)
     print_table(
-        ("layer", "site", "dense", "on a GPU", "with D-com: GPU", "D-com", "its link"),
-        rows,
+        ("layers", "site", "dense", "on a GPU", "with D-com: GPU", "D-com", "its link"),
+        [("" if number else spans(of), *row) for rows, of in alike.items() for number, row in enumerate(rows)],
         caption="work of each layer and site, whatever overlaps; span: from the layer's first start to its last end",
     )
 

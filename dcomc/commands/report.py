@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE.json",
-        help="what `dcomc sim --stats`, `dcomc run --json` or `dcomc eval --json` measured of it; may be given again",
+        help="what `dcomc sim --stats`, `run --json`, `eval --json` or `estimate --stats` found of it; may be given "
+        "again",
     )
     parser.add_argument(
         "--expansion",

@@ -19,7 +19,7 @@ from dcomc.ir import describe_location, parse_module
 from dcomc.program import Program
 from dcomc.report.cycles import KernelCycles, Roofline, make_roofline, time_kernels
 from dcomc.report.expansion import Expansion, sweep_kernels
-from dcomc.report.results import Quality, read_results
+from dcomc.report.results import Latency, Quality, read_results
 from dcomc.report.stages import Pipeline, machine_file, make_pipeline
 from dcomc.simulate import LaunchResult
 from dialects.dcom import DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
@@ -104,6 +104,7 @@ class Report:
     expansion: tuple[Expansion, ...]
     """Where the sweep was asked for."""
     quality: tuple[Quality, ...]
+    latency: tuple[Latency, ...]
     dumps: str | None
     """The folder that stages came from."""
     pipeline: Pipeline
@@ -119,7 +120,7 @@ def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = (), 
     Args:
         dumps: the folder of `dcomc compile --dump-ir-dir`, for the stages that the program does not hold.
         expansion: sweep the paper's expansion factor for each kernel, some seconds each.
-        results: JSON files of `dcomc sim --stats`, `dcomc run --json` and `dcomc eval --json`.
+        results: JSON files of `dcomc sim --stats`, `run --json`, `eval --json` and `estimate --stats`.
 
     Raises:
         DcomError: a file that cannot be read, is of another program, or is none of these.
@@ -129,7 +130,7 @@ def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = (), 
     if not program.host:
         raise DcomError(f"{path} holds no model", hint="give a program made by `dcomc compile`")
     module = parse_module(program.host, f"{path}: the host's part")
-    quality, errors = read_results(results, program, digest)
+    measured = read_results(results, program, digest)
     launched = program.simulate(timing_only=True).launches
     costs = count_costs(module)
     swept: tuple[Expansion, ...] = ()
@@ -148,12 +149,13 @@ def gather(path: Path, dumps: Path | None = None, results: Iterable[Path] = (), 
         options=program.options,
         model=describe_module(module),
         sites=tuple(_site_states(module, costs)),
-        decompositions=tuple(_decompositions(program, module, launched, costs, errors)),
+        decompositions=tuple(_decompositions(program, module, launched, costs, measured.errors)),
         reasons=_reasons(module),
         kernels=time_kernels(program),
         roofline=make_roofline(program.machine, launched, costs),
         expansion=swept,
-        quality=quality,
+        quality=measured.quality,
+        latency=measured.latency,
         dumps=None if dumps is None else dumps.name,
         pipeline=make_pipeline(program, module, dumps),
     )

@@ -7,7 +7,7 @@ from string import Template
 from dcomc.diagnostics import DcomError
 from dcomc.report.data import Report, page_json
 
-_SCRIPTS = ("base.js", "charts.js", "overview.js", "pipeline.js", "timeline.js", "main.js")
+_SCRIPTS = ("base.js", "charts.js", "overview.js", "measured.js", "pipeline.js", "timeline.js", "main.js")
 _VEGA_LITE = "6.4"
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 

@@ -1,4 +1,4 @@
-"""What was measured of a program elsewhere, for its page: files of `dcomc sim`, `dcomc run` and `dcomc eval`."""
+"""What was measured of a program elsewhere, for its page: files of `dcomc sim`, `run`, `eval` and `estimate`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from runtime.program import Program
 Errors = dict[tuple[int, str], tuple[float | None, float | None]]
 """Error of the factors and the least at their rank, by layer and site."""
 
-_HINT = "give a file of `dcomc sim --stats`, `dcomc run --json` or `dcomc eval --json`"
+_HINT = "give a file of `dcomc sim --stats`, `run --json`, `eval --json` or `estimate --stats`"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,33 @@ class Quality:
     scores: tuple[Score, ...]
 
 
-def read_results(paths: Iterable[Path], program: Program, digest: str) -> tuple[tuple[Quality, ...], Errors]:
-    """The qualities and errors in result files.
+@dataclass(frozen=True)
+class Latency:
+    """The estimated time of the model on a host."""
+
+    variant: str
+    """`dense`, `gpu`: decomposed there, or `dcom`: decomposed by a D-com beside it."""
+    host: str
+    """Such as `4 x a100-80gb`."""
+    batch: int
+    """Prompts."""
+    seconds: float
+    fastest: float
+    slowest: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What files hold of a program."""
+
+    quality: tuple[Quality, ...]
+    errors: Errors
+    latency: tuple[Latency, ...]
+
+
+def read_results(paths: Iterable[Path], program: Program, digest: str) -> Results:
+    """The qualities, errors and latencies in result files.
 
     Args:
         program: that they are of.
@@ -53,6 +78,7 @@ def read_results(paths: Iterable[Path], program: Program, digest: str) -> tuple[
         DcomError: a file that cannot be read, is of another program, or is none of these.
     """
     quality: list[Quality] = []
+    latency: list[Latency] = []
     errors: Errors = {}
     for path in paths:
         values = json_object(read_bytes(path, _HINT), path, _HINT)
@@ -64,18 +90,20 @@ def read_results(paths: Iterable[Path], program: Program, digest: str) -> tuple[
                 quality.append(_run(values, path.name))
             elif "models" in values:
                 quality += _eval(values, path.name)
+            elif "variants" in values:
+                latency += _latency(values, path.name)
             else:
                 raise KeyError("decompositions")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DcomError(f"{path} holds no results of a program", hint=_HINT) from error
-    return tuple(quality), errors
+    return Results(tuple(quality), errors, tuple(latency))
 
 
 def _check_program(values: Mapping[str, Any], program: Program, digest: str, path: Path) -> None:
     """Refuse results that say they are of another program: by its digest, or else by machine and options."""
     said: Any = values.get("program")
     other = isinstance(said, dict) and cast(dict[str, Any], said).get("sha256", digest) != digest
-    if "decompositions" in values:
+    if "decompositions" in values or "variants" in values:
         options = json.loads(json.dumps(dict(program.options)))
         other = values.get("options", options) != options or values["machine"]["hash"] != program.machine.hash
     if other:
@@ -84,6 +112,13 @@ def _check_program(values: Mapping[str, Any], program: Program, digest: str, pat
 
 def _errors(values: Mapping[str, Any]) -> Errors:
     return {(e["layer"], e["site"]): (e["relative_error"], e["optimal_error"]) for e in values["decompositions"]}
+
+
+def _latency(values: Mapping[str, Any], source: str) -> Iterable[Latency]:
+    host = f"{values['gpu']['tensor_parallel']} x {values['gpu']['name']}"
+    for variant, times in cast("dict[str, dict[str, float]]", values["variants"]).items():
+        seconds = (float(times[name]) for name in ("seconds", "fastest", "slowest"))
+        yield Latency(variant, host, int(values["batch"]), *seconds, source=source)
 
 
 def _run(values: Mapping[str, Any], source: str) -> Quality:

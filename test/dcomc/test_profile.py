@@ -124,7 +124,7 @@ def test_tables_fit_a_terminal_of_80_columns(program: Path) -> None:
     os.close(ours)
     assert process.returncode == 0
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output.decode().splitlines()]
-    assert max(map(len, lines)) == 80
+    assert max(map(len, lines)) == 80, max(lines, key=len)
     assert not any("…" in line for line in lines)
     assert sum("waits most for" in line for line in lines) == len(VIEWS)
 

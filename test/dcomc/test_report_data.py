@@ -186,8 +186,22 @@ def test_scores_of_a_run(tiny_program: Path, tmp_path: Path):
     ]
 
 
+def test_latencies_of_an_estimate(tiny_program: Path, tmp_path: Path):
+    stats = tmp_path / "estimate.json"
+    assert main(["estimate", str(tiny_program), "--tp=2", "--batch=4", "--stats", str(stats)]) == 0
+    latency = gather(tiny_program, results=[stats]).latency
+    assert [each.variant for each in latency] == ["dense", "gpu", "dcom"]
+    assert {(each.host, each.batch, each.source) for each in latency} == {("2 x a100-80gb", 4, "estimate.json")}
+    assert all(0 < each.fastest <= each.seconds <= each.slowest for each in latency)
+    values = json.loads(stats.read_text())
+    stats.write_text(json.dumps({**values, "options": {**values["options"], "rank": 5}}))
+    with pytest.raises(DcomError, match="of another program"):
+        gather(tiny_program, results=[stats])
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"decompositions": [1]}', '{"models": {}}', '{"dense_perplexity": "x"}']
+    "text",
+    ["", "[]", "{}", '{"decompositions": [1]}', '{"models": {}}', '{"dense_perplexity": "x"}', '{"variants": {}}'],
 )
 def test_files_without_results_are_named(tiny_program: Path, tmp_path: Path, text: str):
     (tmp_path / "results.json").write_text(text)

@@ -1,5 +1,7 @@
 """The page of `dcomc report` in a browser: clicked through, by keyboard, on a phone, and in the dark."""
 
+import json
+import re
 from collections.abc import Generator
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +20,16 @@ LOAD_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def page_file(tiny_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a small program, with its stages and the errors of its factors."""
+    """The page of a small program, with its stages, the errors of its factors, estimated times and a perplexity."""
     folder = tmp_path_factory.mktemp("report")
     stages, stats, page = str(tiny_program.parent / "stages"), str(folder / "stats.json"), str(folder / "page.html")
     assert main(["sim", str(tiny_program), "--stats", stats]) == 0
-    assert main(["report", str(tiny_program), "-o", page, "--stages", stages, "--result", stats]) == 0
+    times, run = str(folder / "estimate.json"), folder / "run.json"
+    assert main(["estimate", str(tiny_program), "--stats", times]) == 0
+    scores = {"perplexity": 30.0, "ratio": 1.5}
+    run.write_text(json.dumps({"dense_perplexity": 20.0, **scores, "tokens": 512, "controls": {}}))
+    results = [argument for file in (stats, times, str(run)) for argument in ("--result", file)]
+    assert main(["report", str(tiny_program), "-o", page, "--stages", stages, *results]) == 0
     return Path(page)
 
 
@@ -77,6 +84,21 @@ def phone(browser: Browser, page_file: Path, tmp_path: Path) -> Generator[Opened
 @pytest.fixture
 def night(browser: Browser, page_file: Path, tmp_path: Path) -> Generator[Opened]:
     yield from opened(browser, page_file, tmp_path, color_scheme="dark")
+
+
+def test_the_first_sentence_says_what_is_decomposed_at_what_cost_and_gain(desk: Opened):
+    page = desk.page
+    said = page.locator("#summary").inner_text()
+    assert re.fullmatch(
+        r"In 2 of 4 layers activations are decomposed at run time, to rank 4: their products take [\d.]+ times fewer "
+        r"operations, and finding the factors takes [\d.]+ µs on D-com; by estimate the model on 1 × a100-80gb, with "
+        r"\d+ prompts?, takes [\d.]+ times the dense time; perplexity is 1.5 times the dense model’s\.",
+        said,
+    ), said
+    assert page.locator("#summary strong").count() == 5
+    expect(page.locator("#times svg")).to_be_visible()
+    page.locator("#times summary").click()
+    assert page.locator("#times tbody tr").count() == 3
 
 
 def test_an_operation_is_followed_to_instructions_and_back_to_python(desk: Opened):

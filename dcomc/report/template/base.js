@@ -60,7 +60,7 @@ function groupBy(entries, key) {
   return [...groups.values()];
 }
 
-/** A table. A column is [heading, function of a row, "number" | "wide" | "layers" | "code" | undefined]. */
+/** A table. A column is [heading, function of a row, "number" | "wide" | "layers" | "step" | "code" | undefined]. */
 function table(columns, rows, caption) {
   const cell = (row, [, value, kind]) => {
     const found = value(row);

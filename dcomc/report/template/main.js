@@ -1,6 +1,7 @@
 "use strict";
 /* Fill the page. */
 
+showLatency();
 showQuality();
 startPipeline();
 startTimeline();

@@ -1,5 +1,5 @@
 "use strict";
-/* The head of the page, what is decomposed and why, the roofline, quality, and configuration. */
+/* The head of the page, what is decomposed and why, the roofline, and configuration. */
 
 const SITES = ["qkv", "o", "gate_up", "down"];
 const layerWord = (layers) => `${layers.length === 1 ? "layer" : "layers"} ${ranges(layers)}`;
@@ -10,12 +10,9 @@ function showHead() {
   const cycles = report.decompositions.reduce((sum, each) => sum + each.cycles, 0);
   const ranks = ranges(new Set(report.decompositions.map((each) => each.rank)));
   const machine = `${report.machine.name}, ${report.machine.grid.rows} × ${report.machine.grid.cols} clusters at ${report.machine.clock.hz / 1e9} GHz`;
-  byId("title").textContent = `${modelName}: ${report.file}`;
-  byId("summary").textContent = layers.size
-    ? `${layers.size} of ${report.model.layers} layers run on factors of their activations, of rank ${ranks}. ` +
-      `${count(report.decompositions.length, "decomposition")} a run of ${report.model.batch} × ${whole(report.model.seq_len)} tokens take ` +
-      `${whole(cycles)} cycles, ${duration(cycles / report.machine.clock.hz)}, on ${machine}.`
-    : `No activation is decomposed; the program is for ${machine}.`;
+  byId("title").textContent = modelName;
+  byId("summary").append(...(layers.size ? story(layers, cycles, ranks) : ["No activation is decomposed."]));
+  byId("where").textContent = `${report.file}, for ${machine}` + (layers.size ? `; a run of ${report.model.batch} × ${whole(report.model.seq_len)} tokens has ${count(report.decompositions.length, "decomposition")}.` : ".");
   showTiles(layers, cycles);
   const sections = [...document.querySelectorAll("main > section")].filter((section) => !section.hidden);
   byId("sections").append(
@@ -24,21 +21,41 @@ function showHead() {
   byId("footer").textContent = `Made by dcomc ${report.version} from ${report.file}, SHA-256 ${report.sha256}.`;
 }
 
+const total = (name) => report.decompositions.reduce((sum, each) => sum + each[name], 0);
+const programPerplexity = () => report.quality.find((each) => each.is_ratio)?.scores.find((score) => score.name === "program");
+const variant = (name) => report.latency.find((each) => each.variant === name);
+const times = (value) => `${Number(value.toPrecision(3))} times`;
+
+/** What was decomposed, what it gains, and what it costs, in a sentence: texts, and numbers that stand out. */
+function story(layers, cycles, ranks) {
+  const strong = (text) => make("strong", { text });
+  const parts = [
+    "In ", strong(`${layers.size} of ${count(report.model.layers, "layer")}`), ` activations are decomposed at run time, to rank ${ranks}: their products take `,
+    strong(`${times(total("dense_flops") / total("flops"))} fewer operations`), ", and finding the factors takes ",
+    strong(duration(cycles / report.machine.clock.hz)), " on D-com",
+  ];
+  const [dense, dcom] = ["dense", "dcom"].map(variant);
+  if (dense && dcom) parts.push(`; by estimate the model on ${dcom.host.replace(" x ", " × ")}, with ${count(dcom.batch, "prompt")}, takes `, strong(`${times(dcom.seconds / dense.seconds)} the dense time`));
+  const score = programPerplexity();
+  if (score) parts.push("; perplexity is ", strong(`${times(score.change)} the dense model’s`));
+  return [...parts, "."];
+}
+
 function showTiles(layers, cycles) {
-  const sum = (name) => report.decompositions.reduce((total, each) => total + each[name], 0);
-  const share = (name) => report.decompositions.reduce((total, each) => total + each.cycles * each[name], 0) / cycles;
+  const share = (name) => report.decompositions.reduce((sum, each) => sum + each.cycles * each[name], 0) / cycles;
   const tiles = [];
   if (layers.size) {
-    const [dense, now] = [sum("dense_flops"), sum("flops")];
+    const [dense, now] = [total("dense_flops"), total("flops")];
     tiles.push(["Decomposed layers", `${layers.size} of ${report.model.layers}`, ranges(layers)]);
     tiles.push(["Operations of these sites", `${(dense / now).toPrecision(3)} × fewer`, `${quantity(dense, "flop")} dense, ${quantity(now, "flop")} on factors`]);
-    tiles.push(["To find the factors", duration(cycles / report.machine.clock.hz), `${quantity(cycles)} cycles on D-com, ${quantity(sum("decomposition_flops"), "flop")}`]);
+    tiles.push(["To find the factors", duration(cycles / report.machine.clock.hz), `${quantity(cycles)} cycles on D-com, ${quantity(total("decomposition_flops"), "flop")}`]);
     const [array, bank] = [share("array_share"), share("bank_share")];
     tiles.push(["Busiest unit", `${bank > array ? "banks" : "arrays"} ${percent(Math.max(array, bank))}`, `arrays ${percent(array)}, banks ${percent(bank)} of all cycles`]);
   }
-  const perplexity = report.quality.find((each) => each.is_ratio);
-  const program = perplexity?.scores.find((score) => score.name === "program");
-  if (program) tiles.push(["Perplexity", `${program.change.toFixed(3)} ×`, `${program.value.toFixed(2)} against ${perplexity.scores[0].value.toFixed(2)} dense`]);
+  const score = programPerplexity();
+  const quality = report.quality.find((each) => each.is_ratio);
+  if (score) tiles.push(["Perplexity", `${score.change.toFixed(3)} ×`, `${score.value.toFixed(2)} against ${quality.scores[0].value.toFixed(2)} dense`]);
+  else if (layers.size && !report.quality.length) tiles.push(["Quality", "not measured", "dcomc run … --json FILE, then dcomc report … --result FILE"]);
   byId("overview").hidden = !tiles.length;
   byId("tiles").append(
     ...tiles.map(([name, value, note]) =>
@@ -223,47 +240,12 @@ function showExpansion() {
   }
 }
 
-function showQuality() {
-  byId("quality").hidden = !report.quality.length;
-  for (const quality of report.quality) {
-    const figure = make("figure");
-    byId("metrics").append(figure);
-    const lower = quality.is_ratio ? "lower is better" : "higher is better";
-    const against = quality.is_ratio ? "ratio to dense" : "difference to dense";
-    chart(
-      figure,
-      `${quality.metric} on ${quality.about}, ${lower} (${quality.source}).`,
-      () => ({
-        data: { values: quality.scores },
-        height: 30 * quality.scores.length,
-        encoding: { y: { field: "name", type: "nominal", sort: null, title: null }, x: { field: "value", type: "quantitative", title: quality.metric, axis: { tickCount: 5 } } },
-        layer: [
-          {
-            mark: { type: "bar", cornerRadiusEnd: 3, height: 18 },
-            encoding: {
-              color: { condition: { test: "datum.name === 'program'", value: colour("--c0") }, value: colour("--c8") },
-              tooltip: [{ field: "name" }, { field: "about" }, { field: "value", format: ".4f" }],
-            },
-          },
-          { mark: { type: "text", align: "left", dx: 5 }, encoding: { text: { field: "value", format: ".3f" } } },
-        ],
-      }),
-      table(
-        [
-          ["model", (score) => score.name],
-          [quality.metric, (score) => fixed(3)(score.value), "number"],
-          [against, (score) => fixed(3)(score.change), "number"],
-          ["95% interval", (score) => (score.low === null ? "" : `${score.low.toFixed(3)} to ${score.high.toFixed(3)}`), "number"],
-          ["what it is", (score) => score.about, "wide"],
-        ],
-        quality.scores,
-      ),
-    );
-  }
-}
-
 function showConfiguration() {
-  const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const text = (value) => {
+    if (typeof value === "number" && Number.isInteger(value)) return whole(value);
+    if (Array.isArray(value)) return value.every(Number.isInteger) ? ranges(value) : value.join(", ");
+    return typeof value === "string" ? value : JSON.stringify(value);
+  };
   const pairs = (values, caption) => table([["option", ([name]) => name], ["value", ([, value]) => text(value), "wide"]], Object.entries(values), caption);
   const { name, ...parts } = report.machine;
   const machine = Object.fromEntries(

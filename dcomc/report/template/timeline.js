@@ -195,7 +195,7 @@ function showCostliest() {
     table(
       [
         ["instruction", button],
-        ["step", (each) => each.step],
+        ["step", (each) => each.step, "step"],
         ["cycles of the stream", (each) => whole(each.spent), "number"],
         ["share", (each) => percent(each.spent / kernel.cycles), "number"],
         ["issues", (each) => whole(each.issues), "number"],
