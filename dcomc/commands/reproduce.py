@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reproduce, print, and write the report."""
-    from dcomc.reproduce import WHAT, reproduction
+    from dcomc.reproduce import SECONDS, WHAT, reproduction
     from dcomc.reproduce.report import claim_rows, write_report
     from dcomc.reproduce.workbench import Workbench
     from dcomc.tables import print_table
@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
             raise DcomError(f"there is no folder {args.output}", hint="give one that exists, such as docs")
         check_output(args.output / "reproduction.md")
     bench = Workbench(args.gpu, args.machine, args.tp)
-    results = [reproduction(name)(bench) for name in WHAT if name in args.what or "all" in args.what]
+    names = [name for name in WHAT if name in args.what or "all" in args.what]
+    bench.say(f"{', '.join(names)}: about {sum(SECONDS[name] for name in names)} s of a processor")
+    results = [reproduction(name)(bench) for name in names]
     for result in results:
         print(f"{result.name}: {WHAT[result.name]}")
         print(result.setting)

@@ -21,6 +21,19 @@ WHAT: Mapping[str, str] = {
 }
 """What can be reproduced, each by a function `reproduce` of a module of this package."""
 
+SECONDS: Mapping[str, int] = {
+    "equations": 3,
+    "figure2": 40,
+    "figure3": 3,
+    "figure4": 25,
+    "figure11": 20,
+    "figure12": 10,
+    "figure13": 3,
+    "table2": 40,
+    "table3": 50,
+}
+"""About what each takes of one processor, as measured on a server's."""
+
 
 def reproduction(name: str) -> "Callable[[Workbench], Result]":
     """The function that reproduces a figure, a table, or the equations."""
