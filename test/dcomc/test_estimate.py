@@ -127,7 +127,7 @@ def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
     assert main(arguments) == 1
     assert "give --model" in capsys.readouterr().err
     assert main([*arguments, "--model", str(folder), "--stats", str(stats)]) == 0
-    assert "1 prompts of 64 tokens" in capsys.readouterr().out
+    assert "1 prompt of 64 tokens" in capsys.readouterr().out
     options = json.loads(stats.read_text())["options"]
     assert options["model"]["seq_len"] == 64
     assert {name: options[name] for name in ("rank", "reuse", "sites")} == {

@@ -8,7 +8,7 @@ import pytest
 
 from dcomc.cli import main
 from dcomc.estimate import Run
-from dcomc.reproduce import WHAT, reproduction
+from dcomc.reproduce import SECONDS, WHAT, reproduction
 from dcomc.reproduce.claims import Claim, paper_claims, paper_table
 from dcomc.reproduce.layer_runs import layer_runs
 from dcomc.reproduce.tables import decomposition_claims, mean_memory_claim, weight_memory_claim
@@ -30,6 +30,10 @@ from dcomc.reproduce.workbench import Workbench
 def test_verdicts_follow_from_values(claim: Claim, verdict: str) -> None:
     assert claim.verdict == verdict
     assert claim.to_json()["verdict"] == verdict
+
+
+def test_everything_says_how_long_it_takes() -> None:
+    assert list(SECONDS) == list(WHAT)
 
 
 def test_a_range_says_whether_it_holds_the_papers_value() -> None:
