@@ -125,7 +125,7 @@ def _launch_tables(program: Program, *, together: bool) -> Iterator[tuple[tuple[
         stored = ("stored" if launch.key in program.activations else "",) if program.activations else ()
         works.append((launch.layer, (launch.site, shape, str(launch.rank), launch.kernel, *stored)))
         module = launch.location.replace(f".{launch.layer}.", ".*.", 1) if together else launch.location
-        sources.append((launch.layer, (launch.site, module.replace(" (", "\n(", 1))))
+        sources.append((launch.layer, (launch.site, module)))
     headings = ("site", "prompts x S x H", "rank", "kernel", *(("activation",) if program.activations else ()))
     for names, found in ((headings, works), (("site", "from"), sources)):
         yield ("layers" if together else "layer", *names), _rows(found, together=together)

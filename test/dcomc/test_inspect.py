@@ -76,11 +76,11 @@ def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytes
         ["layers", "site", "prompts x S x H", "rank", "kernel"],
         ["0-1, 3", "qkv", "2 x 4 x 12", "3", "lanczos_4x12"],
     ]
-    assert shown.count("model.layers.*.self_attn\n") == 1
+    assert shown.count("model.layers.*.self_attn (llama.py:7)\n") == 1
     assert main(["inspect", str(path), "--all"]) == 0
     shown = capsys.readouterr().out
     assert [row[0] for row in rows(shown, "layer")] == ["layer", "0", "1", "3"]
-    assert all(shown.count(f"model.layers.{n}.self_attn\n") == 1 for n in (0, 1, 3))
+    assert all(shown.count(f"model.layers.{n}.self_attn (llama.py:7)\n") == 1 for n in (0, 1, 3))
 
 
 def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
