@@ -1,6 +1,7 @@
 """Run the demo and paste what it prints into README.md between its session markers, and its main lines at the top.
 
-    python docs/update_readme.py
+    python docs/update_readme.py            # that, and the goals of docs/quality.md where it is there
+    python docs/update_readme.py quality    # the goals alone, once `dcomc reproduce quality -o docs` has made the page
 
 What the commands report as progress goes to the terminal; README.md changes only when all of them have succeeded.
 """
@@ -19,10 +20,13 @@ EXCERPT = re.compile(
     r"(compiled|decomposed sites:|total:|dense, transformers|program|skip_layers \(control\)) | +perplexity "
 )
 """How the lines of the session begin that stand at the top: what is gained, what it takes, and what it costs."""
+PAGE = ROOT / "docs" / "quality.md"
+GOALS = "| goal |"
+"""How the table of goals begins on that page."""
 
 
-def paste(readme: str, text: str, place: str = "session") -> str:
-    """`readme` with `text` as a code block between the markers of a place, instead of what stood there.
+def put(readme: str, text: str, place: str) -> str:
+    """`readme` with `text` between the markers of a place, instead of what stood there.
 
     Raises:
         DcomError: the markers are not there once each, in order.
@@ -34,8 +38,21 @@ def paste(readme: str, text: str, place: str = "session") -> str:
         raise DcomError(
             f"README.md has no place for the {place}", hint=f"it needs one {first.strip()} and then one {last.strip()}"
         )
+    return f"{before}{first}\n{text}\n\n{last}{after}"
+
+
+def paste(readme: str, text: str, place: str = "session") -> str:
+    """`readme` with `text` as a code block between the markers of a place; raises `DcomError` as `put`."""
     lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
-    return f"{before}{first}\n```console\n{lines}\n```\n\n{last}{after}"
+    return put(readme, f"```console\n{lines}\n```", place)
+
+
+def paste_goals(readme: str, page: str) -> str:
+    """`readme` with the table of goals of the page on quality; raises `DcomError` as `put`, or where it has none."""
+    _, begin, rest = page.partition(f"\n{GOALS}")
+    if not begin:
+        raise DcomError("docs/quality.md has no table of goals", hint="make it with `dcomc reproduce quality -o docs`")
+    return put(readme, (GOALS + rest).partition("\n\n")[0].rstrip("\n"), "quality")
 
 
 def excerpt(session: str) -> str:
@@ -44,11 +61,25 @@ def excerpt(session: str) -> str:
 
 
 def update() -> int:
-    """Run the demo, then rewrite README.md."""
+    """Run the demo unless the goals alone are asked for, then rewrite README.md."""
     path = ROOT / "README.md"
     readme = path.read_text(encoding="utf-8")
-    for place in ("excerpt", "session"):
-        paste(readme, "", place)
+    alone = sys.argv[1:] == ["quality"]
+    if sys.argv[1:] and not alone:
+        raise DcomError(f"unknown part '{' '.join(sys.argv[1:])}'", hint="give quality, or nothing")
+    if alone or PAGE.exists():
+        readme = paste_goals(readme, PAGE.read_text(encoding="utf-8") if PAGE.exists() else "")
+    if not alone:
+        for place in ("excerpt", "session"):
+            paste(readme, "", place)
+        session = _demo()
+        readme = paste(paste(readme, session), excerpt(session), "excerpt")
+    write_text(path, readme)
+    return 0
+
+
+def _demo() -> str:
+    """What the demo prints."""
     demo = subprocess.run(
         ["bash", str(ROOT / "demo.sh")],
         env={**os.environ, "COLUMNS": "100"},
@@ -58,8 +89,7 @@ def update() -> int:
     )
     if demo.returncode != 0:
         raise DcomError(f"the demo failed with exit code {demo.returncode}", hint="README.md is as it was")
-    write_text(path, paste(paste(readme, demo.stdout), excerpt(demo.stdout), "excerpt"))
-    return 0
+    return demo.stdout
 
 
 if __name__ == "__main__":

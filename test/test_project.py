@@ -225,6 +225,18 @@ def test_a_readme_without_its_markers(readme: str) -> None:
         update_readme().paste(readme, "$ one\n")
 
 
+def test_the_goals_of_the_page_on_quality() -> None:
+    paste = update_readme().paste_goals
+    readme = "a\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nz\n"
+    page = "# x\n\n| other |\n\n| goal | met |\n| --- | --- |\n| one | yes |\n\nmore\n"
+    table = "| goal | met |\n| --- | --- |\n| one | yes |"
+    assert paste(readme, page) == f"a\n<!-- quality:begin -->\n\n{table}\n\n<!-- quality:end -->\nz\n"
+    assert paste(paste(readme, page), page) == paste(readme, page)
+    assert paste(README, page).count(table) == 1
+    with pytest.raises(DcomError, match=r"docs/quality\.md has no table of goals"):
+        paste(readme, "# x\n")
+
+
 def test_the_readme_shows_the_demo() -> None:
     """The session in the README is that of demo.sh: the same commands in the same order."""
     commands = re.findall(r"^run (.+?)(?: 2>&1)?$", (ROOT / "demo.sh").read_text(encoding="utf-8"), re.MULTILINE)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="texts to confirm on, others than those of the calibration: files, data sets, or folders of them",
+        help="texts to choose and to confirm on, others than those of the calibration: files, data sets, or folders",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument(
@@ -37,6 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     budget.add_argument(
         "--operations", type=float, metavar="SHARE", help="operations of all projections that may be left, such as 0.9"
+    )
+    budget.add_argument(
+        "--runtime",
+        type=float,
+        metavar="SHARE",
+        help="seconds that may be taken of the dense model's, on GPUs with a D-com, as `dcomc estimate` has them",
+    )
+    parser.add_argument(
+        "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="of --runtime (default: %(default)s)"
+    )
+    parser.add_argument("--tp", type=int, choices=(1, 2, 4, 8), default=1, help="GPUs of --runtime (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="prompts of --runtime (default: 1)")
+    parser.add_argument("--graph", action="store_true", help="--runtime: launch kernels as nodes of a graph")
+    parser.add_argument(
+        "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="D-com of --runtime (default: %(default)s)"
     )
     parser.add_argument(
         "--sites", default="qkv,o,gate_up,down", metavar="LIST", help="inputs to decompose (default: %(default)s)"
@@ -65,17 +80,23 @@ def run(args: argparse.Namespace) -> int:
         from dcomc.reproduce.report import check_plots
 
         check_plots()
+    if args.batch < 1:
+        raise DcomError(f"a batch of {args.batch} is too small", hint="give 1 or more")
+    from dcomc.estimate import Options
     from dcomc.search.search import Budget, search
+    from runtime.gpu import load_gpu
 
     found = search(
         args.model,
         args.calibration,
         args.text,
         args.output,
-        Budget(args.layers, args.operations),
+        Budget(args.layers, args.operations, args.runtime),
         sites=tuple(part.strip() for part in args.sites.split(",")),
         confirm=args.confirm,
         max_tokens=args.max_tokens,
+        host=Options(load_gpu(args.gpu), args.tp, args.batch, args.graph),
+        machine=args.machine,
         restart=args.restart,
         device=args.device,
         progress=True,
@@ -99,11 +120,19 @@ def _print(found: "Found") -> None:
             f"{each.ratio:.4f}",
             f"{each.kept.products:.1%}",
             f"{each.kept.model:.1%}",
+            *(() if each.runtime is None else (f"{each.runtime:.1%}",)),
         )
         for each in found.confirmed
     ]
-    columns = ("candidate", "layers", "expected ratio", "ratio", "left of their sites", "left of all projections")
-    print_table(columns, rows, caption=f"ratio: perplexity over the dense one, on {found.tokens:,} tokens")
+    columns = ["candidate", "layers", "expected", "ratio", "of their sites", "of all"]
+    caption = (
+        f"ratio: perplexity over the dense one, on {found.tokens:,} tokens; expected: from the calibrations\n"
+        "of their sites, of all: operations of projections that are left"
+    )
+    if found.confirmed[0].runtime is not None:
+        columns.append("runtime")
+        caption += "; runtime: over the dense model's"
+    print_table(columns, rows, caption=caption)
 
 
 def _plot(found: "Found", file: Path) -> None:

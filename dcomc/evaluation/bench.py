@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 
 from dcomc import __version__
 from dcomc.compiler import factors_of, lower
@@ -21,6 +22,7 @@ from dcomc.model import Model
 from dcomc.pipeline import Decomposition
 from dcomc.tracer import trace
 from dcomc.weights import weights_digest
+from dialects.dcom import DecomposeOp, ProjectOp
 from runtime.executor import Executor
 from runtime.executor_arrays import make_arrays
 from runtime.executor_dcom import zero_decompose
@@ -60,6 +62,8 @@ class Kept:
     """Of finding the factors, which an accelerator does."""
     model: float
     """Of the products, as a share of all projections of the model."""
+    matvecs: float
+    """Not a share: products of what is decomposed with a vector, to find the factors, for each site on average."""
 
 
 class Results:
@@ -171,13 +175,15 @@ class Bench:
 
     def kept(self, options: Decomposition) -> Kept:
         """What is left of the operations, counted from the compiled module."""
-        costs = count_costs(self._lowered(options))
+        module = self._lowered(options)
+        costs = count_costs(module)
         of_them = [cost for cost in costs if cost.factors is not None]
         dense = sum(cost.dense.flops for cost in of_them)
         left = sum(cost.work.flops for cost in of_them)
         whole = sum(cost.dense.flops for cost in costs)
         found = sum(cost.decomposition.flops for cost in of_them)
-        return Kept(left / dense, found / dense, 1 - (dense - left) / whole)
+        matvecs = sum(map(_matvecs, module.walk()))
+        return Kept(left / dense, found / dense, 1 - (dense - left) / whole, matvecs / len(of_them))
 
     def _parts(self, variant: Variant) -> list[tuple[str, list[Any]]]:
         """Windows that belong together, by the key of their results."""
@@ -205,3 +211,14 @@ class Bench:
             return executor.run("main", window.tokens)[0]
 
         return forward
+
+
+def _matvecs(op: Operation) -> int:
+    """Of one operation: Lanczos multiplies with the matrix and with its transpose in each step; a projection, by U."""
+    match op:
+        case DecomposeOp():
+            return 2 * op.iterations.value.data
+        case ProjectOp():
+            return op.factors.type.rank.data
+        case _:
+            return 0

@@ -1,22 +1,27 @@
 """What all sections of the quality report share: the model, texts, questions, and runs until the time is over."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from dcomc.diagnostics import DcomError, counted
+from dcomc.diagnostics import DcomError, counted, write_text
 from dcomc.evaluate import Prompt, PromptScore
-from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
+from dcomc.evaluation.bench import DENSE, Bench, Kept, Results, Variant
 from dcomc.evaluation.metrics import Metric
 from dcomc.evaluation.questions import Question, packaged_questions, with_examples
 from dcomc.evaluation.tasks import MultipleChoice
 from dcomc.model import Model, resolve_model
 from dcomc.pipeline import Decomposition
+from dcomc.search.order import POOL
 from dcomc.texts import squad_articles
 
 _SHORTEST = 32
@@ -39,8 +44,12 @@ class Settings:
     ranks: tuple[int, ...] = (1, 10, 20)
     shares: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
     """Of outlier channels, in percent, for the figure."""
-    pool: int = 8
+    pool: int = POOL
     """Layers that cost least alone, among which the first are chosen."""
+    moved_ranks: tuple[int, ...] = (5, 15)
+    """That each site of the chosen layers is tried at, alone,"""
+    moved_blocks: tuple[int, ...] = (48, 96)
+    """and blocks."""
     questions: int | None = None
     """Of ARC-Easy; all unless given."""
     long_questions: int = 100
@@ -57,6 +66,7 @@ QUICK = Settings(
     ranks=(10,),
     shares=(0.0, 3.0),
     pool=4,
+    moved_blocks=(),
     questions=20,
     long_questions=2,
     examples=5,
@@ -91,6 +101,7 @@ class Lab:
     device: str = "cpu"
     say: Callable[[str], None] = lambda line: None
     absent: set[tuple[Bench, Variant]] = field(default_factory=set[tuple[Bench, Variant]])
+    _kept: dict[Variant, Kept] = field(default_factory=dict[Variant, Kept])
 
     @cached_property
     def model(self) -> Model:
@@ -124,6 +135,16 @@ class Lab:
         questions = list(islice(self.arc(), count + self.settings.long_questions))
         return Asked(self, with_examples(questions, count))
 
+    @cached_property
+    def _folder(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory()
+
+    def config(self, text: str) -> str:
+        """The path of a file with options by layer and site, which is there as long as the lab is."""
+        path = Path(self._folder.name) / f"{sha256(text.encode()).hexdigest()[:16]}.toml"
+        write_text(path, text)
+        return str(path)
+
     def scores(self, bench: Bench, variant: Variant = DENSE) -> list[PromptScore] | None:
         """The score of each prompt; None where it is not there and the time is over."""
         if bench.missing(variant):
@@ -144,6 +165,12 @@ class Lab:
             return None
         totals, counts = ([s.loss for s in scores], [s.predictions for s in scores])
         return Metric(np.array(totals), np.array(counts, np.float64), exponential=True)
+
+    def kept(self, variant: Variant) -> Kept:
+        """The operations of what is decomposed, counted once for each variant."""
+        if variant not in self._kept and variant.options is not None:
+            self._kept[variant] = self.evaluated.kept(variant.options)
+        return self._kept[variant]
 
     def _bench(self, first: int, count: int) -> Bench:
         """Of every second article that is long enough, from the first or the second on."""
@@ -196,7 +223,11 @@ def _describe(variant: Variant) -> str:
         return "dense"
     what = variant.control or f"rank {options.rank}, {'blocks of ' + str(options.block) if options.block else 'whole'}"
     weights = ", weights too" if options.weights else ""
-    return f"layers {','.join(map(str, options.layers))}: {what}, outliers {options.outliers}%{weights}"
+    places = ""
+    if options.config:
+        named = re.findall(r"layers\.(\d+)\.sites\.(\w+)", Path(options.config).read_text(encoding="utf-8"))
+        places = f", other at {' '.join(named[0]) if len(named) == 1 else counted(len(named), 'site')}"
+    return f"layers {','.join(map(str, options.layers))}: {what}, outliers {options.outliers}%{weights}{places}"
 
 
 def low_rank(layers: Iterable[int], **options: Any) -> Variant:

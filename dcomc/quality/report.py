@@ -1,7 +1,7 @@
 """docs/quality.md: every number of it by one command, in as many runs as it takes."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,20 @@ from dcomc.diagnostics import counted, write_text
 from dcomc.evaluation.bench import DENSE, Results, Variant
 from dcomc.evaluation.metrics import Metric, paired
 from dcomc.pipeline import WeightDecomposition
-from dcomc.quality.choosing import BLOCK, GREEDY, RANK, order_of_layers
+from dcomc.quality.cells import ABSENT, ratio, shown
+from dcomc.quality.choosing import BLOCK, RANK, order_of_layers
 from dcomc.quality.lab import Asked, Lab, Settings, low_rank
+from dcomc.quality.moving import Place, Way, configured, moved, to_toml
+from dcomc.quality.techniques import BASE, best_technique, moves, section, techniques
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
 from dcomc.reproduce.report import check_plots, draw
+from dcomc.search.order import GREEDY
+from dialects.dcom import SITES
 
 _FOLDER = "quality"
+_MOVED = "moved.toml"
+"""Ranks and blocks of the four layers, for `dcomc compile --config`."""
 _PAPER_LAYERS = 32
-_ABSENT = "not run"
 _BLOCKS = (None, BLOCK, 48, 32)
 
 
@@ -73,7 +79,19 @@ def reproduce(
     lab.results = results
     if minutes is not None:
         lab.deadline = time.monotonic() + 60 * minutes
-    sections = (_goals(lab), _grid(lab, weights=False), _grid(lab, weights=True), _outliers(lab, target), _arc(lab))
+    order = order_of_layers(lab, max(goal.layers for goal in GOALS))
+    four = None if order is None else sorted(order[:GREEDY])
+    ways = None if four is None else moved(lab, four)
+    if ways is not None:
+        write_text(target / _MOVED, to_toml(ways))
+    sections = (
+        _goals(lab, order, ways),
+        section(lab, four, ways),
+        _grid(lab, weights=False),
+        _grid(lab, weights=True),
+        _outliers(lab, target),
+        _arc(lab),
+    )
     body = [line for section in sections for line in (*section, "")]
     page = folder / "quality.md"
     write_text(page, "\n".join([*_head(lab), *body]).rstrip("\n") + "\n")
@@ -95,13 +113,12 @@ def _head(lab: Lab) -> Iterator[str]:
     )
     if lab.absent:
         yield ""
-        yield f"{len(lab.absent)} runs or more are missing: “{_ABSENT}” below. The command makes them."
+        yield f"{len(lab.absent)} runs or more are missing: “{ABSENT}” below. The command makes them."
     yield ""
 
 
-def _goals(lab: Lab) -> Iterator[str]:
+def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | None) -> Iterator[str]:
     """The best that was found, at equal operations."""
-    order = order_of_layers(lab, max(goal.layers for goal in GOALS))
     yield "## Better than the paper's schedule"
     yield ""
     yield (
@@ -110,25 +127,48 @@ def _goals(lab: Lab) -> Iterator[str]:
         "site. What is left of the products grows with smaller blocks; it stands beside each ratio. Layers are chosen "
         f"on {counted(lab.choosing.prompts, 'other article')}: the first {GREEDY} one after the other, each as the one "
         "that costs least beside those before it, the rest by what they cost alone, all sites in blocks of "
-        f"{BLOCK}" + (f": {', '.join(map(str, order))}." if order else f" ({_ABSENT}).")
+        f"{BLOCK}" + (f": {', '.join(map(str, order))}." if order else f" ({ABSENT}).")
     )
     yield ""
-    yield "| goal | layers | block | at most | ratio | products left | met |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
+    best = None if order is None else best_technique(lab, sorted(order[:GREEDY]), tuple(SITES))
+    yield (
+        "“Best”: the technique of the next section that costs least with those four layers on those articles, of those "
+        f"that take no more matrix-vector operations, and leave no more of the products, than {BASE}: "
+        f"{best or ABSENT}. “Moved”: rank and block of each site of the four layers by what it costs on those articles "
+        f"at rank {_list(lab.settings.moved_ranks)}"
+        + (f" and in blocks of {_list(lab.settings.moved_blocks)}" if lab.settings.moved_blocks else "")
+        + f", the other sites staying at rank {RANK} in {BASE}, which is taken to add up and to be linear in the rank: "
+        "what costs least in sum with no more operations of either kind than that. Neither was chosen by the articles "
+        "that are evaluated."
+    )
+    yield ""
+    yield "| goal | layers | block | at most | ratio | products left | matrix-vector operations | met |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
     for goal in GOALS:
-        for block in _BLOCKS:
-            if order is None:
-                yield f"| {goal.what} | {_ABSENT} | {block or 'prompt'} | {goal.limit} | {_ABSENT} | | |"
+        layers = sorted(order[: goal.layers]) if order else []
+        variants: dict[str, Variant | None] = {
+            str(block or "prompt"): low_rank(layers, rank=RANK, block=block, sites=goal.sites) for block in _BLOCKS
+        }
+        variants["best"] = techniques(lab, layers, goal.sites)[best] if best else None
+        if goal == GOALS[0]:
+            variants["moved"] = None if ways is None else configured(lab, layers, ways)
+        for name, variant in variants.items():
+            start = f"| {goal.what} | {', '.join(map(str, layers)) or ABSENT} | {name} | {goal.limit}"
+            found = ratio(lab, variant) if layers and variant else None
+            if found is None or variant is None:
+                yield f"{start} | {ABSENT} | | | |"
                 continue
-            layers = sorted(order[: goal.layers])
-            variant = low_rank(layers, rank=RANK, block=block, sites=goal.sites)
-            found = _ratio(lab, variant)
-            met = "" if found is None else "yes" if found[0] <= goal.limit else "no"
-            left = f"{lab.evaluated.kept(variant.options).products:.1%}" if variant.options and found else ""
-            yield (
-                f"| {goal.what} | {', '.join(map(str, layers))} | {block or 'prompt'} | {goal.limit} | "
-                f"{_shown(found)} | {left} | {met} |"
-            )
+            kept, met = lab.kept(variant), "yes" if found[0] <= goal.limit else "no"
+            yield f"{start} | {shown(found)} | {kept.products:.1%} | {kept.matvecs:.0f} | {met} |"
+    if ways is not None:
+        yield ""
+        yield f"Moved, rank in blocks of so many tokens ([{_MOVED}]({_FOLDER}/{_MOVED}), for `dcomc compile --config`):"
+        yield ""
+        yield from moves(ways)
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:
@@ -153,10 +193,10 @@ def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:
             continue
         layers, rank = scaled(row["layers"], lab.layers), int(row["rank"])
         own = WeightDecomposition(tuple(layers), rank=rank) if weights else None
-        cells = [_shown(_ratio(lab, low_rank(layers, rank=rank, weights=own)))]
+        cells = [shown(ratio(lab, low_rank(layers, rank=rank, weights=own)))]
         for control in ("rank_0", "skip_layers"):
             options = low_rank(layers, rank=1).options
-            cells.append(_shown(_ratio(lab, Variant(options, control))))
+            cells.append(shown(ratio(lab, Variant(options, control))))
         paper = float(row["wikitext2_perplexity"]) / base
         name = "all" if row["layers"] == "all" else ", ".join(map(str, layers))
         yield f"| {name} | {rank} | {paper:.2f} | {' | '.join(cells)} |"
@@ -180,8 +220,8 @@ def _outliers(lab: Lab, target: Path) -> Iterator[str]:
     yield "| ---: |" + " ---: |" * len(lab.settings.shares)
     curves: list[Curve] = []
     for rank in lab.settings.ranks:
-        found = [_ratio(lab, low_rank(layers, rank=rank, outliers=share)) for share in lab.settings.shares]
-        yield f"| {rank} | " + " | ".join(_shown(each) for each in found) + " |"
+        found = [ratio(lab, low_rank(layers, rank=rank, outliers=share)) for share in lab.settings.shares]
+        yield f"| {rank} | " + " | ".join(shown(each) for each in found) + " |"
         known = [(share, each[0]) for share, each in zip(lab.settings.shares, found, strict=True) if each]
         curves.append(Curve(f"rank {rank}", [share for share, _ in known], [ratio for _, ratio in known]))
     if all(len(curve.x) == len(lab.settings.shares) for curve in curves):
@@ -202,6 +242,12 @@ def _arc(lab: Lab) -> Iterator[str]:
         f"layers {', '.join(map(str, layers))}, rank {RANK}, one basis a prompt": low_rank(layers, rank=RANK),
         f"the same, in blocks of {BLOCK}": low_rank(layers, rank=RANK, block=BLOCK),
     }
+
+    def row(name: str, variant: Variant, cells: Callable[[Asked, Variant], list[str]]) -> str:
+        blocks = variant.options is not None and variant.options.block is not None
+        alone = ["as above"] * 2 if blocks else cells(short, variant)  # hardly a question fills a block
+        return f"| {name} | {' | '.join([*alone, *cells(long, variant)])} |"
+
     yield "## ARC-Easy"
     yield ""
     yield (
@@ -212,38 +258,36 @@ def _arc(lab: Lab) -> Iterator[str]:
         f"{long.tokens:.0f} tokens."
     )
     yield ""
-    yield "| | acc | acc_norm | acc, after examples | acc_norm, after examples |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
+    heads = "| | acc | acc_norm | acc, after examples | acc_norm, after examples |", "| --- |" + " ---: |" * 4
+    yield from heads
     for name, variant in variants.items():
-        blocks = variant.options is not None and variant.options.block is not None
-        cells = ["as above"] * 2 if blocks else _accuracies(short, variant)  # hardly a question fills a block
-        cells += _accuracies(long, variant)
-        yield f"| {name} | {' | '.join(cells)} |"
+        yield row(name, variant, _accuracies)
+    yield ""
+    yield "Less those of the dense model on the same questions, in points, with 95% intervals by the paired bootstrap:"
+    yield ""
+    yield from heads
+    for name, variant in list(variants.items())[1:]:
+        yield row(name, variant, _differences)
 
 
 def _accuracies(asked: Asked, variant: Variant) -> list[str]:
     metrics = asked.metrics(variant)
     if metrics is None:
-        return [_ABSENT] * 2
+        return [ABSENT] * 2
     return [f"{metric.value:.1%} ± {metric.standard_error or 0:.1%}" for metric in metrics.values()]
 
 
-def _ratio(lab: Lab, variant: Variant) -> tuple[float, tuple[float, float] | None] | None:
-    """The ratio of perplexities and its interval."""
-    dense, found = lab.perplexity(lab.evaluated), lab.perplexity(lab.evaluated, variant)
-    if dense is None or found is None:
-        return None
-    compared = paired(found, dense)
-    return compared.change, compared.interval
-
-
-def _shown(found: tuple[float, Sequence[float] | None] | None) -> str:
-    if found is None:
-        return _ABSENT
-    ratio, interval = found
-    text = f"{ratio:,.2f}" if ratio >= 10 else f"{ratio:.3f}"
-    return text if interval is None or ratio >= 10 else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
+def _differences(asked: Asked, variant: Variant) -> list[str]:
+    dense, metrics = asked.metrics(DENSE), asked.metrics(variant)
+    if dense is None or metrics is None:
+        return [ABSENT] * 2
+    compared = (paired(metric, dense[name]) for name, metric in metrics.items())
+    return [
+        f"{100 * each.change:+.1f}"
+        + (" [{:+.1f}, {:+.1f}]".format(*(100 * x for x in each.interval)) if each.interval else "")
+        for each in compared
+    ]
 
 
 def _value(metric: Metric | None) -> str:
-    return _ABSENT if metric is None else f"{metric.value:.3f}"
+    return ABSENT if metric is None else f"{metric.value:.3f}"

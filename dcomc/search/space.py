@@ -5,7 +5,7 @@ that every rank leaves out. A rank is taken to cost in proportion to that energy
 what comes of it is a list of candidates, which are run on text, and the best of those that were is the result.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -158,65 +158,71 @@ class Space:
         """Of the model."""
         return sorted({layer for layer, _ in self.choices})
 
-    def uniform(self, calibration: Calibration, count: int, sites: Sequence[str], swap: bool = False) -> Candidate:
-        """The `count` layers that lose least by a calibration, all as it was made.
+    def alone(self, calibration: Calibration, sites: Sequence[str]) -> dict[int, float]:
+        """What each layer is expected to cost by a calibration, all as it was made."""
+        ways = self._as_made(calibration)
+        return {layer: sum(ways[layer, site].loss for site in sites) for layer in self.layers}
 
-        Args:
-            swap: with the next best layer in the place of the last of them.
-        """
+    def uniform(self, calibration: Calibration, layers: Iterable[int], sites: Sequence[str]) -> Candidate:
+        """Layers decomposed as a calibration was made."""
+        ways = self._as_made(calibration)
+        name = f"rank {calibration.rank}, blocks of {calibration.block or 'whole prompts'}"
+        return self._candidate(name, {(layer, site): ways[layer, site] for layer in layers for site in sites})
+
+    def _as_made(self, calibration: Calibration) -> dict[Place, Choice]:
         like = calibration.rank, calibration.block, calibration.outliers
-        ways = {
+        return {
             place: next(choice for choice in choices if (choice.rank, choice.block, choice.outliers) == like)
             for place, choices in self.choices.items()
         }
 
-        def loss(layer: int) -> float:
-            return sum(ways[layer, site].loss for site in sites)
-
-        chosen = sorted(self.layers, key=loss)[: count + swap]
-        if swap and len(chosen) > count:
-            del chosen[count - 1]
-        name = f"rank {calibration.rank}, blocks of {calibration.block or 'whole prompts'}"
-        return self._candidate(name, {(layer, site): ways[layer, site] for layer in chosen for site in sites})
-
-    def allocate(self, operations: float, sites: Sequence[str], count: int | None = None) -> Candidate:
+    def allocate(
+        self, operations: float, sites: Sequence[str], count: int | None = None, among: Collection[int] | None = None
+    ) -> Candidate:
         """The least expected loss with no more than a share of the operations, by a price for each of them.
 
         Args:
             operations: the share of all products of the model that may be left.
             sites: that may be decomposed.
             count: of layers, with all these sites decomposed; any layers and sites unless given.
+            among: the layers that may be decomposed; all unless given.
 
         Raises:
             DcomError: the cheapest choices leave more than that.
         """
         low, high = 0.0, 1.0
-        while self._priced(high, sites, count).operations > operations:
+        while self._priced(high, sites, count, among).operations > operations:
             high *= 10
             if high > 1e9:
-                least = self._priced(high, sites, count).operations
+                least = self._priced(high, sites, count, among).operations
                 what = f"{operations:.1%} of the operations cannot be reached"
                 raise DcomError(what, hint=f"the lowest ranks leave {least:.1%}")
         for _ in range(_STEPS):
             middle = (low + high) / 2
-            if self._priced(middle, sites, count).operations > operations:
+            if self._priced(middle, sites, count, among).operations > operations:
                 low = middle
             else:
                 high = middle
-        return self._priced(high, sites, count)
+        return self._priced(high, sites, count, among)
 
-    def _priced(self, price: float, sites: Sequence[str], count: int | None) -> Candidate:
+    def _priced(
+        self, price: float, sites: Sequence[str], count: int | None, among: Collection[int] | None
+    ) -> Candidate:
         """The best where each operation costs `price`."""
 
         def charge(choice: Choice) -> float:
             return choice.loss + price * choice.operations
 
-        best = {place: min(choices, key=charge) for place, choices in self.choices.items() if place[1] in sites}
+        best = {
+            place: min(choices, key=charge)
+            for place, choices in self.choices.items()
+            if place[1] in sites and (among is None or place[0] in among)
+        }
         gains = {place: price * self._shares[place] - charge(choice) for place, choice in best.items()}
         if count is None:
             chosen = {place: best[place] for place, gain in gains.items() if gain > 0}
         else:
-            total = {layer: sum(gains[layer, site] for site in sites) for layer in self.layers}
+            total = {layer: sum(gains[layer, site] for site in sites) for layer, _ in best}
             layers = sorted(total, key=lambda layer: -total[layer])[:count]
             chosen = {place: choice for place, choice in best.items() if place[0] in layers}
         return self._candidate("ranks and blocks by sensitivity", chosen)

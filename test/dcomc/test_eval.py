@@ -117,7 +117,7 @@ def test_a_program_beside_the_dense_model_and_its_controls(model: Path, program:
         assert scores["interval_95"][0] < scores["change"] < scores["interval_95"][1]
 
 
-def test_the_program_agrees_with_dcomc_run(model: Path, program: Path, tmp_path: Path) -> None:
+def test_the_program_agrees_with_dcomc_run(model: Path, program: Path, tmp_path: Path, capsys: Any) -> None:
     text = tmp_path / "text.txt"
     text.write_text(words(50))
     result = evaluate(tmp_path, program, "--model", model, "--task=perplexity", "--data", text, "--no-controls")
@@ -127,6 +127,8 @@ def test_the_program_agrees_with_dcomc_run(model: Path, program: Path, tmp_path:
     document = json.loads(ran.read_text())
     assert result["models"]["program"]["perplexity"]["value"] == pytest.approx(document["perplexity"], rel=1e-6)
     assert result["models"]["program"]["perplexity"]["interval_95"] is None
+    shown = capsys.readouterr().out
+    assert "which are taken over documents: there is one" in shown and "95%" not in shown
 
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_results(
@@ -176,6 +178,7 @@ def test_numbers_are_whole_where_stdout_is_no_terminal(program: Path, model: Pat
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "arc_easy, 3 documents"
     assert sum(line.count("±") for line in lines) == 8 and "…" not in "".join(lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -274,3 +275,11 @@ def test_a_copy_is_restored_on_its_own() -> None:
     dcomc.hf.decompose(again, LOW_RANK)
     assert torch.equal(logits(again), decomposed)
     assert torch.equal(logits(dcomc.hf.restore(again)), dense)
+
+
+def test_a_second_decomposition_takes_the_place_of_the_first() -> None:
+    """It is that of the dense model, not of what the first made of it."""
+    model = dcomc.hf.decompose(random_model(LLAMA), replace(LOW_RANK, layers=(0,), rank=1))
+    expected = logits(dcomc.hf.decompose(random_model(LLAMA), LOW_RANK))
+    assert not torch.equal(logits(model), expected)
+    assert torch.equal(logits(dcomc.hf.decompose(model, LOW_RANK)), expected)

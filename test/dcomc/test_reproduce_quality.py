@@ -1,22 +1,30 @@
 """`dcomc reproduce quality`: on a tiny model against plain evaluation, in several runs; and its quick form, whole."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_run import save_model, words
 
+import dcomc
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
 from dcomc.evaluation.bench import DENSE, Bench, Results
 from dcomc.evaluation.questions import Question
+from dcomc.pipeline import Decomposition
 from dcomc.quality.choosing import order_of_layers
 from dcomc.quality.lab import QUICK, Lab, Settings, low_rank
+from dcomc.quality.moving import UNIFORM, Way, least
 from dcomc.quality.report import reproduce, scaled
+from dcomc.quality.techniques import BASE, techniques
+from dialects.dcom import SITES, DecomposeOp
 
-SETTINGS = Settings(**{**vars(QUICK), "seq_len": 64, "ranks": (1, 10), "lists": 2, "questions": 6, "pool": 3})
+SMALL: dict[str, Any] = {"seq_len": 64, "ranks": (1, 10), "lists": 2, "questions": 6, "pool": 3, "moved_ranks": (8,)}
+SETTINGS = Settings(**{**vars(QUICK), **SMALL})
 QUESTIONS = [
     Question(f"Question: {words(4, seed)}\nAnswer:", (words(1, seed), words(2, seed + 50)), seed % 2)
     for seed in range(9)
@@ -58,9 +66,50 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     ratio = lab.evaluated.ratio(low_rank([1, 2], rank=10))
     row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
+    assert compile_moved(model, tmp_path) == 16
+    best = re.search(r"than blocks of 64: (.*?)\. “Moved”", text)
+    variants = techniques(lab, range(4), tuple(SITES))
+    base = lab.kept(variants[BASE])
+    assert best is not None and lab.kept(variants[best[1]]).products <= base.products
+    cheap = [each for each in variants.values() if lab.kept(each).matvecs <= base.matvecs and each.options is not None]
+    assert lab.choosing.loss(variants[best[1]]) == min(
+        lab.choosing.loss(each) for each in cheap if lab.kept(each).products <= base.products
+    )
+    assert lab.kept(variants["one basis a layer, the first site's"]).matvecs == (2 * 15 + 3 * 10) / 4
     assert lab.evaluated.missing(DENSE) == 0
     monkeypatch.setattr("dcomc.evaluation.bench.__version__", "1000")
     assert lab.evaluated.missing(DENSE) > 0, "results of another version are not taken"
+
+
+def compile_moved(model: Path, folder: Path) -> int:
+    """Decompositions of a program that takes the ranks and blocks that the page gives."""
+    options = Decomposition((0, 1, 2, 3), outliers=3.0, block=64, config=str(folder / "quality" / "moved.toml"))
+    module = dcomc.lower(dcomc.trace(model, SETTINGS.seq_len), options, level="dcom")
+    return sum(isinstance(op, DecomposeOp) for op in module.walk())
+
+
+def test_the_least_cost_within_two_limits() -> None:
+    """Against all choices; a price finds the best of the products that it leaves."""
+    random = np.random.default_rng(0)
+    places = [(layer, site) for layer in range(2) for site in ("qkv", "o")]
+    ways = [Way(rank, block) for rank in (5, 10, 15) for block in (48, 64, 96)]
+    for _ in range(5):
+        costs = {place: {way: float(random.normal()) for way in ways} for place in places}
+        left = {place: {way: way.rank / way.block for way in ways} for place in places}
+        steps, most = 15 * len(places), 10 / 64 * len(places)
+        found = least(costs, left, steps, most)
+        products = sum(left[place][way] for place, way in found.items())
+        assert set(found) == set(places) and products <= most + 1e-9
+        assert sum(way.steps for way in found.values()) <= steps
+        others = (dict(zip(places, chosen, strict=True)) for chosen in itertools.product(ways, repeat=len(places)))
+        assert sum(costs[place][way] for place, way in found.items()) <= 1e-9 + min(
+            sum(costs[place][way] for place, way in other.items())
+            for other in others
+            if sum(way.steps for way in other.values()) <= steps
+            and sum(left[place][way] for place, way in other.items()) <= products
+        )
+    dear = {place: {way: float(way != UNIFORM) for way in ways} for place in places}
+    assert least(dear, left, steps, most) == dict.fromkeys(places, UNIFORM)
 
 
 def test_layers_are_chosen_beside_those_before_them(model: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from test_run import save_model, words
 from dcomc.cli import main
 from dcomc.costs import count_costs
 from dcomc.diagnostics import DcomError
+from dcomc.estimate import Options
 from dcomc.evaluation.bench import Bench
 from dcomc.model import resolve_model
+from dcomc.search.order import order_layers, runs_to_order
 from dcomc.search.search import Budget, search
 from dcomc.search.space import Calibration, Space
 from dcomc.state_files import state_path
 from dcomc.tracer import trace
+from runtime.gpu import load_gpu
 
 SEQ_LEN = 16
 SITES = ("qkv", "o", "gate_up", "down")
@@ -30,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(words(40, seed=5))
+    path.write_text(words(56, seed=5))
     return path
 
 
@@ -82,6 +86,40 @@ def evaluated(model: Path, config: Path, layers: str, text: Path, folder: Path) 
     return json.loads(result.read_text())["models"]["program"]["perplexity"]["change"]
 
 
+def test_layers_that_are_cheap_together_are_found() -> None:
+    """3 and 4 cost most alone, of those of the pool, and least together; layer 5 is out of the pool."""
+    alone = {0: 1.0, 1: 1.1, 2: 1.2, 3: 1.4, 4: 1.3, 5: 9.0}
+    asked: list[tuple[int, ...]] = []
+
+    def together(layers: Sequence[int]) -> float:
+        asked.append(tuple(layers))
+        return 0.0 if {0, 3} <= set(layers) else sum(alone[layer] for layer in layers)
+
+    assert order_layers(alone, together, pool=5) == [0, 3, 1, 2, 4, 5]
+    assert len(asked) == runs_to_order(6, pool=5) == 4 + 3 + 2
+    assert order_layers(alone, lambda layers: None) is None
+    assert order_layers({7: 1.0}, together) == [7]
+
+
+def test_a_budget_of_runtime(model: Path, tables: list[Path], text: Path, tmp_path: Path, capsys: Any) -> None:
+    """What is confirmed keeps it, by the command that estimates programs; what no candidate keeps is said."""
+    output = tmp_path / "config.toml"
+    command = ["search", str(model), "--calibration", *map(str, tables), "--text", str(text), "-o", str(output)]
+    assert main([*command, "--runtime=0.001"]) == 1
+    assert "0.1% of the runtime cannot be reached; " in capsys.readouterr().err
+    host = Options(load_gpu("a100-80gb"), batch=16)
+    found = search(model, tables, [text], output, Budget(runtime=3.0), host=host, confirm=2)
+    source, program, stats = tmp_path / "m.mlir", tmp_path / "p.bin", tmp_path / "stats.json"
+    assert main(["trace", str(model), "--seq-len=16", "-o", str(source)]) == 0
+    layers = ",".join(map(str, found.confirmed[0].candidate.layers))
+    options = [f"--decompose-layers={layers}", "--outliers=0", "--config", str(output), "-o", str(program)]
+    assert main(["compile", str(source), *options]) == 0
+    assert main(["estimate", str(program), "--batch=16", "--stats", str(stats)]) == 0
+    variants = json.loads(stats.read_text())["variants"]
+    share = variants["dcom"]["seconds"] / variants["dense"]["seconds"]
+    assert found.confirmed[0].runtime == pytest.approx(share) and share <= 3.0
+
+
 def test_the_file_compiles_to_what_was_confirmed(
     model: Path, tables: list[Path], text: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -117,7 +155,7 @@ def test_an_interrupted_search_goes_on(
         search(*arguments, confirm=3)
     assert state_path(output).exists() and not output.exists()
     found = search(*arguments, confirm=3)
-    assert len(runs) == 3 + len(found.confirmed) + 1 - 2
+    assert len(runs) == 3 + runs_to_order(4) + len(found.confirmed) + 2 - 2
     assert all(each.candidate.operations <= 0.8 for each in found.confirmed)
     state_path(output).write_text("[]")
     with pytest.raises(DcomError, match="holds no results, or is damaged"):
@@ -128,9 +166,10 @@ def test_an_interrupted_search_goes_on(
 def test_what_cannot_be_searched(model: Path, tables: list[Path], text: Path, tmp_path: Path) -> None:
     output = tmp_path / "config.toml"
     for budget, what in (
-        (Budget(), "give either layers or operations"),
+        (Budget(), "give one of layers, operations and runtime"),
         (Budget(layers=9), "9 layers cannot be decomposed"),
         (Budget(operations=1.5), r"operations 1\.5 is not between 0 and 1"),
+        (Budget(runtime=0.0), "runtime 0 is not above 0"),
     ):
         with pytest.raises(DcomError, match=what):
             search(model, tables, [text], output, budget)

@@ -1,0 +1,89 @@
+"""Runtimes on GPUs with a D-com beside them, over those of the dense model there, as `dcomc estimate` has them."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from xdsl.dialects.builtin import ModuleOp
+
+from dcomc.compiler import lower
+from dcomc.diagnostics import DcomError, write_text
+from dcomc.encode import make_program
+from dcomc.estimate import DcomSeconds, Options, Variant, dcom_seconds, run_steps
+from dcomc.host_kernels import element_bytes, module_steps
+from dcomc.pipeline import Decomposition
+from dcomc.search.space import Candidate
+from passes._sites import module_size
+from runtime.machine import load_machine
+
+_STEPS = 6
+"""Halvings of the range of operations, in which the most that a runtime admits are sought."""
+
+
+class Runtime:
+    """Compiles candidates, times their kernels and schedules the model; each once."""
+
+    def __init__(self, module: ModuleOp, sites: Sequence[str], host: Options, machine: str) -> None:
+        """Prepare.
+
+        Args:
+            module: the traced model, which stays as it is.
+            sites: that may be decomposed.
+            host: the GPUs and the batch.
+            machine: name or TOML file of the D-com.
+        """
+        self._module, self._sites, self._host, self._machine = module, tuple(sites), host, machine
+        self._known: dict[str, float] = {}
+
+    def share(self, candidate: Candidate) -> float:
+        """The seconds of the model over those of the dense one."""
+        text = candidate.to_toml()
+        if text not in self._known:
+            self._known[text] = self._estimate(candidate.layers, text)
+        return self._known[text]
+
+    @property
+    def least(self) -> float:
+        """Of the candidates so far."""
+        return min(self._known.values())
+
+    def within(self, most: float, make: Callable[[float], Candidate]) -> Candidate | None:
+        """Of candidates of more and more operations, the last that was found to take no more than a share of seconds.
+
+        Args:
+            most: the share.
+            make: the candidate of a share of operations, or `DcomError` where there is none.
+        """
+        found: Candidate | None = None
+        low, high = 0.0, 1.0
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            try:
+                candidate = make(middle)
+            except DcomError:  # fewer operations than any choice leaves
+                low = middle
+                continue
+            if self.share(candidate) <= most:
+                found, low = candidate, middle
+            else:
+                high = middle
+        return found
+
+    def _estimate(self, layers: tuple[int, ...], config: str) -> float:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "config.toml"
+            write_text(file, config)
+            options = Decomposition(layers, self._sites, config=str(file))
+            lowered = lower(self._module.clone(), options, self._machine)
+            program = make_program(lowered, load_machine(self._machine), options)
+        return self._seconds(lowered, "dcom", dcom_seconds(program)) / self._dense
+
+    @cached_property
+    def _dense(self) -> float:
+        return self._seconds(self._module, "dense", {})
+
+    def _seconds(self, module: ModuleOp, variant: Variant, dcom: DcomSeconds) -> float:
+        steps = module_steps(module, fused_attention=self._host.fused_attention)
+        batch, each = module_size(module, "batch"), element_bytes(module)
+        return run_steps(steps, variant, batch, dcom, self._host, each).seconds
