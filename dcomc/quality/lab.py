@@ -222,12 +222,19 @@ def _describe(variant: Variant) -> str:
     if options is None:
         return "dense"
     what = variant.control or f"rank {options.rank}, {'blocks of ' + str(options.block) if options.block else 'whole'}"
-    weights = ", weights too" if options.weights else ""
-    places = ""
+    parts = [
+        what,
+        f"outliers {options.outliers}%",
+        f"{options.iterations} steps" * bool(options.iterations),
+        f"start {options.start}" * (options.start != "random"),
+        f"tokens {options.exact_rows}%" * bool(options.exact_rows),
+        f"one basis for {'+'.join(options.reuse)} too" * bool(options.reuse),
+        "weights too" * bool(options.weights),
+    ]
     if options.config:
         named = re.findall(r"layers\.(\d+)\.sites\.(\w+)", Path(options.config).read_text(encoding="utf-8"))
-        places = f", other at {' '.join(named[0]) if len(named) == 1 else counted(len(named), 'site')}"
-    return f"layers {','.join(map(str, options.layers))}: {what}, outliers {options.outliers}%{weights}{places}"
+        parts.append(f"other at {' '.join(named[0]) if len(named) == 1 else counted(len(named), 'site')}")
+    return f"layers {','.join(map(str, options.layers))}: {', '.join(filter(None, parts))}"
 
 
 def low_rank(layers: Iterable[int], **options: Any) -> Variant:

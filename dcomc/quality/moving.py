@@ -16,12 +16,14 @@ from dcomc.quality.lab import Lab, low_rank
 from dialects.dcom import SITES
 
 _HALVINGS = 30
+_TRIALS = 4
+"""Times that the limit of products is lowered by what compiled ones are above it, which `_products` leaves out."""
 
 Place: TypeAlias = tuple[int, str]
 """A layer and a site."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Way:
     """How a site is decomposed."""
 
@@ -41,7 +43,7 @@ def to_toml(ways: Mapping[Place, Way]) -> str:
     """A file for `dcomc compile --config`; places that it does not name are as the options say."""
     return "\n".join(
         f"[layers.{layer}.sites.{site}]\nrank = {way.rank}\nblock = {way.block}\n"
-        for (layer, site), way in sorted(ways.items())
+        for (layer, site), way in ways.items()
     )
 
 
@@ -65,7 +67,14 @@ def moved(lab: Lab, layers: Iterable[int]) -> dict[Place, Way] | None:
     if len(costs) < len(places):
         return None
     left = _products(lab.choosing, costs)
-    return least(costs, left, UNIFORM.steps * len(places), sum(each[UNIFORM] for each in left.values()))
+    most = sum(each[UNIFORM] for each in left.values())
+    for _ in range(_TRIALS):
+        ways = least(costs, left, UNIFORM.steps * len(places), most)
+        excess = _kept(lab, places, ways) - _kept(lab, places, {})
+        if excess <= 0:
+            return ways
+        most -= excess
+    return dict.fromkeys(places, UNIFORM)
 
 
 def configured(lab: Lab, layers: Iterable[int], ways: Mapping[Place, Way]) -> Variant:
@@ -123,6 +132,11 @@ def _priced(
     return found
 
 
+def _kept(lab: Lab, places: Iterable[Place], ways: Mapping[Place, Way]) -> float:
+    """What is left of the products, all of it, counted from the compiled module."""
+    return lab.kept(configured(lab, {layer for layer, _ in places}, ways)).products
+
+
 def _cost(lab: Lab, places: Iterable[Place], ways: Mapping[Place, Way]) -> float | None:
     """The mean negative log-likelihood of a token of the texts by which is chosen."""
     metric = lab.perplexity(lab.choosing, configured(lab, {layer for layer, _ in places}, ways))
@@ -142,7 +156,7 @@ def _between(tried: Mapping[Way, float]) -> dict[Way, float]:
 
 
 def _products(bench: Bench, ways: Mapping[Place, Iterable[Way]]) -> dict[Place, dict[Way, float]]:
-    """What is left of the products of a place, by factors: as a share of the products of all the places."""
+    """What products by factors and reconstruction leave, of the products of all the places, without small terms."""
     dense = {(cost.layer, cost.site): cost for cost in count_costs(bench.module)}
     whole = sum(dense[place].dense.flops for place in ways)
     left: dict[Place, dict[Way, float]] = {}

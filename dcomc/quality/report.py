@@ -13,7 +13,7 @@ from dcomc.quality.cells import ABSENT, ratio, shown
 from dcomc.quality.choosing import BLOCK, RANK, order_of_layers
 from dcomc.quality.lab import Asked, Lab, Settings, low_rank
 from dcomc.quality.moving import Place, Way, configured, moved, to_toml
-from dcomc.quality.techniques import BASE, best_technique, moves, section, techniques
+from dcomc.quality.techniques import BASE, best_technique, in_blocks, moves, section, techniques
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
 from dcomc.reproduce.report import check_plots, draw
 from dcomc.search.order import GREEDY
@@ -23,7 +23,8 @@ _FOLDER = "quality"
 _MOVED = "moved.toml"
 """Ranks and blocks of the four layers, for `dcomc compile --config`."""
 _PAPER_LAYERS = 32
-_BLOCKS = (None, BLOCK, 48, 32)
+_SMALLER = (48, 32)
+_BLOCKS = (None, BLOCK, *_SMALLER)
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,7 @@ def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | No
     )
     yield ""
     best = None if order is None else best_technique(lab, sorted(order[:GREEDY]), tuple(SITES))
-    yield (
-        "“Best”: the technique of the next section that costs least with those four layers on those articles, of those "
-        f"that take no more matrix-vector operations, and leave no more of the products, than {BASE}: "
-        f"{best or ABSENT}. “Moved”: rank and block of each site of the four layers by what it costs on those articles "
-        f"at rank {_list(lab.settings.moved_ranks)}"
-        + (f" and in blocks of {_list(lab.settings.moved_blocks)}" if lab.settings.moved_blocks else "")
-        + f", the other sites staying at rank {RANK} in {BASE}, which is taken to add up and to be linear in the rank: "
-        "what costs least in sum with no more operations of either kind than that. Neither was chosen by the articles "
-        "that are evaluated."
-    )
+    yield _rules(lab.settings, best)
     yield ""
     yield "| goal | layers | block | at most | ratio | products left | matrix-vector operations | met |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
@@ -149,7 +141,10 @@ def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | No
         variants: dict[str, Variant | None] = {
             str(block or "prompt"): low_rank(layers, rank=RANK, block=block, sites=goal.sites) for block in _BLOCKS
         }
-        variants["best"] = techniques(lab, layers, goal.sites)[best] if best else None
+        technique = techniques(lab, layers, goal.sites)[best] if best else None
+        variants["best"] = technique
+        for block in _SMALLER:
+            variants[f"best, {block}"] = in_blocks(technique, block) if technique else None
         if goal == GOALS[0]:
             variants["moved"] = None if ways is None else configured(lab, layers, ways)
         for name, variant in variants.items():
@@ -167,8 +162,18 @@ def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | No
         yield from moves(ways)
 
 
-def _list(numbers: Sequence[int]) -> str:
-    return " and ".join(map(str, numbers))
+def _rules(settings: Settings, best: str | None) -> str:
+    """How what is not uniform is chosen."""
+    ranks, blocks = (" and ".join(map(str, each)) for each in (settings.moved_ranks, settings.moved_blocks))
+    tried = f"rank {ranks}{f' and in blocks of {blocks}' if blocks else ''}"
+    return (
+        "“Best”: of the techniques of the next section that take no more matrix-vector operations, and leave no more "
+        f"of the products, than {BASE}, the one that costs least with those four layers on those articles: "
+        f"{best or ABSENT}; and the same in smaller blocks. “Moved”: rank and block of each site of the four layers, "
+        f"by what it costs on those articles at {tried}, the others staying at rank {RANK} in {BASE}. That is taken to "
+        "add up, and to be linear in the rank; chosen is what costs least in sum with no more operations of either "
+        "kind. Neither is chosen by the articles that are evaluated."
+    )
 
 
 def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What helped, and what did not: one thing changed at a time, on the same layers and texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dcomc.evaluation.bench import Variant
@@ -43,6 +44,14 @@ def techniques(lab: Lab, layers: Sequence[int], sites: Sequence[str]) -> dict[st
         for name, options in found.items()
         if (options.get("block") or 0) <= lab.settings.seq_len
     }
+
+
+def in_blocks(variant: Variant, block: int) -> Variant:
+    """A variant in other blocks of tokens, with no more steps than these hold."""
+    options = variant.options
+    assert options is not None
+    steps = None if options.iterations is None else min(options.iterations, block)
+    return Variant(replace(options, block=block, iterations=steps))
 
 
 def best_technique(lab: Lab, layers: Sequence[int], sites: Sequence[str]) -> str | None:

@@ -67,9 +67,11 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
     assert compile_moved(model, tmp_path) == 16
-    best = re.search(r"than blocks of 64: (.*?)\. “Moved”", text)
+    best = re.search(r"than blocks of 64: (.*?); and the same", text)
     variants = techniques(lab, range(4), tuple(SITES))
     base = lab.kept(variants[BASE])
+    row = next(line for line in text.splitlines() if line.startswith("| ranks and blocks moved"))
+    assert float(row.split("|")[5].strip(" %")) <= round(100 * base.products, 1)
     assert best is not None and lab.kept(variants[best[1]]).products <= base.products
     cheap = [each for each in variants.values() if lab.kept(each).matvecs <= base.matvecs and each.options is not None]
     assert lab.choosing.loss(variants[best[1]]) == min(
