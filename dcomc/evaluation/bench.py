@@ -43,6 +43,7 @@ class Variant:
         if self.options is None:
             return {}
         values = asdict(self.options)
+        del values["streams"]  # of the machine: numbers do not depend on it
         for name in ("config", "outliers"):
             if isinstance(values[name], str):
                 values[name] = Path(values[name]).read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from test_run import save_model, words
 import dcomc
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
-from dcomc.evaluation.bench import DENSE, Bench, Results
+from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
 from dcomc.evaluation.questions import Question
 from dcomc.pipeline import Decomposition
 from dcomc.quality.choosing import order_of_layers
@@ -46,6 +46,18 @@ def test_layers_of_the_paper_at_the_same_depths() -> None:
     assert scaled("10 15 20 25", 30) == [9, 14, 19, 23]
     assert scaled("all", 3) == [0, 1, 2]
     assert scaled("10 15 20 25", 4) == [1, 2]
+
+
+def test_what_results_are_kept_by(tmp_path: Path) -> None:
+    """A new option of the compiler must not make all results of before unknown, unless they depend on it."""
+    config = tmp_path / "config.toml"
+    config.write_text("rank = 3\n")
+    kept = Variant(Decomposition((1,), config=str(config))).to_json()["options"]
+    assert " ".join(sorted(kept)) == (
+        "block config energy exact_rows gram_schmidt iterations layers mapping outliers rank reorthogonalisation reuse "
+        "seed sites start weights"
+    )
+    assert kept["config"] == "rank = 3\n"
 
 
 def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
