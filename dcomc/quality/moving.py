@@ -129,7 +129,7 @@ def _priced(
     for place, ways, rows in reversed(taken):
         found[place] = ways[rows[steps]]
         steps -= found[place].steps
-    return found
+    return {place: found[place] for place in costs}
 
 
 def _kept(lab: Lab, places: Iterable[Place], ways: Mapping[Place, Way]) -> float:

@@ -79,7 +79,7 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
     assert compile_moved(model, tmp_path) == 16
-    best = re.search(r"than blocks of 64: (.*?); and the same", text)
+    best = re.search(r"with those four layers on those articles: (.*?); and the same", text)
     variants = techniques(lab, range(4), tuple(SITES))
     base = lab.kept(variants[BASE])
     row = next(line for line in text.splitlines() if line.startswith("| ranks and blocks moved"))
