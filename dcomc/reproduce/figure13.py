@@ -66,7 +66,7 @@ def reproduce(bench: Workbench) -> Result:
     setting = (
         f"{machine.multipliers:,} multipliers at {machine.clock.hz / 1e9:g} GHz and "
         f"{memory_bytes(machine) / 2**20:.2f} MiB of SRAM in either; logic by our own synthesis without wires, SRAM "
-        "and wires by published figures; control, links and leakage left out."
+        "and wires of the order of published figures; control, links and leakage left out."
     )
     configuration = {**bench.configuration, "technology": {"name": technology.name, "hash": technology.hash}}
     return Result("figure13", claims, setting, _plots(bench, technology), configuration)
