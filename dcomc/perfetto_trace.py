@@ -12,7 +12,7 @@ from dcomc.diagnostics import DcomError, atomic_write
 from runtime.accelerator import time_launch
 from runtime.access import transfer_extent
 from runtime.events import run_events
-from runtime.instructions import Unit
+from runtime.instruction import GLOBAL_PORTS, Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Program
 from runtime.sequencer import Issue
@@ -52,7 +52,8 @@ def check_perfetto() -> None:
 def write_trace(program: Program, path: Path, window: Window = Window()) -> None:
     """Write what the runs of a program's launches do, one after another and without breakdowns, whole or not at all.
 
-    Tracks: the decompositions, the stream (an event for each issue), its stalls, each unit, and each bank.
+    Tracks: the decompositions, the stream (an event for each issue), its stalls, each unit, and each bank; where a
+    kernel has several streams, what belongs to one of them has its number.
 
     Args:
         window: events of other cycles are left out.
@@ -74,18 +75,24 @@ def write_trace(program: Program, path: Path, window: Window = Window()) -> None
 
 def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int) -> None:
     """The events of one run that begins in cycle `base`."""
+    streams = kernel.streams_on(machine.grid)
     for event in run_events(kernel, machine, prompts):
-        issue = event.issue
+        issue, stream = event.issue, streams[event.stream]
+        own = f"stream {event.stream} " if len(streams) > 1 else ""
         waited, start, begun, end = (base + cycle for cycle in (event.waited, event.start, event.begun, event.end))
         instruction, location = issue.word.instruction, kernel.locations[issue.index].partition(" (")[0]
-        tracks.event("stalls", event.cause, waited, start, location, issue)
-        tracks.event("stream", issue.mnemonic, start, begun, location, issue)
+        tracks.event(f"{own}stalls", event.cause, waited, start, location, issue)
+        tracks.event(f"{own}issues" if own else "stream", issue.mnemonic, start, begun, location, issue)
         if instruction.unit is Unit.BANK:
-            for bank in range(transfer_extent(issue.values, machine)[1]):
+            part = machine.part(stream.rows, stream.cols)
+            for bank in stream.columns[: transfer_extent(issue.values, part)[1]]:
                 tracks.event(f"bank {bank}", issue.mnemonic, begun, end, location, issue)
         else:
-            tracks.event(instruction.unit, issue.mnemonic, begun, end, location, issue)
-        if tracks.window.end is not None and begun >= tracks.window.end:
+            shared = instruction.unit in GLOBAL_PORTS
+            tracks.event(
+                instruction.unit if shared else f"{own}{instruction.unit}", issue.mnemonic, begun, end, location, issue
+            )
+        if tracks.window.end is not None and begun >= tracks.window.end and len(streams) == 1:
             return
 
 

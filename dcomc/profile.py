@@ -11,7 +11,7 @@ from runtime.counts import Counts, Direction, Use
 from runtime.energy import energies
 from runtime.instructions import Unit
 from runtime.machine import Machine
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Kernel, KernelStream, Launch, Program
 from runtime.sequencer import ISSUE_LIMIT
 from runtime.technology import Technology
 from runtime.timing import Timing
@@ -26,10 +26,27 @@ class LaunchProfile:
 
     launch: Launch
     kernel: Kernel
-    counts: Counts
-    """Of all its runs."""
+    timings: tuple[Timing, ...]
+    """Of its runs, which take the same all."""
     uses: Mapping[Use, int]
     """Multiplications; those of groups of clusters that get no matrix are padding."""
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Of all its runs."""
+        return Counts().plus(self.timings[0].counts, len(self.timings))
+
+    @property
+    def cycles(self) -> int:
+        """From its beginning to its end."""
+        return sum(timing.cycles for timing in self.timings)
+
+    @property
+    def streams(self) -> list[tuple[KernelStream | None, Counts]]:
+        """Its counts by stream; one over all clusters has no rectangle."""
+        if not self.timings[0].streams:
+            return [(None, self.counts)]
+        return [(stream, timing.counts) for run in self.timings for stream, timing in run.streams]
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Profile:
-    """Counts of a program's launches, one after another; each view of them has all cycles."""
+    """Counts of a program's launches, one after another; each view of them has all cycles of all streams."""
 
     machine: Machine
     launches: tuple[LaunchProfile, ...]
@@ -52,6 +69,25 @@ class Profile:
     def total(self) -> Counts:
         """Of everything."""
         return _sum(launch.counts for launch in self.launches)
+
+    @property
+    def cycles(self) -> int:
+        """From the beginning of the first launch to the end of the last."""
+        return sum(launch.cycles for launch in self.launches)
+
+    @property
+    def busy(self) -> dict[Unit, float]:
+        """Cycles of these that each unit was busy, as in `Timing`."""
+        timings = [timing for launch in self.launches for timing in launch.timings]
+        return {unit: sum(timing.busy[unit] for timing in timings) for unit in Unit}
+
+    def bank_bytes(self, way: Direction) -> list[int]:
+        """Bytes in one direction of each bank."""
+        moved = [0] * self.machine.grid.cols
+        for stream, counts in (each for launch in self.launches for each in launch.streams):
+            for own, bank in enumerate(stream.columns if stream else range(len(moved))):
+                moved[bank] += counts.bank_bytes(way, own)
+        return moved
 
     @property
     def uses(self) -> dict[Use, int]:
@@ -68,16 +104,18 @@ class Profile:
         return sorted(lines, key=lambda line: -line.counts.cycles)
 
     def to_json(self, technology: Technology) -> dict[str, Any]:
-        """All views as JSON values, in cycles, bytes and multiplications; joules from least to most."""
-        banks = range(self.machine.grid.cols)
+        """All views as JSON values, in cycles, bytes and multiplications; joules from least to most.
+
+        The causes are of all streams, and add up to the cycles of one where each kernel has one.
+        """
         return {
             "machine": {"name": self.machine.name, "hash": self.machine.hash},
-            "cycles": self.total.cycles,
-            "seconds": self.total.cycles / self.machine.clock.hz,
+            "cycles": self.cycles,
+            "seconds": self.cycles / self.machine.clock.hz,
             "instructions": self.total.instructions,
             "causes": self.total.causes,
-            "busy": busy_of(self.total, self.machine),
-            "bank_bytes": {way: [self.total.bank_bytes(way, bank) for bank in banks] for way in Direction},
+            "busy": self.busy,
+            "bank_bytes": {way: self.bank_bytes(way) for way in Direction},
             "multiplications": self.uses,
             "technology": technology.name,
             "joules": {unit: asdict(joules) for unit, joules in energies(self.total, technology).items()},
@@ -88,14 +126,13 @@ class Profile:
 def profile(program: Program) -> Profile:
     """Time the launches of a program, without data and so without breakdowns."""
     check_lengths(program, ISSUE_LIMIT)
-    timed: dict[tuple[str, int], tuple[Counts, Mapping[Use, int]]] = {}
+    timed: dict[tuple[str, int], tuple[tuple[Timing, ...], Mapping[Use, int]]] = {}
     launches: list[LaunchProfile] = []
     for launch in program.launches:
         kernel, key = program.kernel(launch.kernel), (launch.kernel, launch.prompts)
         if key not in timed:
             timings = time_launch(kernel, program.machine, launch.prompts)
-            uses = launch_uses(kernel, program.machine, launch.prompts, timings)
-            timed[key] = Counts().plus(timings[0].counts, len(timings)), uses  # all its runs take the same
+            timed[key] = timings, launch_uses(kernel, program.machine, launch.prompts, timings)
         launches.append(LaunchProfile(launch, kernel, *timed[key]))
     return Profile(program.machine, tuple(launches))
 
@@ -117,6 +154,13 @@ def _whole(name: Callable[[LaunchProfile], str]) -> Callable[[LaunchProfile], It
     return lambda launch: [Line(name(launch), launch.counts)]
 
 
+def _streams(launch: LaunchProfile) -> Iterable[Line]:
+    """A line for each stream of a kernel."""
+    for number, (stream, counts) in enumerate(launch.streams):
+        name = f"stream {number}, {stream}" if stream else "all clusters"
+        yield Line(f"{launch.kernel.name}: {name}", counts)
+
+
 def _op(launch: LaunchProfile, index: int) -> str:
     """Of `z = A^T u (model.layers.1 (modeling.py:3))` what stands before the place."""
     return launch.kernel.locations[index].partition(" (")[0]
@@ -130,13 +174,14 @@ def _place(launch: LaunchProfile) -> str:
 VIEWS: Mapping[str, Callable[[LaunchProfile], Iterable[Line]]] = {
     "decomposition": _whole(lambda launch: launch.launch.key),
     "kernel": _whole(lambda launch: launch.kernel.name),
+    "stream": _streams,
     "line": _whole(_place),
     "op": _split(_op),
     "opcode": _split(lambda launch, index: launch.kernel.words[index].instruction.mnemonic),
     "instruction": _split(lambda launch, index: f"{launch.kernel.name}:{index} {launch.kernel.words[index]}"),
 }
-"""What cycles can be told by: launch, kernel, line of the model, operation of the kernel in MLIR, kind of instruction,
-and instruction by its place."""
+"""What cycles can be told by: launch, kernel, stream of a kernel, line of the model, operation of the kernel in MLIR,
+kind of instruction, and instruction by its place."""
 
 
 def _sum(parts: Iterable[Counts]) -> Counts:

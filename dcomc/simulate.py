@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,18 @@ class LaunchResult:
         return sum(timing.busy[unit] for timing in self.timings) / self.cycles if self.cycles else 0.0
 
     def to_json(self, clock_hz: int) -> dict[str, Any]:
-        """The values of this launch in a statistics file."""
+        """The values of this launch in a statistics file; those of each stream beside, where it has several, and the
+        causes of all of them."""
+        streams = [
+            {
+                **asdict(stream),
+                "cycles": timing.cycles,
+                "causes": timing.causes,
+                "instructions": timing.instructions,
+            }
+            for run in self.timings
+            for stream, timing in run.streams
+        ]
         causes: dict[str, int] = {}
         for timing in self.timings:
             for cause, cycles in timing.causes.items():
@@ -81,6 +92,7 @@ class LaunchResult:
             "array_busy": self.share(Unit.ARRAY),
             "bank_busy": self.share(Unit.BANK),
             "causes": causes,
+            **({"streams": streams} if streams else {}),
             "instructions": sum(timing.instructions for timing in self.timings),
             "bank_bytes": sum(timing.bank_bytes for timing in self.timings),
             "multiplications": self.uses,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 VIEWS = {
     "decomposition": "decomposition",
     "kernel": "kernel",
+    "stream": "stream",
     "line": "line of the model",
     "op": "operation of the kernel",
     "opcode": "opcode",
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _print_summary(told, technology)
     if told.launches:
-        for view in args.by or SHOWN:
+        several = any(launch.kernel.streams for launch in told.launches)
+        for view in args.by or (*SHOWN, *(["stream"] if several else [])):
             _print_view(told, view, args.sort, args.top)
     return 0
 
@@ -73,7 +75,6 @@ def _positive(text: str) -> int:
 
 def _print_summary(told: "Profile", technology: "Technology") -> None:
     from dcomc.diagnostics import counted
-    from dcomc.profile import busy_of
     from dcomc.tables import duration, energy, make_console
     from runtime.counts import Direction, Use
     from runtime.energy import energies
@@ -81,13 +82,13 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
     machine, total = told.machine, told.total
     lines = [f"machine: {machine.name} ({machine.hash}), {machine.clock.hz / 1e9:g} GHz"]
     if told.launches:
-        cycles, uses = total.cycles, told.uses
+        cycles, uses = told.cycles, told.uses
         products = sum(uses.values())
-        busy = {unit.value: share for unit, share in busy_of(total, machine).items()}
+        busy = {unit.value: share for unit, share in told.busy.items()}
         moved = (f"{way.value} {total.bank_bytes(way):,}" for way in Direction)
         lines += [
             f"total: {cycles:,} cycles, {duration(cycles / machine.clock.hz)}, {total.instructions:,} instructions",
-            f"cycles: {_shares(total.causes, cycles)}",
+            f"cycles: {_shares(total.causes, total.cycles)}",
             f"busy: {_shares(busy, cycles)}",
             f"multiplications: {products:,}: {_shares({use.value: uses[use] for use in Use}, products)}",
             f"bank bytes: {', '.join(moved)}, of {counted(machine.grid.cols, 'bank')}",

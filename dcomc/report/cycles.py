@@ -98,7 +98,7 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
         unit = word.instruction.unit
         busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else 1)
         instructions.append(InstructionCycles(counts.issues[index], busy, waits[index]))
-    events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))
+    events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))  # of the first stream
     numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 5
     return KernelCycles(
         kernel.name,
@@ -117,8 +117,11 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
 
 
 def _events(kernel: Kernel, machine: Machine, prompts: int) -> Iterator[tuple[int, str, str, int, int]]:
-    """Of all that is done: instruction, unit or `stream`, cause of a wait, first cycle, and the one after the last."""
+    """Of all that the first stream does: instruction, unit or `stream`, cause of a wait, first cycle, and the one after
+    the last."""
     for event in run_events(kernel, machine, prompts):
+        if event.stream:
+            continue
         index, instruction = event.issue.index, event.issue.word.instruction
         if event.start > event.waited:
             yield index, WAITS, event.cause, event.waited, event.start

@@ -1,0 +1,72 @@
+"""What is told of several streams side by side: statistics, profile and trace."""
+
+import json
+from pathlib import Path
+
+import pytest
+from machines import compile_kernel, machine
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+from dcomc.cli import main
+from dcomc.perfetto_trace import write_trace
+from dcomc.profile import profile
+from dcomc.program import Program
+from runtime.counts import Direction
+from runtime.instructions import Unit
+from runtime.program import Launch
+
+SHIPPED = machine()
+MATRICES = 5
+
+
+@pytest.fixture(params=["1x2", "2x1"])
+def program(request: pytest.FixtureRequest) -> Program:
+    """Streams that share no bank, or all of them."""
+    kernel = compile_kernel(24, 40, 5, matrices=MATRICES, streams=request.param)
+    return Program(SHIPPED, (kernel,), (Launch(kernel.name, 3, "qkv", MATRICES, 1, "here"),), "")
+
+
+def test_a_profile_tells_streams_apart(program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = profile(program)
+    timing = program.simulate(timing_only=True).launches[0].timings[0]
+    lines = told.by("stream")
+    assert [line.counts.cycles for line in lines] == [own.cycles for _, own in timing.streams]
+    assert all(sum(line.counts.causes.values()) == line.counts.cycles for line in lines)
+    assert told.cycles == timing.cycles < told.total.cycles
+    for view in ("kernel", "op", "opcode", "instruction"):
+        assert sum(line.counts.cycles for line in told.by(view)) == told.total.cycles
+    for way in Direction:
+        assert sum(told.bank_bytes(way)) == told.total.bank_bytes(way)
+    assert told.busy[Unit.ARRAY] <= told.cycles and told.busy[Unit.BANK] <= told.cycles
+    program.save(tmp_path / "prog.bin")
+    assert main(["profile", str(tmp_path / "prog.bin")]) == 0
+    shown = capsys.readouterr().out
+    assert f"total: {timing.cycles:,} cycles" in shown
+    assert "stream 1, " in shown
+
+
+def test_banks_of_streams_are_their_own(program: Program) -> None:
+    """Side by side, the second stream with fewer matrices leaves its banks more time; above one another, all alike."""
+    moved = profile(program).bank_bytes(Direction.READ)
+    beside = program.kernels[0].streams[1].col == 8
+    assert (min(moved[:8]) > max(moved[8:])) is beside
+
+
+def test_statistics_of_streams(program: Program, tmp_path: Path) -> None:
+    program.save(tmp_path / "prog.bin")
+    assert main(["sim", str(tmp_path / "prog.bin"), "--stats", str(tmp_path / "stats.json")]) == 0
+    (entry,) = json.loads((tmp_path / "stats.json").read_text())["decompositions"]
+    assert [stream["row"] + stream["col"] for stream in entry["streams"]] == [0, 8]
+    assert all(sum(stream["causes"].values()) == stream["cycles"] for stream in entry["streams"])
+    assert max(stream["cycles"] for stream in entry["streams"]) == entry["cycles"]
+    assert sum(entry["causes"].values()) == sum(stream["cycles"] for stream in entry["streams"])
+
+
+def test_a_trace_has_tracks_for_each_stream(program: Program, tmp_path: Path) -> None:
+    write_trace(program, tmp_path / "trace")
+    trace = Trace.FromString((tmp_path / "trace").read_bytes())
+    names = {packet.track_descriptor.name for packet in trace.packet if packet.HasField("track_descriptor")}
+    own = {f"stream {number} {track}" for number in range(2) for track in ("issues", "stalls", "array")}
+    assert own | {f"bank {bank}" for bank in range(16)} <= names
+    timing = program.simulate(timing_only=True).launches[0].timings[0]
+    assert max(packet.timestamp for packet in trace.packet) == timing.cycles
