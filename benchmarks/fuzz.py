@@ -1,10 +1,10 @@
 """Mutated program files: each must end in one clear error or in a run, within a time bound.
 
-Three small programs (a whole grid, a small grid whose activations stream, one cluster) are compiled from the preset
-`tiny`. A mutant of one is read, disassembled and simulated on both engines, which must agree. Bits are flipped and
-files cut as they are; sections are changed with all checksums made anew, to reach the checks behind them. A mutant that
-asks for more work than the bound, such as a million prompts, counts as `long` and is not run: `dcomc sim` would
-announce it.
+Four small programs (a whole grid, a small grid whose activations stream, one cluster, four streams of instructions with
+a barrier) are compiled from the preset `tiny`. A mutant of one is read, disassembled and simulated on both engines,
+which must agree. Bits are flipped and files cut as they are; sections are changed with all checksums made anew, to
+reach the checks behind them. A mutant that asks for more work than the bound, such as a million prompts, counts as
+`long` and is not run: `dcomc sim` would announce it.
 Anything else than a run or a `DcomError` of one line is a failure, whose number makes it again.
 
 Run: python benchmarks/fuzz.py [--count N] [--first N] [--seconds S] [--jobs N]
@@ -38,8 +38,9 @@ from dcomc.diagnostics import DcomError
 from dcomc.disassembler import disassemble
 from dcomc.simulate import work_of
 from dcomc.tables import print_table
-from runtime.encoding import WORD_BYTES
+from runtime.encoding import WORD_BYTES, Word
 from runtime.engines import plan
+from runtime.program import Kernel
 
 ENGINES: tuple[Literal["reference"], Literal["fast"]] = ("reference", "fast")
 CHUNK = 50
@@ -48,8 +49,11 @@ GRIDS = {
     "whole.toml": {},
     "streamed.toml": {"rows": 2, "cols": 2, "buffer_bytes": 8192},
     "one.toml": {"rows": 1, "cols": 1},
+    "streams.toml": {"rows": 2, "cols": 4},
 }
 """Machine files by the values in which they differ from the default machine."""
+STREAMS = {"streams.toml": "2x2"}
+"""Of those that have several."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,22 @@ def programs(folder: Path) -> list[bytes]:
                 lines[index] = f"{key} = {values[key]}"
         path = folder / name
         path.write_text("\n".join(lines), encoding="utf-8")
-        program = dcomc.compile(module, [1, 2], sites=("qkv", "down"), rank=3, machine=path)
+        streams = STREAMS.get(name, "1x1")
+        program = dcomc.compile(module, [1, 2], sites=("qkv", "down"), rank=3, machine=path, streams=streams)
+        if name in STREAMS:
+            program = replace(program, kernels=tuple(map(with_barrier, program.kernels)))
         launch = program.launches[0]
         layout = program.kernel(launch.kernel).layout
         stored = np.random.default_rng(0).standard_normal((launch.prompts * layout.rows, layout.cols))
         found.append(program_bytes(replace(program, activations={launch.key: stored.astype(np.float16)})))
     return found
+
+
+def with_barrier(kernel: Kernel) -> Kernel:
+    """The kernel with a barrier before its end."""
+    *before, halt = kernel.words
+    locations = (*kernel.locations, kernel.locations[-1])
+    return replace(kernel, words=(*before, Word.of("barrier"), halt), locations=locations)
 
 
 # Mutations

@@ -155,10 +155,9 @@ def _whole(name: Callable[[LaunchProfile], str]) -> Callable[[LaunchProfile], It
 
 
 def _streams(launch: LaunchProfile) -> Iterable[Line]:
-    """A line for each stream of a kernel."""
+    """A line for each stream of a kernel, by its rectangle."""
     for number, (stream, counts) in enumerate(launch.streams):
-        name = f"stream {number}, {stream}" if stream else "all clusters"
-        yield Line(f"{launch.kernel.name}: {name}", counts)
+        yield Line(f"stream {number}, {stream}" if stream else "all clusters", counts)
 
 
 def _op(launch: LaunchProfile, index: int) -> str:

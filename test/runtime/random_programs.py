@@ -10,6 +10,7 @@ from runtime.encoding import Word
 from runtime.instructions import INSTRUCTIONS, Access, Instruction, Unit
 from runtime.machine import Machine
 from runtime.operands import BANK, BUFFER, COUNT, EXTENT, FLAG, FLOAT, GLOBAL, PIECES, SREG, TOKEN
+from runtime.program import KernelStream
 
 HALVES = (0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00, 0xFE01, 0x7C01)
 SINGLES = (
@@ -75,27 +76,40 @@ class ProgramWriter:
     """For the program and each open loop, the places of the exits that lead to its end."""
     turns: list[int] = field(default_factory=list)
     """Of each open loop."""
+    put_from: int = 0
+    """Of the global memory, the first byte that it writes."""
+    shared_bytes: int = 0
+    """Those from there on that it writes and reads; all unless given."""
+    get_bytes: int = 0
+    """Where it only reads them, and writes none: so many from the first."""
 
-    def write(self) -> list[Word]:
-        """A whole program."""
+    def write(self, phases: int = 1) -> list[Word]:
+        """A whole program; of one stream of several, with a barrier before each phase but the first."""
         everything = self.machine.cluster.buffer_bytes
         self._stream("ld", 0, everything, everywhere=True)
         for scalar in range(SCALARS):
             x = BUFFER.pack(0, 4 * self.random.randrange(everything // 4))
             self.words.append(Word.of("s.ld", d=scalar, x=x))
         self._fill_global_memory()
-        self._block(self.random.randint(4, 20))
-        self._close(self.exits.pop())
+        others = self.get_bytes
+        for phase in range(phases):
+            if phase:
+                self.words.append(Word.of("barrier"))
+                self.exits = [[]]
+            self.get_bytes = others if phase % 2 else 0
+            self._block(self.random.randint(4, 20) // phases + 1)
+            self._close(self.exits.pop())
         self.words.append(Word.of("halt"))
         return self.words
 
     def _fill_global_memory(self) -> None:
         """As often as it takes, with all of the first cluster's buffer."""
-        size = min(self.machine.cluster.buffer_bytes, self.machine.global_memory.bytes)
+        self.shared_bytes = self.shared_bytes or self.machine.global_memory.bytes
+        size = min(self.machine.cluster.buffer_bytes, self.shared_bytes)
         place, body = BUFFER.pack(FIRST_LOOP, 0), len(self.words) + 2
         self.words += [
-            Word.of("li", d=FIRST_LOOP, value=0),
-            Word.of("loop", count=self.machine.global_memory.bytes // size, end=body + 2),
+            Word.of("li", d=FIRST_LOOP, value=self.put_from),
+            Word.of("loop", count=self.shared_bytes // size, end=body + 2),
             Word.of("put", x=BUFFER.pack(0, 0), g=place, length=size // 4, rows=0, cols=0),
             Word.of("addi", d=FIRST_LOOP, a=FIRST_LOOP, value=size),
         ]
@@ -180,9 +194,12 @@ class ProgramWriter:
         operands = dict(values)
         for used in row.ranges:
             if used.shared:
-                room = self.machine.global_memory.bytes - used.size(values, self.machine)
+                first, size = (0, self.get_bytes) if self.get_bytes else (self.put_from, self.shared_bytes)
+                room = size - used.size(values, self.machine)
+                if room < 0 or (self.get_bytes and used.access is not Access.READ):
+                    return
                 wild = self.random.random() < self.wrong
-                operands[used.operand] = GLOBAL.pack(0, 4 * self.random.randint(0, room // 4 + 100 * wild))
+                operands[used.operand] = GLOBAL.pack(0, first + 4 * self.random.randint(0, room // 4 + 100 * wild))
         operands |= {operand: BUFFER.pack(register, offset) for operand, offset in offsets.items()}
         counted = [name for name, kind in row.operands if kind is COUNT]
         if counted:
@@ -224,3 +241,30 @@ class ProgramWriter:
         self.words.append(
             Word.of(mnemonic, buffer=place, bank=POINTER, bytes=size, stride=stride, rows=rows, cols=cols, token=0)
         )
+
+
+def random_streams(random: Random, machine: Machine, bank_bytes: int) -> tuple[list[Word], list[KernelStream]]:
+    """A program of up to four streams, which between two barriers write to parts of the global memory that no other
+    uses, or read all of it."""
+    rectangles = [(0, 0, machine.grid.rows, machine.grid.cols)]
+    for _ in range(random.randint(1, 3)):
+        row, col, rows, cols = rectangles.pop(random.randrange(len(rectangles)))
+        down = rows > 1 and (cols == 1 or random.random() < 0.5)
+        if rows * cols == 1:
+            rectangles.append((row, col, rows, cols))
+        elif down:
+            cut = random.randint(1, rows - 1)
+            rectangles += [(row, col, cut, cols), (row + cut, col, rows - cut, cols)]
+        else:
+            cut = random.randint(1, cols - 1)
+            rectangles += [(row, col, rows, cut), (row, col + cut, rows, cols - cut)]
+    words: list[Word] = []
+    streams: list[KernelStream] = []
+    phases, each = random.randint(1, 4), machine.global_memory.bytes // 4
+    for number, (row, col, rows, cols) in enumerate(rectangles):
+        streams.append(KernelStream(row, col, rows, cols, len(words)))
+        part = machine.part(rows, cols)
+        writer = ProgramWriter(random, part, bank_bytes, words=words, put_from=number * each, shared_bytes=each)
+        writer.get_bytes = len(rectangles) * each
+        writer.write(phases)
+    return words, streams

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
 from machines import compile_kernel, machine, words
+from random_programs import random_banks, random_machine, random_streams
 
 from dcomc.assembler import assemble
 from dcomc.container import parse_container, program_bytes
@@ -15,12 +20,16 @@ from dcomc.program import Engine, Program
 from runtime import deal as deal_module
 from runtime.accelerator import PromptResult, launch_uses, run_together, time_kernel, time_launch
 from runtime.counts import Use
-from runtime.deal import deal, join_exits, together_in
+from runtime.deal import Exits, deal, join_exits, together_in
 from runtime.encoding import Word
+from runtime.fast import FastEngine
+from runtime.fast_banks import by_bank, by_word
 from runtime.instructions import Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, KernelStream, Launch
-from runtime.sequencer import MachineFault, sequence
+from runtime.reference import ReferenceEngine
+from runtime.sequencer import Decide, Issue, MachineFault, sequence
+from runtime.shared import SharedMemory, in_turns
 from runtime.steady import time_streams
 from runtime.timing import Timing, TimingReader, ports_of
 
@@ -30,13 +39,19 @@ TOP, BOTTOM = KernelStream(0, 0, 8, 16, 0), KernelStream(8, 0, 8, 16, 0)
 ENGINES = pytest.mark.parametrize("engine", ["reference", "fast"])
 
 
-def stepped(program: Sequence[Word], m: Machine, streams: Sequence[KernelStream]) -> list[Timing]:
+def stepped(
+    program: Sequence[Word], m: Machine, streams: Sequence[KernelStream], exits: Exits | None = None
+) -> list[Timing]:
     """Each instruction in the order of time, the plainest way: of those that are next, the one that is ready first."""
     clocks = [
         TimingReader(m.part(stream.rows, stream.cols), ports=ports)
         for stream, ports in zip(streams, ports_of(streams), strict=True)
     ]
-    issues = [sequence(program, 0, lambda _: False, entry=stream.entry) for stream in streams]
+    left = [iter(of_stream) for of_stream in exits or ((),) * len(streams)]
+    issues = [
+        sequence(program, 0, lambda _, own=own: next(own, False), entry=stream.entry)
+        for stream, own in zip(streams, left, strict=True)
+    ]
     heads = {number: next(stream) for number, stream in enumerate(issues)}
     while heads:
         starts = [(clocks[n].ready(i), n) for n, i in heads.items() if i.mnemonic != "barrier"]
@@ -268,6 +283,56 @@ def test_streams_may_read_the_same_and_write_beside() -> None:
         streams=(LEFT, from_(RIGHT, 5)),
     )  # fmt: skip
     assert len(run_together(kernel, SHIPPED, [np.ones((8, 8))])) == 1
+
+
+@settings(max_examples=settings.default.max_examples // 2 if settings.default else 50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_random_streams(seed: int) -> None:
+    """The same bits and ways through the program on both engines, and cycles that are those of stepping."""
+    random = Random(seed)
+    m = random_machine(random)
+    bank_bytes = 2 * m.cluster.buffer_bytes
+    program, streams = random_streams(random, m, bank_bytes)
+    note("\n".join(map(str, (*streams, *(f"{index}: {word}" for index, word in enumerate(program))))))
+    parts = [m.part(stream.rows, stream.cols) for stream in streams]
+    banks = [random_banks(random, part.grid.cols, bank_bytes) for part in parts]
+    reference = [ReferenceEngine(part, own.copy()) for part, own in zip(parts, banks, strict=True)]
+    fast = [FastEngine(part, by_word(own)) for part, own in zip(parts, banks, strict=True)]
+    exits = [run(engines, program, streams, parts) for engines in (reference, fast)]
+    assert exits[0] == exits[1]
+    for one, other in zip(reference, fast, strict=True):
+        assert (other.buffers() == one.buffers).all()
+        assert (by_bank(other.banks) == one.banks).all()
+        assert (other.scalars.view(np.uint32).reshape(one.scalars.shape) == one.scalars.view(np.uint32)).all()
+    assert (fast[0].global_memory.view(np.uint8) == reference[0].global_memory).all()
+    ones = [1] * len(streams)
+    together = time_streams(program, m, None, streams, exits[0], ones)
+    timings = [timing for _, timing in together.streams] or [together]
+    assert timings == stepped(program, m, streams, exits[0])
+    assert all(timing.counts.cycles == timing.cycles for timing in timings)
+
+
+def run(
+    engines: Sequence[Any], program: Sequence[Word], streams: Sequence[KernelStream], parts: Sequence[Machine]
+) -> Exits:
+    """Carry out a program on engines with one global memory; whether each exit of each stream left."""
+    exits: list[list[bool]] = [[] for _ in streams]
+    shared = SharedMemory(parts)
+
+    def decide(number: int) -> Decide:
+        def leaves(issue: Issue) -> bool:
+            exits[number].append(engines[number].leaves(issue))
+            return exits[number][-1]
+
+        return leaves
+
+    for engine in engines:
+        engine.global_memory = engines[0].global_memory
+    issues = [sequence(program, 0, decide(n), entry=stream.entry) for n, stream in enumerate(streams)]
+    for number, issue in in_turns(issues):
+        shared.read(number, issue)
+        engines[number].execute(issue)
+    return tuple(map(tuple, exits))
 
 
 def side_by_side(kernel: Kernel, *streams: KernelStream) -> Kernel:
