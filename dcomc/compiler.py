@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,8 @@ def compile(
         mapping=mapping,
         streams=streams,
     )
+    _check_names(sites=options.sites, reuse=options.reuse)
+    _check_numbers(outliers=0 if isinstance(outliers, str | Path) else outliers, energy=energy, exact_rows=exact_rows)
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
     source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)
     own = module.clone() if isinstance(module, ModuleOp) else read_module(str(module))
@@ -122,6 +125,19 @@ def _check_sequences(**options: object) -> None:
         if isinstance(given, str) or not isinstance(given, Iterable):
             shown = f"the text '{given}'" if isinstance(given, str) else repr(given)
             raise DcomError(f"{name} is {shown}", hint="give a sequence, such as [10, 15] or ['qkv']")
+
+
+def _check_names(**options: tuple[object, ...]) -> None:
+    for name, given in options.items():
+        for each in given:
+            if not isinstance(each, str):
+                raise DcomError(f"{name} has {each!r}", hint="give names, such as 'qkv'")
+
+
+def _check_numbers(**options: object) -> None:
+    for name, given in options.items():
+        if given is not None and not isinstance(given, Real):
+            raise DcomError(f"{name} is {given!r}", hint="give a number")
 
 
 def _check_integers(**options: object) -> None:

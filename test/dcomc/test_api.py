@@ -156,6 +156,9 @@ def test_what_a_function_says_of_a_mistake(module: ModuleOp, program: dcomc.Prog
     [
         ({"rank": "4"}, "rank is '4'; give an integer"),
         ({"block": 2.5}, "block is 2.5; give an integer"),
+        ({"outliers": [3]}, "outliers is \\[3\\]; give a number"),
+        ({"exact_rows": "1"}, "exact_rows is '1'; give a number"),
+        ({"sites": [1]}, "sites has 1; give names, such as 'qkv'"),
         ({"decompose_layers": 1}, "decompose_layers is 1; give a sequence, such as"),
         ({"sites": "qkv"}, "sites is the text 'qkv'; give a sequence"),
     ],
