@@ -17,9 +17,9 @@ from dcomc.diagnostics import DcomError
 _ROWS = (".jsonl", ".jsonl.gz")
 _TEXTS = (".txt", ".md")
 _SAVED = "dataset_info.json"
+"""A file that every data set saved by `datasets` has."""
 _ENCODING = "utf-8-sig"
 """UTF-8, which may begin with a byte order mark."""
-"""A file that every data set saved by `datasets` has."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def pack_scaled(
         for index, matrix in enumerate(matrices)
     )
     start, first = start_of_rows(layout, seed, machine), layout.start_offset // 2
-    banks[first : first + start.size] = start.view(np.uint16)[:, None]
+    turns = banks.reshape(-1, layout.bank_bytes // 2, machine.grid.cols)
+    turns[:, first : first + start.size] = start.view(np.uint16)[:, None]
     return banks, exponents
 
 

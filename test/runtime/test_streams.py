@@ -370,7 +370,7 @@ def test_compiled_streams(streams: str, part: tuple[int, int], mapping: str, in_
     """Each matrix gives what it gives by itself on a machine that is such a rectangle, on both engines."""
     kernel = compile_kernel(24, 40, 5, mapping=mapping, in_flight=in_flight, matrices=7, streams=streams)
     assert len(kernel.streams) == 256 // (part[0] * part[1])
-    matrices = [of_rank(24, 40, rank, rank) for rank in (24, 3, 24, 1, 24, 2, 24)]
+    matrices = [of_rank(24, 40, rank, rank).astype(np.float32) for rank in (24, 3, 24, 1, 24, 2, 24)]
     results = run_together(kernel, SHIPPED, matrices)
     for one, other in zip(results, run_together(kernel, SHIPPED, matrices, "fast"), strict=True):
         assert_same(one, other)
