@@ -72,7 +72,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     It multiplies with the widest vectors that the processor has. MKL, which torch itself takes, does so on Intel's
     only: on another make's, with AVX-512, it takes twice the time.
     """
-    if a.ndim == 3 and (b.ndim == 2 or b.ndim == 3 and len(b) == 1):
+    if a.ndim == 3 and (b.ndim == 2 or (b.ndim == 3 and len(b) == 1)):
         count, rows, inner = a.shape
         return _matmul(a.reshape(count * rows, inner), b.reshape(b.shape[-2:])).reshape(count, rows, b.shape[-1])
     plain = a.ndim == b.ndim == 2 and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"
