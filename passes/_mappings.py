@@ -30,8 +30,8 @@ Values = dict[str, int]
 """What `mapping` of a kernel holds."""
 
 
-def group_of(mapping: str, machine: Machine) -> tuple[int, int]:
-    """Rows and columns of clusters in a group.
+def group_of(mapping: str, machine: Machine, part: str = "") -> tuple[int, int]:
+    """Rows and columns of clusters in a group; `part` says in an error of what part of the machine `machine` is.
 
     Raises:
         DcomError: the mapping is unknown, or its groups do not fill the grid.
@@ -45,7 +45,7 @@ def group_of(mapping: str, machine: Machine) -> tuple[int, int]:
     rows, cols = named[mapping] if match is None else (int(match[1]), int(match[2]))
     if grid.rows % rows or grid.cols % cols:
         raise DcomError(
-            f"groups of {rows} x {cols} do not fill the {grid.rows} x {grid.cols} clusters of {machine.name}",
+            f"groups of {rows} x {cols} do not fill the {grid.rows} x {grid.cols} clusters of {part}{machine.name}",
             hint="give divisors of these",
         )
     return rows, cols

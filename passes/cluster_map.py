@@ -75,7 +75,7 @@ class ClusterMapPass(ModulePass):
             )
         down, across = parse_streams(self.streams, machine)
         machine = part_for((down, across), machine)
-        _group_of(self.mapping, machine)
+        self._group_of(self.mapping, machine)
         users = _users(op)
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, KernelOp):
@@ -100,7 +100,7 @@ class ClusterMapPass(ModulePass):
             layer, site = user.layer.value.data, user.site.data
             mapping = config.options(layer, site, SiteOptions(mapping=self.mapping)).mapping
             if mapping not in wanted:
-                _group_of(mapping, machine, config.place(layer, site, "mapping"))
+                self._group_of(mapping, machine, config.place(layer, site, "mapping"))
             wanted.setdefault(mapping, []).append(user)
         kept = self.mapping if self.mapping in wanted else next(iter(wanted))
         for mapping, launches in wanted.items():
@@ -114,7 +114,7 @@ class ClusterMapPass(ModulePass):
             yield mapping, mapped, launches
 
     def _mapping(self, kernel: KernelOp, mapping: str, machine: Machine, matrices: Sequence[int]) -> dict[str, int]:
-        group = _group_of(mapping, machine)
+        group = self._group_of(mapping, machine)
         found: list[Candidate] = []
         if group is None or self.explain:
             found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight, every=self.explain)
@@ -123,16 +123,15 @@ class ClusterMapPass(ModulePass):
             explain(kernel, machine, matrices, found, group)
         return mapping_of(kernel, group, machine, max(matrices), self.in_flight)
 
-
-def _group_of(mapping: str, machine: Machine, place: str | None = None) -> tuple[int, int] | None:
-    """Rows and columns of clusters in a group; None for `auto`."""
-    if mapping == "auto":
-        return None
-    try:
-        return group_of(mapping, machine)
-    except DcomError as error:
-        error.place = place
-        raise
+    def _group_of(self, mapping: str, machine: Machine, place: str | None = None) -> tuple[int, int] | None:
+        """Rows and columns of clusters in a group; None for `auto`."""
+        if mapping == "auto":
+            return None
+        try:
+            return group_of(mapping, machine, "" if self.streams == "1x1" else "each stream on ")
+        except DcomError as error:
+            error.place = place
+            raise
 
 
 def _users(module: ModuleOp) -> dict[str, list[DecomposeOp]]:

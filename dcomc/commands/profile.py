@@ -88,6 +88,7 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
         moved = (f"{way.value} {total.bank_bytes(way):,}" for way in Direction)
         lines += [
             f"total: {cycles:,} cycles, {duration(cycles / machine.clock.hz)}, {total.instructions:,} instructions",
+            *_side_by_side(total.cycles, cycles),
             f"cycles: {_shares(total.causes, total.cycles)}",
             f"busy: {_shares(busy, cycles)}",
             f"multiplications: {products:,}: {_shares({use.value: uses[use] for use in Use}, products)}",
@@ -100,6 +101,15 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
     console = make_console()
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _side_by_side(summed: int, cycles: int) -> list[str]:
+    """Says of several streams that what follows adds up their cycles."""
+    return (
+        [f"streams: side by side; causes and tables below count the cycles of all, {summed:,} together"]
+        if summed > cycles
+        else []
+    )
 
 
 def _shares(parts: "dict[str, int] | dict[str, float]", whole: int) -> str:

@@ -5,6 +5,7 @@
 // RUN: %dcomc opt %s -p cluster-map{streams=2x2} | filecheck %s --check-prefix=STREAMS
 // RUN: not %dcomc opt %s -p cluster-map{streams=3x1} 2>&1 | filecheck %s --check-prefix=THREE
 // RUN: not %dcomc opt %s -p cluster-map{streams=two} 2>&1 | filecheck %s --check-prefix=TWO
+// RUN: not %dcomc opt %s -p 'cluster-map{streams=4x4 mapping=8x8}' 2>&1 | filecheck %s --check-prefix=GROUP
 // RUN: not %dcomc opt %s -p cluster-map{machine=dcom-61x61} 2>&1 | filecheck %s --check-prefix=UNKNOWN
 // RUN: sed -e 's/512x576/524289x8/' %s > %t.mlir
 // RUN: not %dcomc opt %t.mlir -p cluster-map 2>&1 | filecheck %s --check-prefix=LONG
@@ -33,5 +34,6 @@ cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, i
 
 // THREE: error: 3 x 1 streams do not fill the 16 x 16 clusters of dcom-16x16; give divisors of these
 // TWO: error: streams 'two' are no rows and columns; such as 2x2, or 1x1 for one stream
+// GROUP: error: groups of 8 x 8 do not fill the 4 x 4 clusters of each stream on dcom-16x16; give divisors of these
 // UNKNOWN: error: unknown machine 'dcom-61x61'; did you mean 'dcom-16x16'?
-// LONG: {{.*}}.mlir:17: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;
+// LONG: {{.*}}.mlir:18: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;

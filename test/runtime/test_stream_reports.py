@@ -42,6 +42,7 @@ def test_a_profile_tells_streams_apart(program: Program, tmp_path: Path, capsys:
     assert main(["profile", str(tmp_path / "prog.bin")]) == 0
     shown = capsys.readouterr().out
     assert f"total: {timing.cycles:,} cycles" in shown
+    assert f"the cycles of all, {told.total.cycles:,} together" in shown
     assert "stream 1, " in shown
 
 
