@@ -241,7 +241,7 @@ def _candidates(
         """The fewest of the layers that are within the budget; with `swap`, the next one in the place of the last."""
         ways = [space.uniform(table, ranked[:count], sites) for count in counts]
         first = bisect_left(ways, True, key=fits)
-        if swap and first < len(ways):
+        if swap and first < len(ways) and counts[first] < len(ranked):
             layers = [*ranked[: counts[first] - 1], *ranked[counts[first] : counts[first] + 1]]
             ways, first = [space.uniform(table, layers, sites)], 0
         return [way for way in ways[first : first + 1] if fits(way)]

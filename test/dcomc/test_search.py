@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from dcomc.estimate import Options
 from dcomc.evaluation.bench import Bench
 from dcomc.model import resolve_model
 from dcomc.search.order import order_layers, runs_to_order
-from dcomc.search.search import Budget, search
-from dcomc.search.space import Calibration, Space
+from dcomc.search.search import Budget, _candidates, search
+from dcomc.search.space import Calibration, Candidate, Space
 from dcomc.state_files import state_path
 from dcomc.tracer import trace
 from runtime.gpu import load_gpu
@@ -67,6 +68,22 @@ def test_no_choice_within_the_budget_loses_less(space: Space) -> None:
             for pair in itertools.product(space.choices[a, "qkv"], space.choices[b, "qkv"])
         ]
         assert found.loss <= min(other.loss for other in others if other.operations <= found.operations) + 1e-12
+
+
+def test_candidates_have_as_many_layers_as_the_budget(
+    space: Space, tables: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, where decomposing the last saves nothing, so that one fewer would leave less."""
+    uniform = Space.uniform
+
+    def dearer(self: Space, calibration: Calibration, layers: Iterable[int], sites: Sequence[str]) -> Candidate:
+        found = uniform(self, calibration, layers, sites)
+        return replace(found, dense=float(len(found.layers)))
+
+    monkeypatch.setattr(Space, "uniform", dearer)
+    calibration, count = Calibration.read(tables[0]), len(space.layers)
+    found, _ = _candidates(space, [calibration], Budget(count), SITES, space.layers, None)
+    assert {len(candidate.layers) for candidate in found} == {count}
 
 
 def test_more_operations_never_lose_more(space: Space) -> None:
