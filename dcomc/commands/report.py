@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.report.data import gather
     from dcomc.report.page import render_page
 
-    check_output(args.output, args.program, args.result)
+    check_output(args.output, args.program, *args.result)
     write_text(args.output, render_page(gather(args.program, args.stages, args.result, expansion=args.expansion)))
     say_written(args.output)
     return 0

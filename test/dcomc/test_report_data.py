@@ -209,6 +209,19 @@ def test_files_without_results_are_named(tiny_program: Path, tmp_path: Path, tex
         gather(tiny_program, results=[tmp_path / "results.json"])
 
 
+def test_a_page_that_is_there_is_written_again_but_no_result(
+    tiny_program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    result, page = tmp_path / "result.json", tmp_path / "page.html"
+    result.write_text("{}")
+    page.write_text("old")
+    command = ["report", str(tiny_program), "--result", str(result), "-o"]
+    assert main([*command, str(page)]) == 1
+    assert "result.json holds no" in capsys.readouterr().err
+    assert main([*command, str(result)]) == 1
+    assert "result.json: it is read, too" in capsys.readouterr().err
+
+
 def test_stages_of_another_program_are_refused(tiny_program: Path, tiny_ir: Path, tmp_path: Path):
     other = ["compile", str(tiny_ir), "--decompose-layers=1-2", "--rank=5", "--iterations=6", "--emit=dcom"]
     assert main([*other, "--dump-ir-dir", str(tmp_path / "stages"), "-o", str(tmp_path / "other.mlir")]) == 0
