@@ -483,10 +483,8 @@ def tile(
     Of the columns of a from `first` on, each of so many `clusters` from the grid's column `left` on gets slice_cols;
     their block of the r-th slice_rows rows lies at start + r * stride, as `runtime.banks` says.
     """
-    rows = a.shape[0]
+    rows, columns, flat = a.shape[0], banks.shape[1], banks.reshape(-1)
     last = min(a.shape[1], first + clusters * slice_cols)
-    columns = banks.shape[1]
-    flat = banks.reshape(-1)
     lines = np.zeros((mac_rows, clusters * slice_cols), np.uint16)
     for top in range(0, rows, mac_rows):
         for p in range(min(mac_rows, rows - top)):

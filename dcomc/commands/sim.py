@@ -119,7 +119,7 @@ def _run_several(args: argparse.Namespace, machine: "Machine | None") -> int:
     inputs = None if args.input is None else Path(args.input)
     jobs = jobs_of(programs, args.stats, inputs, options)
     rest = [job for job in jobs if not job.finished()]
-    rows = [(job.program.name, "there already", "", str(job.stats)) for job in jobs if job not in rest]
+    rows = [(job.program.name, "kept", "", str(job.stats)) for job in jobs if job not in rest]
     announced = announce(rest, processes, machine)
     if announced.ready:
         make_folder(args.stats)

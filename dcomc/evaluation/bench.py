@@ -68,7 +68,7 @@ class Kept:
 
 
 class Results:
-    """Scores by what they are of, in a JSON file that is replaced whole whenever one is added."""
+    """Scores by what they are of, in a JSON file of a line each, that is replaced whole whenever one is added."""
 
     def __init__(self, path: Path | None) -> None:
         """Read the file, where there is one; keep results in memory alone without a path.
@@ -93,7 +93,8 @@ class Results:
         """Keep scores."""
         self._known[key] = [[score.loss, score.predictions, score.greedy] for score in scores]
         if self._path is not None:
-            write_text(self._path, json.dumps(self._known, allow_nan=False, indent=0) + "\n")
+            lines = (f'"{key}": {json.dumps(known, allow_nan=False)}' for key, known in self._known.items())
+            write_text(self._path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 class Bench:

@@ -38,7 +38,7 @@ def test_numbers_are_those_of_each_alone(
     assert main(command(programs, folder, "--jobs", jobs, "--seed", "3")) == 0
     streams = capsys.readouterr()
     assert streams.err.splitlines()[0].startswith(f"3 programs, {jobs} at a time: about ")
-    assert streams.out.count(" simulated ") == 3
+    assert streams.out.count(" simulated") == 3
     assert sorted(path.name for path in folder.iterdir()) == ["rank2.json", "rank3.json", "rank4.json"]
     alone = tmp_path / "alone.json"
     assert main(["sim", str(programs[1]), "--seed", "3", "--stats", str(alone)]) == 0
@@ -55,16 +55,16 @@ def test_what_is_finished_is_not_run_again(
     capsys.readouterr()
     assert main(command(programs, tmp_path, "--timing-only")) == 0
     streams = capsys.readouterr()
-    assert streams.out.count(" there already ") == 2 and streams.out.count(" simulated ") == 1
+    assert streams.out.count(" kept") == 2 and streams.out.count(" simulated") == 1
     assert streams.err.startswith("1 program, ")
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
     assert main(command(programs, tmp_path, "--timing-only")) == 0
     assert capsys.readouterr().err == ""
     assert main(command(programs, tmp_path, "--timing-only", "--seed", "1")) == 0
-    assert capsys.readouterr().out.count(" simulated ") == 3, "other options, other numbers"
+    assert capsys.readouterr().out.count(" simulated") == 3, "other options, other numbers"
     (tmp_path / "rank2.json").write_text('{"run": ')
     assert main(command(programs, tmp_path, "--timing-only", "--seed", "1")) == 0
-    assert capsys.readouterr().out.count(" simulated ") == 1, "half of a file"
+    assert capsys.readouterr().out.count(" simulated") == 1, "half of a file"
 
 
 def test_a_killed_run_leaves_whole_files(programs: list[Path], tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_a_killed_run_leaves_whole_files(programs: list[Path], tmp_path: Path) -
     left = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
     assert left and all(json.loads(text)["decompositions"] for text in left.values())
     done = subprocess.run([*line], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.count(" there already ") == len(left)
-    assert done.stdout.count(" simulated ") == 3 - len(left)
+    assert done.stdout.count(" kept") == len(left)
+    assert done.stdout.count(" simulated") == 3 - len(left)
     assert all(path.read_bytes() == text for path, text in left.items())
 
 
@@ -94,7 +94,7 @@ def test_a_program_that_fails_does_not_keep_the_others(
     assert main(command(programs, tmp_path, "--timing-only")) == 1
     streams = capsys.readouterr()
     assert f"{programs[1]}: error: cannot write {tmp_path / 'rank3.json'}: it is a folder" in streams.err
-    assert streams.out.count(" simulated ") == 2
+    assert streams.out.count(" simulated") == 2
 
 
 def test_damaged_programs_do_not_keep_the_others(
@@ -112,7 +112,7 @@ def test_damaged_programs_do_not_keep_the_others(
     streams = capsys.readouterr()
     assert f"{gone}: error: cannot read {gone}" in streams.err and f"{damaged}: error: " in streams.err
     assert "2 programs, 1 at a time: about " in streams.err
-    assert (streams.out.count(" there already "), streams.out.count(" simulated ")) == (1, 2)
+    assert (streams.out.count(" kept"), streams.out.count(" simulated")) == (1, 2)
 
 
 def test_numbers_of_another_version_are_made_anew(
