@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.output / "reproduction.md")
     bench = Workbench(args.gpu, args.machine, args.tp)
     names = [name for name in WHAT if name in args.what or "all" in args.what]
-    bench.say(f"{', '.join(names)}: about {sum(SECONDS[name] for name in names)} s of a processor")
+    cost = f"about {sum(SECONDS[name] for name in names)} s of a processor"
+    bench.say(f"{', '.join(names)}, of {bench.gpu.name} and {bench.machine.name}: {cost}")
     results = [reproduction(name)(bench) for name in names]
     for result in results:
         print(f"{result.name}: {WHAT[result.name]}")

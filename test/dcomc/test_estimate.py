@@ -136,8 +136,9 @@ def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
 
 
 def test_the_command_prints_all_and_writes_statistics_and_a_trace(
-    program: dcomc.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: dcomc.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     file, stats, trace = tmp_path / "p.bin", tmp_path / "stats.json", tmp_path / "trace.json"
     program.save(file)
     arguments = ["estimate", str(file), "--tp", "4", "--batch", "4", "--stats", str(stats), "--timeline", str(trace)]

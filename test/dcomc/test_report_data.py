@@ -130,7 +130,7 @@ def test_other_kernels_than_the_passes_make_are_shown_as_they_are(tiny_program: 
     from dcomc.ir import parse_module
 
     program = dcomc.load(tiny_program)
-    kernels = tuple(replace(kernel, seed=kernel.seed + 1) for kernel in program.kernels)
+    kernels = tuple(replace(kernel, seed=int(kernel.seed or 0) + 1) for kernel in program.kernels)
     pipeline = make_pipeline(replace(program, kernels=kernels), parse_module(program.host, "host"), None)
     assert [stage.level for stage in pipeline.views[0].stages] == ["Python", "dcom", "isa"]
     assert pipeline.views[0].stages[-1].name == "instructions"

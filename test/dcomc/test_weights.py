@@ -398,7 +398,10 @@ def test_the_python_interface_does_the_same(compile: Compile, model: Path, trace
         dcomc.compile(traced, weights=weights)
 
 
-def test_a_program_with_weights_in_factors_is_estimated(compile: Compile, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_with_weights_in_factors_is_estimated(
+    compile: Compile, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     program = compile("--decompose-layers=1", "--rank=3", "--weight-rank=6", "--weight-layers=1,2")
     assert main(["estimate", str(program), "--gpu", "a100-80gb"]) == 0
     assert "memory of a GPU" in capsys.readouterr().out
