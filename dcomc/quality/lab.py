@@ -52,7 +52,7 @@ class Settings:
     """and blocks."""
     questions: int | None = None
     """Of ARC-Easy; all unless given."""
-    long_questions: int = 100
+    long_questions: int = 50
     """That are asked after examples."""
     examples: int = 20
 
