@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, show the candidates, and draw."""
-    check_output(args.output)
-    check_output(args.plot)
+    check_output(args.output, *args.calibration, *args.text)
+    check_output(args.plot, *args.calibration, *args.text)
     if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
         raise DcomError(f"a plot is no {args.plot.suffix or 'file without an ending'}", hint="name it .svg or .png")
     if args.plot is not None:

@@ -202,3 +202,17 @@ def test_what_cannot_be_searched(model: Path, tables: list[Path], text: Path, tm
     with pytest.raises(DcomError, match="is no calibration with sensitivities"):
         search(model, [bare], [text], output, Budget(layers=1))
     assert not output.exists()
+
+
+def test_what_is_read_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, text = tmp_path / "table.toml", tmp_path / "text.svg"
+    for file, options in (
+        (table, ["-o", str(table)]),
+        (text, ["-o", str(tmp_path / "found.toml"), "--plot", str(text)]),
+    ):
+        table.write_text("kept")
+        text.write_text("kept")
+        command = ["search", "tiny", "--calibration", str(table), "--text", str(text), "--layers=1", *options]
+        assert main(command) == 1
+        assert f"cannot write {file}: it is read, too" in capsys.readouterr().err
+        assert file.read_text() == "kept"
