@@ -3,22 +3,32 @@
 A nanosecond of the trace is a cycle. Packets go to the file as they come, so that memory does not grow with the run.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import DcomError, atomic_write, counted, size
 from runtime.accelerator import time_launch
 from runtime.access import transfer_extent
+from runtime.engines import duration
 from runtime.events import run_events
 from runtime.instruction import GLOBAL_PORTS, Unit
 from runtime.machine import Machine
-from runtime.program import Kernel, Program
+from runtime.program import Kernel, Launch, Program
 from runtime.sequencer import Issue
+from runtime.timing import Timing
 
 _SEQUENCE = 1
 """The one writer of the trace."""
+_EVENT_BYTES = 100
+"""Measured: its two packets and their texts are 80 to 105."""
+_EVENTS_A_SECOND = 40_000
+"""Measured, in round numbers."""
+LARGE_BYTES = 20_000_000
+"""A trace that takes some seconds to write."""
 
 
 class _Builder(Protocol):
@@ -49,6 +59,63 @@ def check_perfetto() -> None:
         raise DcomError(f"a trace needs perfetto: {error}", hint="pip install 'dcomc[perfetto]'") from error
 
 
+@dataclass(frozen=True)
+class TraceSize:
+    """What a trace is expected to hold."""
+
+    cycles: int
+    """Of the runs that it is of, in its window or not."""
+    events: int
+
+    @property
+    def bytes(self) -> int:
+        """Of its file, within a third."""
+        return self.events * _EVENT_BYTES
+
+    def __str__(self) -> str:
+        return (
+            f"trace: about {size(self.bytes)} in {duration(self.events / _EVENTS_A_SECOND)}; "
+            f"--trace-window A:B takes a part of its {counted(self.cycles, 'cycle')}"
+        )
+
+
+def trace_size(program: Program, window: Window = Window()) -> TraceSize:
+    """How large `write_trace` makes its file, from the cycles and issues of the runs alone.
+
+    Raises:
+        DcomError: nothing runs in the window.
+    """
+    cycles, events = 0, 0.0
+    for launch, timing in _runs(program):
+        inside = min(cycles + timing.cycles, window.end or inf) - max(cycles, window.first)
+        if inside > 0:
+            events += _most_events(program.kernel(launch.kernel), timing) * inside / timing.cycles
+        cycles += timing.cycles
+    if window.first and window.first >= cycles:
+        raise DcomError(
+            f"the trace window begins at cycle {window.first:,}, but the program ends at cycle {cycles:,}",
+            hint="breakdowns left aside, as in a trace",
+        )
+    return TraceSize(cycles, round(events))
+
+
+def _runs(program: Program) -> Iterator[tuple[Launch, Timing]]:
+    """The runs of a program's launches, one after another."""
+    for launch in program.launches:
+        for timing in time_launch(program.kernel(launch.kernel), program.machine, launch.prompts):
+            yield launch, timing
+
+
+def _most_events(kernel: Kernel, timing: Timing) -> int:
+    """At most so many: an issue, a stall before it, and the work of its unit or of each bank."""
+    columns = {index: columns for index, _, columns in timing.counts.streams}
+    worked = {index for index, _ in timing.counts.busy}
+    return sum(
+        issues * (2 + (columns.get(index, 1) if index in worked else 0))
+        for index, issues in timing.counts.issues.items()
+    )
+
+
 def write_trace(program: Program, path: Path, window: Window = Window()) -> None:
     """Write what the runs of a program's launches do, one after another and without breakdowns, whole or not at all.
 
@@ -59,24 +126,24 @@ def write_trace(program: Program, path: Path, window: Window = Window()) -> None
         window: events of other cycles are left out.
 
     Raises:
-        DcomError: perfetto is not installed, or the file cannot be written.
+        DcomError: perfetto is not installed, nothing runs in the window, or the file cannot be written.
     """
     check_perfetto()
+    trace_size(program, window)
     with atomic_write(path) as file:
         tracks, base = _Tracks(file, program.machine.name, window), 0
-        for launch in program.launches:
-            kernel = program.kernel(launch.kernel)
-            for timing in time_launch(kernel, program.machine, launch.prompts):
-                if window.meets(base, base + timing.cycles):
-                    tracks.event("decompositions", launch.key, base, base + timing.cycles, launch.location)
-                    _run(tracks, program.machine, kernel, launch.prompts, base)
-                base += timing.cycles
+        for launch, timing in _runs(program):
+            if window.meets(base, base + timing.cycles):
+                tracks.event("decompositions", launch.key, base, base + timing.cycles, launch.location)
+                _run(tracks, program.machine, program.kernel(launch.kernel), launch.prompts, base)
+            base += timing.cycles
 
 
 def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int) -> None:
     """The events of one run that begins in cycle `base`."""
     streams = kernel.streams_on(machine.grid)
-    for event in run_events(kernel, machine, prompts):
+    until = None if tracks.window.end is None else tracks.window.end - base
+    for event in run_events(kernel, machine, prompts, until):
         issue, stream = event.issue, streams[event.stream]
         own = f"stream {event.stream} " if len(streams) > 1 else ""
         waited, start, begun, end = (base + cycle for cycle in (event.waited, event.start, event.begun, event.end))
@@ -92,8 +159,6 @@ def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base
             tracks.event(
                 instruction.unit if shared else f"{own}{instruction.unit}", issue.mnemonic, begun, end, location, issue
             )
-        if tracks.window.end is not None and begun >= tracks.window.end and len(streams) == 1:
-            return
 
 
 class _Tracks:

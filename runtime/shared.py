@@ -164,16 +164,18 @@ def meets_others(issue: Issue, shared: Sequence[Unit]) -> bool:
 
 
 def in_order_of_time(
-    streams: Sequence[Iterator[Issue]], ready: Sequence[Callable[[Issue], int]], shared: Sequence[Unit]
+    streams: Sequence[Iterator[Issue]],
+    ready: Sequence[Callable[[Issue], int]],
+    stands_back: Callable[[int, Issue], bool],
 ) -> Iterator[tuple[int, Issue, int]]:
     """The instructions of all streams, with the number of theirs, and a cycle before which they cannot issue.
 
-    What uses shared units comes in the order in which it is ready, so that no stream starves; all else, which no other
-    stream notices, as soon as can be. Each is to be read by the clock of its stream before the next is asked for.
+    What stands back comes in the order in which it is ready, so that no stream starves; all else, which no other stream
+    notices, as soon as can be. Each is to be read by the clock of its stream before the next is asked for.
 
     Args:
         ready: of each stream, the first cycle in which it could issue its next, were its unit free.
-        shared: units with ports that several streams use.
+        stands_back: whether the instruction of the stream of this number does: all that `meets_others` has to.
 
     Raises:
         StreamFault: a deadlock.
@@ -187,7 +189,7 @@ def in_order_of_time(
         for number in running:
             index = 0
             for issue in streams[number]:
-                if meets_others(issue, shared):
+                if stands_back(number, issue):
                     heads[number] = issue
                     break
                 yield number, issue, 0

@@ -71,7 +71,11 @@ def time_streams(
         sequence(words, 0, reader.leaves, turns, reader.turn_ends, limit, stream.entry)
         for reader, turns, stream in zip(readers, rounds, streams, strict=True)
     ]
-    for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], shared):
+
+    def stands_back(_: int, issue: Issue) -> bool:
+        return meets_others(issue, shared)
+
+    for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], stands_back):
         readers[number].read(issue, released)
     return Timing.of_streams(streams, [reader.clock.result() for reader in readers], machine.grid.cols)
 

@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     # NumPy and the dialects take a tenth of a second to import, which `--help` need not wait for.
     import dcomc
     from dcomc.container import check_machine
-    from dcomc.perfetto_trace import Window, check_perfetto, write_trace
+    from dcomc.perfetto_trace import LARGE_BYTES, Window, check_perfetto, trace_size, write_trace
+    from runtime.accelerator import check_lengths
     from runtime.machine import load_machine
 
     machine = None if args.machine is None else load_machine(args.machine)
@@ -82,6 +83,11 @@ def run(args: argparse.Namespace) -> int:
     program = dcomc.load(args.program[0])
     if machine is not None:
         check_machine(program, machine)
+    if args.trace is not None:
+        check_lengths(program, args.max_instructions)
+        expected = trace_size(program, args.trace_window or Window())
+        if expected.bytes > LARGE_BYTES:
+            print(expected, file=sys.stderr)
     simulation = program.simulate(args.input, **_options(args), progress=True)
     _print(simulation)
     if args.stats is not None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
+from dcomc import load
 from dcomc.cli import main
+from dcomc.perfetto_trace import Window, trace_size, write_trace
 
 Event = tuple[int, int, str, dict[str, str]]
 """Begin, end, name, annotations."""
@@ -125,6 +127,33 @@ def test_without_perfetto(program: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_windows_that_are_none(program: Path, window: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", str(program), "--trace", "x.pftrace", f"--trace-window={window}"]) == 1
     assert f"'{window}' is no window of cycles" in capsys.readouterr().err
+
+
+def test_a_window_behind_the_end(
+    program: Path, whole: dict[str, list[Event]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = max(end for _, end, *_ in whole["stream"])
+    path = tmp_path / "sim.pftrace"
+    assert main(["sim", str(program), "--trace", str(path), f"--trace-window={end}:"]) == 1
+    streams = capsys.readouterr()
+    assert f"the trace window begins at cycle {end:,}, but the program ends at cycle {end:,}" in streams.err
+    assert streams.out == "" and streams.err.count("\n") == 1 and not path.exists()
+    assert traced(program, tmp_path, f"--trace-window={end - 1}:")["stream"][0][2] == "halt"
+
+
+def test_the_size_is_known_before(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sim.pftrace"
+    for window in (Window(), Window(1000, 2500)):
+        expected = trace_size(load(program), window)
+        write_trace(load(program), path, window)
+        assert path.stat().st_size / 1.5 < expected.bytes < path.stat().st_size * 1.5
+    monkeypatch.setattr("dcomc.perfetto_trace.LARGE_BYTES", 100_000)
+    assert main(["sim", str(program), "--timing-only", "--trace", str(path)]) == 0
+    said, written = capsys.readouterr().err.splitlines()
+    assert said.startswith("trace: about ") and f"of its {expected.cycles:,} cycles" in said
+    assert written.startswith("wrote ")
 
 
 def test_a_window_of_no_trace(program: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,19 @@
 """What is told of several streams side by side: statistics, profile and trace."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from machines import compile_kernel, machine
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from dcomc.cli import main
-from dcomc.perfetto_trace import write_trace
+from dcomc.perfetto_trace import Window, write_trace
 from dcomc.profile import profile
 from dcomc.program import Program
 from runtime.counts import Direction
+from runtime.events import run_events
 from runtime.instructions import Unit
 from runtime.program import Launch
 
@@ -71,3 +73,38 @@ def test_a_trace_has_tracks_for_each_stream(program: Program, tmp_path: Path) ->
     assert own | {f"bank {bank}" for bank in range(16)} <= names
     timing = program.simulate(timing_only=True).launches[0].timings[0]
     assert max(packet.timestamp for packet in trace.packet) == timing.cycles
+
+
+def test_a_window_of_streams_has_what_the_whole_has_there(program: Program, tmp_path: Path) -> None:
+    """The file of a window is that of the whole without the events of other cycles, and no later ones are made."""
+    timing = program.simulate(timing_only=True).launches[0].timings[0]
+    for first, end in ((0, 300), (900, 1400), (timing.cycles - 400, timing.cycles + 9)):
+        write_trace(program, tmp_path / "part", Window(first, end))
+        assert events(tmp_path / "part") == Counter(
+            event for event in all_events(program, tmp_path).elements() if event[1] < end and event[2] > first
+        )
+    kernel = program.kernels[0]
+    made = list(run_events(kernel, program.machine, MATRICES, until=500))
+    assert {event.stream for event in made} == {0, 1} and len(made) < timing.instructions / 2
+
+
+def all_events(program: Program, tmp_path: Path) -> Counter[tuple[str, int, int]]:
+    write_trace(program, tmp_path / "whole")
+    return events(tmp_path / "whole")
+
+
+def events(path: Path) -> Counter[tuple[str, int, int]]:
+    """Track, first cycle and end of each."""
+    names: dict[int, str] = {}
+    begun: dict[int, int] = {}
+    found: Counter[tuple[str, int, int]] = Counter()
+    for packet in Trace.FromString(path.read_bytes()).packet:
+        if packet.HasField("track_descriptor"):
+            names[packet.track_descriptor.uuid] = packet.track_descriptor.name
+            continue
+        track = packet.track_event.track_uuid
+        if packet.track_event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            begun[track] = packet.timestamp
+        else:
+            found[names[track], begun.pop(track), packet.timestamp] += 1
+    return found
