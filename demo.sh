@@ -16,3 +16,7 @@ run dcomc compile demo/smollm2.mlir --decompose-layers=14,18,24,26 --rank 10 --o
 run dcomc inspect demo/prog.bin
 run dcomc sim demo/prog.bin
 run dcomc run demo/prog.bin --model smollm2-135m --text demo/article.txt --max-tokens 512 --json demo/run.json
+# The same layers with a basis for each 64 tokens: nearer to the dense model, found sooner, and more of the products left.
+run dcomc compile demo/smollm2.mlir --decompose-layers=14,18,24,26 --rank 10 --outliers 3 --block 64 -o demo/blocks.bin 2>&1
+run dcomc sim demo/blocks.bin --timing-only
+run dcomc run demo/blocks.bin --model smollm2-135m --text demo/article.txt --max-tokens 512 --no-controls

@@ -17,9 +17,9 @@ from dcomc.diagnostics import DcomError, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 EXCERPT = re.compile(
-    r"(compiled|decomposed sites:|total:|dense, transformers|program|skip_layers \(control\)) | +perplexity "
+    r"(\$ dcomc compile|decomposed sites:|total:|dense, transformers|program|skip_layers \(control\)) | +perplexity "
 )
-"""How the lines of the session begin that stand at the top: what is gained, what it takes, and what it costs."""
+"""How the lines of the session begin that stand at the top: what is asked for, gained, taken and paid in quality."""
 PAGE = ROOT / "docs" / "quality.md"
 GOALS = "| goal |"
 """How the table of goals begins on that page."""

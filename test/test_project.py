@@ -240,10 +240,10 @@ def test_the_goals_of_the_page_on_quality() -> None:
 def test_the_readme_shows_the_demo() -> None:
     """The session in the README is that of demo.sh: the same commands in the same order."""
     commands = re.findall(r"^run (.+?)(?: 2>&1)?$", (ROOT / "demo.sh").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 9
     session = README.partition("<!-- session:begin -->")[2].partition("<!-- session:end -->")[0]
     assert re.findall(r"^\$ (.+)$", session, re.MULTILINE) == commands
     shown = README.partition("<!-- excerpt:begin -->")[2].partition("<!-- excerpt:end -->")[0]
     lines = shown.replace("```console", "").replace("```", "").strip("\n")
     assert lines == update_readme().excerpt(session), "the lines at the top are those of the session"
-    assert lines.count("\n") == 6
+    assert lines.count("\n") == 12

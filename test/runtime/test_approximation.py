@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dcomc.config import SiteOptions
@@ -60,7 +60,8 @@ def compare(x: Any, options: SiteOptions, threshold: Threshold | None) -> None:
     executor = Executor(parse_module(program(options, threshold), "test.mlir"), {}, arrays=NUMPY)
     rest, low = executor.run("main", x.reshape(B * S, H))
     found, _ = approximate(torch.from_numpy(x), options, threshold)
-    np.testing.assert_allclose(found.reshape(B * S, H), low + (x.reshape(B * S, H) - rest), atol=2e-4)
+    # Close singular values turn the two roundings of float32 into 2e-4; another channel or token changes 0.1 and more.
+    np.testing.assert_allclose(found.reshape(B * S, H), low + (x.reshape(B * S, H) - rest), atol=2e-3)
 
 
 @given(
@@ -70,6 +71,7 @@ def compare(x: Any, options: SiteOptions, threshold: Threshold | None) -> None:
     st.sampled_from([None, 5]),
     st.booleans(),
 )
+@example(91848605, 30.0, 20.0, None, False)
 @settings(deadline=None, max_examples=150)
 def test_it_chooses_the_channels_and_tokens_of_the_compiler(
     seed: int, outliers: float, exact_rows: float, block: int | None, with_threshold: bool
