@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -16,10 +16,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from dcomc.diagnostics import DcomError
 from runtime import executor_scalar as scalar
 from runtime import lanczos_torch
+from runtime.attention_torch import LEAST_TOKENS, blocked_attention
 from runtime.executor_arrays import FLOAT, Array, Attention, Function, Value, add_rows
 from runtime.lanczos import Factored
+from runtime.matmul_torch import matmul
 
 Tensor = torch.Tensor
+
+T = TypeVar("T")
 
 # Large tensors in huge pages, where the system gives them: a new one of 64 MB then takes 600 page faults, not 16,000.
 # torch asks for this at its first tensor.
@@ -57,28 +61,6 @@ def _add_rows(rows: int, indices: Tensor, values: Tensor) -> Tensor:
     for prompt, places, added in zip(result, indices, values, strict=True):
         prompt.index_add_(0, places, added)
     return result
-
-
-_LINEAR: Function | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-"""oneDNN's `x @ w.T`, of x [M, K] and w [N, K], where torch is built with it."""
-
-_LEAST_WORK = 1 << 18
-"""Multiplications below which a product by oneDNN gains nothing."""
-
-
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b`; large float32 matrices on the CPU by oneDNN.
-
-    It multiplies with the widest vectors that the processor has. MKL, which torch itself takes, does so on Intel's
-    only: on another make's, with AVX-512, it takes twice the time.
-    """
-    if a.ndim == 3 and (b.ndim == 2 or (b.ndim == 3 and len(b) == 1)):
-        count, rows, inner = a.shape
-        return _matmul(a.reshape(count * rows, inner), b.reshape(b.shape[-2:])).reshape(count, rows, b.shape[-1])
-    plain = a.ndim == b.ndim == 2 and a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"
-    if _LINEAR is None or not plain or a.requires_grad or b.requires_grad or a.numel() * b.shape[1] < _LEAST_WORK:
-        return torch.matmul(a, b)
-    return _LINEAR(a, b.mT, None, "none", [], "")
 
 
 _FUNCTIONS: dict[Function, Function] = {
@@ -127,7 +109,7 @@ _FUNCTIONS: dict[Function, Function] = {
     np.copy: torch.clone,
     np.expand_dims: _expand_dims,
     np.isfinite: torch.isfinite,
-    np.matmul: _matmul,
+    np.matmul: matmul,
     np.repeat: torch.repeat_interleave,
     np.squeeze: torch.squeeze,
     np.take: _take,
@@ -159,6 +141,17 @@ def _pool() -> ThreadPoolExecutor:
         future.result()
     torch.set_num_threads(count)
     return pool
+
+
+def _on_all_cores(work: Callable[[T], None], parts: Iterable[T]) -> None:
+    mode = torch.is_inference_mode_enabled()
+
+    def in_mode(part: T) -> None:
+        with torch.inference_mode(mode):
+            work(part)
+
+    for _ in _pool().map(in_mode, parts):
+        pass
 
 
 class TorchArrays:
@@ -218,14 +211,7 @@ class TorchArrays:
         return torch.empty(tuple(shape), dtype=_DTYPES[dtype], device=self.device)
 
     def for_each(self, work: Callable[[slice], None], parts: Sequence[slice]) -> None:
-        mode = torch.is_inference_mode_enabled()
-
-        def in_mode(part: slice) -> None:
-            with torch.inference_mode(mode):
-                work(part)
-
-        for _ in _pool().map(in_mode, parts):
-            pass
+        _on_all_cores(work, parts)
 
     def cast(self, x: Tensor, dtype: np.dtype[Any]) -> Tensor:
         return x.to(_DTYPES[dtype])
@@ -254,7 +240,7 @@ class TorchArrays:
         wanted = _DTYPES[dtype]
         if not a.dtype == b.dtype == wanted:
             a, b = self.cast(a, FLOAT), self.cast(b, FLOAT)
-        return _matmul(a, b).to(wanted)
+        return matmul(a, b).to(wanted)
 
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
         return lanczos_torch.decompose(self.from_numpy(x), batch, rank, iterations, **options)
@@ -269,6 +255,9 @@ class TorchArrays:
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See `executor_arrays.Attention`; the probabilities are rounded to the element type of v, as libraries do."""
         batch, groups, shared, tokens, width = q.shape
+        differentiable = any(x.requires_grad for x in (q, k, v))
+        if self.device.type == "cpu" and tokens >= LEAST_TOKENS and not differentiable:
+            return blocked_attention(q, k, v, scale, window, _on_all_cores).float()
         seen = None
         if window is not None and window < tokens:
             place = torch.arange(tokens, device=self.device)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.attention_torch import LEAST_TOKENS
 from runtime.executor_arrays import FLOAT
 from runtime.executor_torch import TorchArrays
 
@@ -41,3 +42,23 @@ def test_a_product_passes_gradients_on() -> None:
     a = torch.ones(600, 70, requires_grad=True)
     TorchArrays().product(a, torch.full((70, 300), 2.0), FLOAT).sum().backward()
     assert a.grad is not None and a.grad[0, 0] == 600
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 1, 100, 700])
+def test_attention_in_blocks_is_attention(element: torch.dtype, window: int | None) -> None:
+    """Two prompts whose last block is not whole, three heads to a key, values not as wide as the keys."""
+    torch.manual_seed(0)
+    batch, groups, shared, tokens, width = 2, 2, 3, LEAST_TOKENS + 45, 16
+    q = torch.randn(batch, groups, shared, tokens, width).to(element)
+    k, v = (torch.randn(batch, groups, tokens, size).to(element) for size in (width, 8))
+    attention = TorchArrays().attention
+    assert attention is not None
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    seen = (distance >= 0) & (distance < (window or tokens))
+    scores = torch.where(seen, q.double() @ k.double()[:, :, None].mT * 0.25, -torch.inf)
+    exact = (torch.softmax(scores, -1) @ v.double()[:, :, None]).permute(0, 3, 1, 2, 4)
+    found = attention(q, k, v, 0.25, window)
+    assert found.dtype == torch.float32
+    rounding = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[element]
+    torch.testing.assert_close(found.double(), exact, rtol=rounding, atol=rounding)
