@@ -313,6 +313,7 @@ def _site(op: Operation) -> str | None:
             | dcom.MatmulOp()
             | dcom.HeadMatmulOp()
             | dcom.LeftMatmulOp()
+            | dcom.SliceOp()
             | dcom.SplitHeadsOp()
             | dcom.ScaleOp()
             | dcom.ExactTrackOp()

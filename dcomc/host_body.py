@@ -17,7 +17,7 @@ from dcomc.gpu_model import Kernel, Kind, LanczosWork
 from dcomc.host_values import Known, Values, rows_of, shape_of, width_of
 from dialects import dcom
 from dialects.dcom import OutliersType
-from dialects.dcom_tracks import ConcatOp, SplitHeadsOp
+from dialects.dcom_tracks import ConcatOp, SliceOp, SplitHeadsOp
 from passes._sites import ROLES
 from runtime.executor_attention import CausalAttention, find_attention
 
@@ -31,6 +31,7 @@ _VIEWS: tuple[type[Operation], ...] = (
     tensor.CastOp,
     linalg.TransposeOp,
     SplitHeadsOp,
+    SliceOp,
     ConcatOp,
 )
 _CASTS = (arith.ExtFOp, arith.TruncFOp, linalg.YieldOp)

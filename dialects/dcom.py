@@ -66,6 +66,7 @@ from dialects.dcom_tracks import (
     HeadMatmulOp,
     LeftMatmulOp,
     ReconstructHeadsOp,
+    SliceOp,
     SplitHeadsOp,
 )
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType, WeightType
@@ -94,6 +95,7 @@ __all__ = [
     "ReconstructHeadsOp",
     "ReconstructOp",
     "ScaleOp",
+    "SliceOp",
     "SplitHeadsOp",
     "TokenMatmulOp",
     "TokenSplitOp",
@@ -375,6 +377,7 @@ Dcom = Dialect(
         BiasTrackOp,
         ExactTrackOp,
         ConcatOp,
+        SliceOp,
         SplitHeadsOp,
         LeftMatmulOp,
         HeadMatmulOp,

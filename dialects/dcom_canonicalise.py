@@ -19,7 +19,7 @@ from xdsl.utils.hints import isa
 from dcomc.ir import locate
 from dialects.dcom import MatmulOp, ProjectOp, ReconstructOp, ScaleOp
 from dialects.dcom_split import OutlierMatmulOp, OutlierSplitOp
-from dialects.dcom_tracks import HeadMatmulOp, ReconstructHeadsOp
+from dialects.dcom_tracks import HeadMatmulOp, ReconstructHeadsOp, SliceOp
 
 _Op = TypeVar("_Op", bound=Operation)
 
@@ -122,9 +122,9 @@ def _selects_nothing(split: OutlierSplitOp) -> bool:
     return split.threshold is not None and math.isinf(split.threshold.value.data)
 
 
-def _keeps_u(op: object) -> TypeGuard[MatmulOp | HeadMatmulOp | ScaleOp]:
+def _keeps_u(op: object) -> TypeGuard[MatmulOp | HeadMatmulOp | SliceOp | ScaleOp]:
     """Whether `op` changes V or the core of its first operand alone."""
-    return isinstance(op, MatmulOp | HeadMatmulOp) or (isinstance(op, ScaleOp) and op.axis.data == "channels")
+    return isinstance(op, MatmulOp | HeadMatmulOp | SliceOp) or (isinstance(op, ScaleOp) and op.axis.data == "channels")
 
 
 def _like(old: Operation, new: _Op) -> _Op:

@@ -39,6 +39,13 @@ def _after_left(type_: FactoredType, rows: int) -> FactoredType:
     return FactoredType.get(batch, rows, cols, rank, type_.element_type, weight_rank=type_.weight_rank.data)
 
 
+def _of_channels(type_: FactoredType, cols: int) -> FactoredType:
+    """The same but for the number of channels."""
+    batch, rows, _ = type_.dimensions
+    block, weight_rank = type_.block.data, type_.weight_rank.data
+    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, block, weight_rank)
+
+
 def _heads_of(type_: FactoredType, groups: int, shared: int) -> FactoredType:
     batch, _, cols = type_.dimensions
     return with_batch(type_, batch * groups * shared).with_cols(cols // groups)
@@ -137,6 +144,39 @@ class ConcatOp(IRDLOperation):
         if with_rank(first, 1) != with_rank(second, 1):
             raise VerifyException(f"{first} and {second} differ in more than the rank")
         verify_result(self.result.type, with_rank(first, first.rank.data + second.rank.data))
+
+
+@irdl_op_definition
+class SliceOp(IRDLOperation, HasFolderInterface):
+    """Channels that are neighbours: U and core as they are, of V the columns from `offset` on that the result has."""
+
+    name = "dcom.slice"
+
+    input = operand(FactoredType)
+    offset = prop_def(IntegerAttr[I64])
+    """The first channel, counted from 0."""
+    result = result_def(FactoredType)
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$input attr-dict `:` type($input) `->` type($result)"
+
+    def __init__(self, source: SSAValue[FactoredType], offset: int, cols: int) -> None:
+        super().__init__(
+            operands=[source],
+            result_types=[_of_channels(source.type, cols)],
+            properties={"offset": i64_attr(offset)},
+        )
+
+    def fold(self) -> Sequence[SSAValue | Attribute] | None:
+        """All channels are the value itself."""
+        return [self.input] if self.result.type == self.input.type else None
+
+    def verify_(self) -> None:
+        offset, cols, of = self.offset.value.data, self.result.type.dimensions[2], self.input.type.dimensions[2]
+        if not 0 <= offset <= of - cols:
+            raise VerifyException(f"{cols} channels from {offset} on are not among the {of} of the input")
+        verify_result(self.result.type, _of_channels(self.input.type, cols))
 
 
 @irdl_op_definition

@@ -235,9 +235,18 @@ def write_slice(source: SSAValue, target: SSAValue, position: SSAValue) -> SSAVa
 def first_rows(source: SSAValue, rows: int) -> SSAValue:
     """source[:, :rows] of [B, S, N]."""
     batch, _, cols = shape_of(source)
-    shape = (batch, rows, cols)
+    return _part(source, (0, 0, 0), (batch, rows, cols))
+
+
+def some_columns(source: SSAValue, first: int, count: int) -> SSAValue:
+    """source[…, first : first + count]."""
+    *leading, _ = shape_of(source)
+    return _part(source, (*[0] * len(leading), first), (*leading, count))
+
+
+def _part(source: SSAValue, offsets: Sequence[int], shape: Sequence[int]) -> SSAValue:
     result = TensorType(element_of(source), shape)
-    return tensor.ExtractSliceOp(source, [0, 0, 0], list(shape), [1, 1, 1], result).result
+    return tensor.ExtractSliceOp(source, list(offsets), list(shape), [1] * len(shape), result).result
 
 
 def insert_rows(source: SSAValue, target: SSAValue) -> SSAValue:

@@ -87,6 +87,31 @@ class Layout:
             case _:
                 return None
 
+    def sliced(self, op: tensor.ExtractSliceOp) -> "tuple[Layout, int, int] | None":
+        """Of a slice that takes channels that are neighbours, of all rows: its layout, the first of them, how many.
+
+        They are where a dimension is cut that the most significant digit of the channels indexes alone. None of any
+        other slice.
+        """
+        offsets, sizes = op.static_offsets.get_values(), op.static_sizes.get_values()
+        strides = op.static_strides.get_values()
+        if op.offsets or op.sizes or set(strides) != {1} or shape_of(op.result) != tuple(sizes):
+            return None
+        dims = list(self.dims)
+        cut = [dim for dim, size in enumerate(sizes) if size != self.shape[dim]]
+        if len(cut) != 1 or len(dims[cut[0]]) != 1:
+            return None
+        (digit,) = dims[cut[0]]
+        if digit.axis != Axis.CHANNEL or any(other.stride > digit.stride for other in self._of_channels):
+            return None
+        offset, size = offsets[cut[0]], sizes[cut[0]]
+        dims[cut[0]] = joined([digit._replace(size=size)])
+        return Layout(tuple(dims)), offset * digit.stride, size * digit.stride
+
+    @property
+    def _of_channels(self) -> list[Digit]:
+        return [digit for dim in self.dims for digit in dim if digit.axis == Axis.CHANNEL]
+
     def _expanded(self, groups: Sequence[Sequence[int]], shape: Sequence[int]) -> "Layout | None":
         dims: list[tuple[Digit, ...]] = []
         for dim, group in zip(self.dims, groups, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xdsl.dialects.builtin import StringAttr
+from xdsl.dialects.tensor import ExtractSliceOp
 from xdsl.ir import Operation, SSAValue, Use
 from xdsl.rewriter import InsertPoint
 
@@ -26,6 +27,11 @@ class _Taken:
     """What it stands for."""
     step: Step
     made: list[Operation]
+
+    @property
+    def computes(self) -> bool:
+        """Whether it does more than move or leave out elements."""
+        return bool(self.made) and not isinstance(self.reader, ExtractSliceOp)
 
 
 @dataclass
@@ -91,7 +97,7 @@ class Descent:
             places = self._choose(paths, state, stays)
             for path, (place, costs) in zip(paths, places, strict=True):
                 below = self._place(path, place, costs)
-                if below is not None:
+                if below is not None and (place or len(uses) == 1):
                     pending.append(below)
             erase_dead(value)
 
@@ -106,7 +112,7 @@ class Descent:
         start = 0.0 if stays else self.model.time(reconstruction_works(state))
         times = [path.times(self.model, start) for path in paths]
         places = [row.index(min(row)) for row in times]
-        if not stays and 0 in places and any(places):
+        if not stays and any(places) and (0 in places or self._is_cheaper_whole(paths, start)):
             return self._choose(paths, state, True)
         for path, row, place in zip(paths, times, places, strict=True):
             self._explain(path, row, place)
@@ -115,10 +121,17 @@ class Descent:
             for row, place in zip(times, places, strict=True)
         ]
 
+    def _is_cheaper_whole(self, paths: list[_Path], start: float) -> bool:
+        """Whether a dense tensor that is made once is cheaper than its slices, each of which reads all of U."""
+        if not all(isinstance(path.taken[0].reader, ExtractSliceOp) for path in paths):
+            return False
+        apart = sum(min(path.times(self.model, start)) for path in paths)
+        return start + sum(min(path.times(self.model, 0.0)) for path in paths) <= apart
+
     def _explain(self, path: _Path, times: list[float], place: int) -> None:
-        """Keep why the path leaves its factors, where an operation that is linear comes next."""
+        """Keep why the path leaves its factors, where an operation that is linear and computes something comes next."""
         numbers = range(place, len(path.taken))
-        next_ = next((number for number in numbers if path.taken[number].made), None)
+        next_ = next((number for number in numbers if path.taken[number].computes), None)
         if next_ is not None:
             after = path.taken[next_]
             compared = self.model.comparison(times[place], min(times[next_ + 1 :]))
@@ -131,23 +144,27 @@ class Descent:
         """Reconstruct after `place` steps of a path, and say there what that `costs`.
 
         Returns:
-            The dense tensor, where the path forks there.
+            The dense tensor, where the path forks there, or after operations that only move elements.
         """
         for taken in reversed(path.taken[place:]):
             for op in reversed(taken.made):
                 op.detach()
                 op.erase()
-        if not place:
-            return None
-        last = path.taken[place - 1]
-        (result,) = last.reader.results
-        with building(InsertPoint.before(last.reader), last.reader.location) as made:
-            dense = last.step.state.reconstruct()
-        made[0].attributes[CHOSEN] = StringAttr(costs)
-        dense.name_hint = result.name_hint
-        result.replace_all_uses_with(dense)
-        erase_dead(result)
-        return (dense, last.step.state) if path.forks and place == len(path.taken) else None
+        rest = path.taken[place:]
+        if place:
+            last = path.taken[place - 1]
+            (result,) = last.reader.results
+            with building(InsertPoint.before(last.reader), last.reader.location) as made:
+                dense = last.step.state.reconstruct()
+            made[0].attributes[CHOSEN] = StringAttr(costs)
+            dense.name_hint = result.name_hint
+            result.replace_all_uses_with(dense)
+            erase_dead(result)
+            if path.forks and not rest:
+                return dense, last.step.state
+        if path.forks and rest and not any(taken.made for taken in rest):
+            return rest[-1].reader.results[0], rest[-1].step.state
+        return None
 
 
 def _follow(state: State, use: Use) -> _Path:

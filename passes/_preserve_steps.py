@@ -7,6 +7,7 @@ from xdsl.dialects import arith, math
 from xdsl.dialects.builtin import Float16Type, Float32Type, FloatAttr
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
+from xdsl.dialects.tensor import ExtractSliceOp
 from xdsl.ir import Attribute, Operation, SSAValue, Use
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.utils.hints import isa
@@ -24,6 +25,7 @@ from dialects.dcom import (
     ReconstructHeadsOp,
     ReconstructOp,
     ScaleOp,
+    SliceOp,
     SplitHeadsOp,
     TokenMatmulOp,
     WeightMatmulOp,
@@ -98,6 +100,9 @@ def take(state: State, use: Use) -> Step | str | None:
     if state.heads > 1 or state.initial is not None:
         return None
     match op:
+        case ExtractSliceOp() if (part := state.layout.sliced(op)) is not None:
+            layout, offset, cols = part
+            return _step(state, op, SliceOp(state.factors, offset, cols).result, layout=layout)
         case LinalgMatmulOp() | WeightMatmulOp() if use.index == 0:
             return _matmul(state, op)
         case GenericOp() if len(op.results) == 1 and use.index < len(op.inputs):

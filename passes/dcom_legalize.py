@@ -30,6 +30,7 @@ from dialects.dcom import (
     ReconstructHeadsOp,
     ReconstructOp,
     ScaleOp,
+    SliceOp,
     SplitHeadsOp,
     TokenMatmulOp,
     TokenSplitOp,
@@ -57,6 +58,7 @@ from passes._build import (
     read_slice,
     select,
     shape_of,
+    some_columns,
     split_rows,
     structured,
     write_slice,
@@ -172,6 +174,10 @@ class _Legaliser:
             case ConcatOp():
                 tracks = concat(op, self.factored[op.first], self.factored[op.second])
                 self.factored[op.result] = _Factors(*tracks)
+            case SliceOp():
+                factors = self.factored[op.input]
+                v = some_columns(factors.v, op.offset.value.data, op.result.type.dimensions[2])
+                self.factored[op.result] = factors._replace(v=v)
             case SplitHeadsOp():
                 self.factored[op.result] = _Factors(*split_heads(op, self.factored[op.input]))
             case LeftMatmulOp():

@@ -26,12 +26,12 @@ class DcomPreserveDecomposedPass(ModulePass):
     """Move reconstruction down past what is linear, so that q, k and v share one decomposition, as far as it pays.
 
     V* = V W replaces (U core V) W, and a weight in factors gives a new core, (U core V) (U_W core_W V_W) = U (core (V
-    U_W) core_W) V_W. A scaling of rows or channels, or by a constant, goes into U or V. A bias, exact channels, exact
-    tokens and another factored activation become further tracks. Attention, softmax(P) V, acts on U, head by head;
-    the heads' product with a weight is a sum of products of each head with its rows. A matmul that accumulates onto a
-    tensor adds that tensor after reconstruction. A change of element type leaves the factors as they are: to float32
-    that is exact; to 16 bits the tensor is rounded when it is reconstructed, once, and not between the operations
-    before. Before:
+    U_W) core_W) V_W. A scaling of rows or channels, or by a constant, goes into U or V. A slice of channels, such as v
+    of a projection that makes q, k and v at once, takes columns of V. A bias, exact channels, exact tokens and another
+    factored activation become further tracks. Attention, softmax(P) V, acts on U, head by head; the heads' product
+    with a weight is a sum of products of each head with its rows. A matmul that accumulates onto a tensor adds that
+    tensor after reconstruction. A change of element type leaves the factors as they are: to float32 that is exact; to
+    16 bits the tensor is rounded when it is reconstructed, once, and not between the operations before. Before:
 
         %approximation = dcom.reconstruct %factors : …
         %q = linalg.matmul {dcom.role = "q_proj"} ins(%approximation, %w : …) outs(%zero : …) -> …

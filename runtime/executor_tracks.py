@@ -71,6 +71,16 @@ def _concat(op: dcom.ConcatOp, host: Host) -> Kernel:
     return kernel
 
 
+def _slice(op: dcom.SliceOp, host: Host) -> Kernel:
+    first = op.offset.value.data
+    channels = slice(first, first + op.result.type.dimensions[2])
+
+    def kernel(f: Factored) -> tuple[Factored]:
+        return (Factored(f.u, f.core, f.v[..., channels]),)
+
+    return kernel
+
+
 def _split_heads(op: dcom.SplitHeadsOp, host: Host) -> Kernel:
     groups, shared = op.groups.value.data, op.shared.value.data
     batch = op.input.type.dimensions[0]
@@ -145,6 +155,7 @@ BUILDERS: dict[type[Operation], Builder] = {
     dcom.BiasTrackOp: cast(Builder, _bias_track),
     dcom.ExactTrackOp: cast(Builder, _exact_track),
     dcom.ConcatOp: cast(Builder, _concat),
+    dcom.SliceOp: cast(Builder, _slice),
     dcom.SplitHeadsOp: cast(Builder, _split_heads),
     dcom.LeftMatmulOp: cast(Builder, _left_matmul),
     dcom.HeadMatmulOp: cast(Builder, _head_matmul),

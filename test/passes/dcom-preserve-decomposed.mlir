@@ -262,3 +262,35 @@ func.func @constant(%f: !dcom.factored<1x512x64, rank 4, f32>, %w: tensor<64x64x
   %r = linalg.matmul ins(%y, %w : tensor<512x64xf32>, tensor<64x64xf32>) outs(%zero : tensor<512x64xf32>) -> tensor<512x64xf32>
   func.return %r : tensor<512x64xf32>
 }
+
+// Slices of one product: what is copied into another order is reconstructed by itself, and what a product follows stays
+// in factors. A slice of rows needs the dense tensor.
+// CHECK-LABEL: func.func @slices
+// CHECK-NEXT:    %[[A:.*]] = dcom.slice %f {offset = 0 : i64} : !dcom.factored<1x512x192, rank 4, f32> -> !dcom.factored<1x512x128, rank 4, f32>
+// CHECK-NEXT:    dcom.reconstruct %[[A]] {{.*}} : !dcom.factored<1x512x128, rank 4, f32> -> tensor<512x128xf32>
+// CHECK:         %[[B:.*]] = dcom.slice %f {offset = 128 : i64} : !dcom.factored<1x512x192, rank 4, f32> -> !dcom.factored<1x512x64, rank 4, f32>
+// CHECK:         %[[G:.*]] = dcom.matmul %[[B]], %w
+// CHECK-NEXT:    %[[DG:.*]] = dcom.reconstruct %[[G]]
+// CHECK-NEXT:    func.return %{{.*}}, %[[DG]]
+// CHECK-LABEL: func.func @slice_of_rows
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %f
+// CHECK-NEXT:    tensor.extract_slice %[[D]]
+func.func @slices(%f: !dcom.factored<1x512x192, rank 4, f32>, %w: tensor<64x64xf32>) -> (tensor<512x128xf32>, tensor<512x64xf32>) {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x192, rank 4, f32> -> tensor<512x192xf32>
+  %heads = tensor.expand_shape %x [[0], [1, 2]] output_shape [512, 3, 64] : tensor<512x192xf32> into tensor<512x3x64xf32>
+  %a = tensor.extract_slice %heads[0, 0, 0] [512, 2, 64] [1, 1, 1] : tensor<512x3x64xf32> to tensor<512x2x64xf32>
+  %b = tensor.extract_slice %heads[0, 2, 0] [512, 1, 64] [1, 1, 1] : tensor<512x3x64xf32> to tensor<512x1x64xf32>
+  %both = tensor.collapse_shape %a [[0], [1, 2]] : tensor<512x2x64xf32> into tensor<512x128xf32>
+  %one = tensor.collapse_shape %b [[0], [1, 2]] : tensor<512x1x64xf32> into tensor<512x64xf32>
+  %e = tensor.empty() : tensor<512x64xf32>
+  %c = arith.constant 0.0 : f32
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<512x64xf32>) -> tensor<512x64xf32>
+  %y = linalg.matmul ins(%one, %w : tensor<512x64xf32>, tensor<64x64xf32>) outs(%zero : tensor<512x64xf32>) -> tensor<512x64xf32>
+  func.return %both, %y : tensor<512x128xf32>, tensor<512x64xf32>
+}
+
+func.func @slice_of_rows(%f: !dcom.factored<1x512x192, rank 4, f32>) -> tensor<256x192xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x192, rank 4, f32> -> tensor<512x192xf32>
+  %a = tensor.extract_slice %x[0, 0] [256, 192] [1, 1] : tensor<512x192xf32> to tensor<256x192xf32>
+  func.return %a : tensor<256x192xf32>
+}

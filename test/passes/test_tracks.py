@@ -50,6 +50,15 @@ func.func @main(%x: tensor<{B * S}x{N}xEL>) -> tensor<{B * G * Q * S}x{N // G}xE
   func.return %y : tensor<{B * G * Q * S}x{N // G}xEL>
 }}"""
 
+SLICE = f"""
+func.func @main(%x: tensor<{B * S}x{N}xEL>) -> tensor<{B * S}x3xEL> {{
+  {DECOMPOSE}
+  %s = dcom.slice %f {{offset = 4 : i64}}
+      : !dcom.factored<{B}x{S}x{N}, BLOCK, rank 5, EL> -> !dcom.factored<{B}x{S}x3, BLOCK, rank 5, EL>
+  %y = dcom.reconstruct %s : !dcom.factored<{B}x{S}x3, BLOCK, rank 5, EL> -> tensor<{B * S}x3xEL>
+  func.return %y : tensor<{B * S}x3xEL>
+}}"""
+
 _HEADS = f"!dcom.factored<{B * G * Q}x{S2}x{N // G}, rank TRACKS, EL>"
 ATTENTION = f"""
 func.func @main(%x: tensor<{B * S}x{N}xEL>, %p: tensor<{B}x{G}x{Q}x{S2}x{S}xf32>, %o: tensor<{Q * N}x{OUT}xEL>)
@@ -100,6 +109,13 @@ def test_heads_have_the_channels_of_their_group(block: int, element: str) -> Non
     (y,) = text_both_ways(SPLIT.replace("BLOCK", f"block {block}").replace("EL", element), x)
     groups = x.reshape(B, S, G, N // G).transpose(0, 2, 1, 3)
     assert near(y, np.repeat(groups, Q, axis=1).reshape(-1, N // G), element)
+
+
+@pytest.mark.parametrize("block", [7, S])
+def test_a_slice_has_its_channels(block: int) -> None:
+    x = normal(B * S, 3) @ normal(3, N)
+    (y,) = text_both_ways(SLICE.replace("BLOCK", f"block {block}").replace("EL", "f32"), x)
+    assert near(y, x[:, 4:7], "f32")
 
 
 @pytest.mark.parametrize("element", ["f32", "f16"])

@@ -27,6 +27,18 @@ func.func @scale_by_others(%f: !dcom.factored<2x16x4, rank 4, f32>) -> !dcom.fac
   func.return %c : !dcom.factored<2x16x4, rank 4, f32>
 }
 
+// All channels are no slice; scalings of rows stand before slices.
+// CHECK-LABEL: func.func @slices
+func.func @slices(%f: !dcom.factored<2x16x64, rank 4, f32>, %r: tensor<32xf32>) -> !dcom.factored<2x16x24, rank 4, f32> {
+  // CHECK-NEXT: %[[R:.*]] = dcom.scale %f by %r
+  // CHECK-NEXT: %[[S:.*]] = dcom.slice %[[R]] {offset = 8 : i64}
+  // CHECK-NEXT: func.return %[[S]]
+  %all = dcom.slice %f {offset = 0 : i64} : !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<2x16x64, rank 4, f32>
+  %s = dcom.slice %all {offset = 8 : i64} : !dcom.factored<2x16x64, rank 4, f32> -> !dcom.factored<2x16x24, rank 4, f32>
+  %y = dcom.scale %s by %r {axis = "rows"} : !dcom.factored<2x16x24, rank 4, f32>, tensor<32xf32> -> !dcom.factored<2x16x24, rank 4, f32>
+  func.return %y : !dcom.factored<2x16x24, rank 4, f32>
+}
+
 // Two scalings have other bits than one by their product.
 // CHECK-LABEL: func.func @scale_twice
 func.func @scale_twice(%f: !dcom.factored<2x16x64, rank 4, f32>, %a: tensor<64xf32>, %b: tensor<64xf32>) -> !dcom.factored<2x16x64, rank 4, f32> {

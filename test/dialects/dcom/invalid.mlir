@@ -390,3 +390,19 @@ func.func @f(%x: tensor<32x64xf32>) -> !dcom.factored<2x16x64, rank 4, f32> {
   %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, gram_schmidt = "block"} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return %factors : !dcom.factored<2x16x64, rank 4, f32>
 }
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
+  // expected-error @+1 {{8 channels from 17 on are not among the 24 of the input}}
+  %g = dcom.slice %f {offset = 17 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<2x16x8, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
+  // expected-error @+1 {{result type !dcom.factored<2x16x8, rank 3, f32> is not !dcom.factored<2x16x8, rank 4, f32>}}
+  %g = dcom.slice %f {offset = 0 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<2x16x8, rank 3, f32>
+  func.return
+}

@@ -104,6 +104,15 @@ func.func @tracks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %o: !dcom.o
   func.return %g : !dcom.factored<2x16x24, block 8, rank 7, f32>
 }
 
+// CHECK-LABEL: func.func @slice
+func.func @slice(%f: !dcom.factored<2x16x24, block 5, rank 4, f16>, %g: !dcom.factored<2x16x24, rank 4x6, f32>) -> (!dcom.factored<2x16x8, block 5, rank 4, f16>, !dcom.factored<2x16x8, rank 4x6, f32>) {
+  // CHECK: dcom.slice %f {offset = 16 : i64} : !dcom.factored<2x16x24, block 5, rank 4, f16> -> !dcom.factored<2x16x8, block 5, rank 4, f16>
+  %s = dcom.slice %f {offset = 16 : i64} : !dcom.factored<2x16x24, block 5, rank 4, f16> -> !dcom.factored<2x16x8, block 5, rank 4, f16>
+  // CHECK: dcom.slice %g {offset = 0 : i64} : !dcom.factored<2x16x24, rank 4x6, f32> -> !dcom.factored<2x16x8, rank 4x6, f32>
+  %t = dcom.slice %g {offset = 0 : i64} : !dcom.factored<2x16x24, rank 4x6, f32> -> !dcom.factored<2x16x8, rank 4x6, f32>
+  func.return %s, %t : !dcom.factored<2x16x8, block 5, rank 4, f16>, !dcom.factored<2x16x8, rank 4x6, f32>
+}
+
 // The tracks of both blocks stand side by side.
 // CHECK-LABEL: func.func @left_of_blocks
 func.func @left_of_blocks(%f: !dcom.factored<2x16x24, block 8, rank 4, f32>, %p: tensor<2x9x16xf16>) -> !dcom.factored<2x9x24, rank 8, f32> {
