@@ -101,7 +101,8 @@ class Program(program.Program):
         if timing_only:
             if inputs is not None:
                 raise DcomError("timing alone needs no input", hint="leave one of them out")
-            return Simulation(self.machine, tuple(simulate_launches(self, None)), None, seed)
+            results = simulate_launches(self, None, max_instructions=max_instructions)
+            return Simulation(self.machine, tuple(results), None, seed)
         say = speaker(progress)
         given, name = (None, "") if inputs is None else given_activations(inputs)
         chosen = plan_simulation(self, given, errors, engine=engine, threads=threads, memory_limit=memory_limit)

@@ -22,6 +22,7 @@ from runtime.instructions import Unit
 from runtime.lanczos import optimal_error, truncate
 from runtime.machine import Machine
 from runtime.program import Launch, Program
+from runtime.sequencer import ISSUE_LIMIT
 from runtime.technology import Technology
 from runtime.timing import Timing
 
@@ -293,7 +294,7 @@ def simulate_launches(
         layout = kernel.layout
         given = partial(LaunchResult, launch, layout.rows, layout.cols, layout.iterations)
         if inputs is None:
-            timings = time_launch(kernel, program.machine, launch.prompts)
+            timings = time_launch(kernel, program.machine, launch.prompts, limit=max_instructions or ISSUE_LIMIT)
             uses = launch_uses(kernel, program.machine, launch.prompts, timings)
             yield given((), "none: timing only", timings, uses, None, None)
             continue

@@ -21,7 +21,7 @@ from runtime.lanczos import Bidiagonal, Factored, truncate
 from runtime.machine import Machine
 from runtime.program import Kernel, KernelLayout, KernelStream, Launch, Program
 from runtime.replay import Stream
-from runtime.sequencer import Decide, Issue, MachineFault, Runaway, check_length
+from runtime.sequencer import ISSUE_LIMIT, Decide, Issue, MachineFault, Runaway, check_length
 from runtime.shared import SharedMemory, StreamFault, in_turns
 from runtime.steady import time_streams
 from runtime.timing import Timing
@@ -146,18 +146,19 @@ def _time(
     streams: tuple[KernelStream, ...],
     exits: Exits,
     turns: tuple[int, ...],
+    limit: int,
 ) -> Timing:
     """Cycles of streams, which depend on data by their exits alone: those given, after which they leave no loop."""
-    return time_streams(words, machine, layout, streams, exits, turns)
+    return time_streams(words, machine, layout, streams, exits, turns, limit)
 
 
-def _time_run(kernel: Kernel, machine: Machine, matrices: int, exits: Exits = ()) -> Timing:
+def _time_run(kernel: Kernel, machine: Machine, matrices: int, exits: Exits = (), limit: int = ISSUE_LIMIT) -> Timing:
     """Cycles of a run for so many matrices, where these exits are taken, and none besides."""
     shares = deal(kernel, machine, matrices)
     until_last = tuple(_until_last(left) for left in exits) or ((),) * len(shares)
     streams, turns = tuple(share.stream for share in shares), tuple(share.rounds for share in shares)
     try:
-        return _time(kernel.words, kernel.layout, machine, streams, until_last, turns)
+        return _time(kernel.words, kernel.layout, machine, streams, until_last, turns, limit)
     except MachineFault as fault:
         raise _placed(fault, kernel) from fault
 
@@ -172,15 +173,18 @@ def time_kernel(kernel: Kernel, machine: Machine, matrices: int = 1) -> Timing:
     return _time_run(kernel, machine, matrices)
 
 
-def time_launch(kernel: Kernel, machine: Machine, prompts: int, exits: Exits = ()) -> tuple[Timing, ...]:
+def time_launch(
+    kernel: Kernel, machine: Machine, prompts: int, exits: Exits = (), limit: int = ISSUE_LIMIT
+) -> tuple[Timing, ...]:
     """Cycles of the runs, one after another, that a launch of so many prompts takes.
 
     Args:
         exits: of a kernel that takes all rounds in one run.
+        limit: instructions that a stream may issue.
     """
     if kernel.takes_rounds:
-        return (_time_run(kernel, machine, prompts, exits),)
-    return (time_kernel(kernel, machine),) * rounds(prompts, kernel.layout, machine)
+        return (_time_run(kernel, machine, prompts, exits, limit),)
+    return (_time_run(kernel, machine, 1, (), limit),) * rounds(prompts, kernel.layout, machine)
 
 
 def launch_timings(
@@ -200,11 +204,11 @@ def check_lengths(program: Program, limit: int) -> None:
     for launch in program.launches:
         kernel = program.kernel(launch.kernel)
         shares = deal(kernel, program.machine, launch.prompts if kernel.takes_rounds else 1)
-        streams, turns = [share.stream for share in shares], [share.rounds for share in shares]
+        streams, turns = tuple(share.stream for share in shares), tuple(share.rounds for share in shares)
         try:
             for share in shares:
                 check_length(kernel.words, share.rounds, limit, share.stream.entry)
-            time_streams(kernel.words, program.machine, kernel.layout, streams, [()] * len(shares), turns, limit)
+            _time(kernel.words, kernel.layout, program.machine, streams, ((),) * len(shares), turns, limit)
         except Runaway as fault:
             raise MachineFault(fault.what, hint=fault.hint, place=f"kernel {kernel.name}") from fault
         except MachineFault:

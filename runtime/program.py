@@ -85,7 +85,7 @@ class KernelStream:
         return self.rows * self.cols
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.cols} clusters from row {self.row}, column {self.col}"
+        return f"{self.rows} x {self.cols} clusters from row {self.row}, column {self.col}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Numbers and cycles are separate readers of the sequence that this module makes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dcomc.diagnostics import DcomError
 from runtime.encoding import Word
@@ -66,6 +66,32 @@ class Loop:
     """Instructions of the stream before that turn."""
 
 
+@dataclass
+class Flow:
+    """Where a stream is, and what its further instructions depend on."""
+
+    registers: list[int]
+    index: int
+    """The place of the instruction that is under way, or next."""
+    loops: list[Loop] = field(default_factory=list[Loop])
+    """Those that are open, the innermost last."""
+    issued: int = 0
+    """Instructions before that one."""
+
+    @classmethod
+    def at_entry(cls, base: int, rounds: int = 1, entry: int = 0) -> "Flow":
+        """Before the first instruction of a stream.
+
+        Args:
+            base: bank address of the launch's data, the first value of register 1.
+            rounds: the first value of register 31.
+            entry: the place of that instruction.
+        """
+        registers = [0] * INTEGER_REGISTERS
+        registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
+        return cls(registers, entry)
+
+
 TurnEnds = Callable[[Sequence[Loop], list[int]], int]
 """What a reader does between two turns of the innermost of the open loops, by the integer registers: it returns how
 many turns, which issue as many instructions each as the last, it has read at once and changed the registers for."""
@@ -90,29 +116,39 @@ def sequence(
     limit: int | None = None,
     entry: int = 0,
 ) -> Iterator[Issue]:
-    """The instructions of a stream in the order of their execution, `halt` last.
+    """The instructions of a stream that begins now, in the order of their execution, `halt` last.
+
+    Args:
+        base, rounds, entry: of `Flow.at_entry`.
+        leaves, turn_ends, limit: of `issues_of`.
+
+    Raises:
+        MachineFault: as `issues_of`.
+    """
+    return issues_of(words, Flow.at_entry(base, rounds, entry), leaves, turn_ends, limit)
+
+
+def issues_of(
+    words: Sequence[Word], flow: Flow, leaves: Decide, turn_ends: TurnEnds = step_on, limit: int | None = None
+) -> Iterator[Issue]:
+    """The instructions of a stream from where it is, in the order of their execution, `halt` last.
 
     An exit is yielded before it is decided, so that the readers have seen all before it.
 
     Args:
-        base: bank address of the launch's data, the first value of register 1.
+        flow: where it is, which moves with it; between two instructions it may be changed from outside.
         leaves: decides each exit.
-        rounds: the first value of register 31.
         turn_ends: called where a loop begins a further turn; may let turns pass.
         limit: instructions that it may issue (default: `ISSUE_LIMIT`).
-        entry: the place of its first instruction.
 
     Raises:
         Runaway: it issues more.
         MachineFault: the stream runs past its last word, nests too many loops or lets them cross, jumps backward,
             or counts below zero.
     """
-    registers = [0] * INTEGER_REGISTERS
-    registers[BASE_REGISTER], registers[ROUNDS_REGISTER] = base, rounds
-    loops: list[Loop] = []
-    index, issued = entry, 0
+    registers, loops, index = flow.registers, flow.loops, flow.index
     limit = ISSUE_LIMIT if limit is None else limit
-    while issued < limit:
+    while flow.issued < limit:
         if not 0 <= index < len(words):
             raise MachineFault(f"the stream runs past its last instruction, {len(words) - 1}", hint="end it by halt")
         word = words[index]
@@ -124,8 +160,9 @@ def sequence(
             if kind is COUNT and values[name] < 0:
                 raise MachineFault(f"instruction {index}: {name} is negative, {values[name]}")
         issue = Issue(index, word, values)
+        flow.index = index
         yield issue
-        index, issued = index + 1, issued + 1
+        index, flow.issued = index + 1, flow.issued + 1
         match word.instruction.mnemonic:
             case "halt":
                 return
@@ -144,7 +181,7 @@ def sequence(
                 elif len(loops) == LOOP_DEPTH:
                     raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
                 else:
-                    loops.append(Loop(index, end, int(values["count"]), issued))
+                    loops.append(Loop(index, end, int(values["count"]), flow.issued))
             case "exit.ngt":
                 target = int(values["target"])
                 if target < index:
@@ -161,9 +198,9 @@ def sequence(
             if loop.turns_left:
                 passed = turn_ends(loops, registers)
                 loop.turns_left -= passed
-                issued += passed * (issued - loop.begun)
+                flow.issued += passed * (flow.issued - loop.begun)
             if loop.turns_left:
-                index, loop.begun = loop.first, issued
+                index, loop.begun = loop.first, flow.issued
                 break
             loops.pop()
     raise Runaway(limit)

@@ -1,24 +1,21 @@
 """Cycles of streams without stepping through all turns: those of a loop that has come to a steady state, at once.
 
-A turn is like the one before where it begins in the same state: the reader of the cycles relative to its clock, the
-integer registers that its instructions take addresses of buffers and counts from, and the exits that are still to be
-taken. What a further turn then adds, to the clock and to each count, is what the last one did. Registers that only
-point into the banks may move, by whole `bank_bytes` of the layout. Turns in which a stream meets others, at a barrier
-or at a port that several use, are stepped through.
+What a loop of a single stream does by itself, `turns` follows. Streams that meet, at barriers or at ports that several
+use, come to a steady state together: where the first of them begins a further turn of an outermost loop, and all are in
+the state in which they were at the beginning of an earlier one, at the same distances in time, what they have done
+since is done again and again, as long as no loop ends that was open all the time.
 """
 
-from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from runtime.encoding import Word
-from runtime.instruction import Unit
 from runtime.machine import Machine
-from runtime.operands import BANK, INTEGER_REGISTERS
 from runtime.program import KernelLayout, KernelStream
-from runtime.sequencer import Issue, Loop, sequence, wrapped
+from runtime.sequencer import Flow, Issue, Loop, issues_of
 from runtime.shared import in_order_of_time, meets_others, shared_units
-from runtime.timing import Mark, Ports, Timing, TimingReader, ports_of
+from runtime.timing import Mark, Timing, ports_of
+from runtime.turns import SAME, Turns
 
 
 def time_stream(
@@ -64,15 +61,26 @@ def time_streams(
     """
     shared, ports = shared_units(streams), ports_of(streams)
     readers = [
-        _Turns(words, machine.part(stream.rows, stream.cols), layout, left, of_stream, shared)
-        for stream, left, of_stream in zip(streams, decisions, ports, strict=True)
+        Turns(
+            words,
+            machine.part(stream.rows, stream.cols),
+            layout,
+            left,
+            of_stream,
+            shared,
+            Flow.at_entry(0, turns, stream.entry),
+        )
+        for stream, left, turns, of_stream in zip(streams, decisions, rounds, ports, strict=True)
     ]
+    together = _Together(readers)
+    ends = [together.turn_ends if len(streams) > 1 else readers[0].turn_ends, *(each.turn_ends for each in readers[1:])]
     issues = [
-        sequence(words, 0, reader.leaves, turns, reader.turn_ends, limit, stream.entry)
-        for reader, turns, stream in zip(readers, rounds, streams, strict=True)
+        issues_of(words, reader.flow, reader.leaves, turn_ends, limit)
+        for reader, turn_ends in zip(readers, ends, strict=True)
     ]
 
-    def stands_back(_: int, issue: Issue) -> bool:
+    def stands_back(number: int, issue: Issue) -> bool:
+        readers[number].fetched = True
         return meets_others(issue, shared)
 
     for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], stands_back):
@@ -80,111 +88,83 @@ def time_streams(
     return Timing.of_streams(streams, [reader.clock.result() for reader in readers], machine.grid.cols)
 
 
-_Change = tuple[tuple[int, int], ...]
-"""Of each integer register: the register that it is the old value of, 0 for none, and what is added."""
-_SAME: _Change = tuple((register, 0) for register in range(INTEGER_REGISTERS))
+@dataclass(frozen=True)
+class _Moment:
+    """All streams that have not ended, at the beginning of a turn of the first."""
 
-
-def _then(one: _Change, other: _Change) -> _Change:
-    """One change of the registers, and then another."""
-    return tuple((one[source][0], one[source][1] + added) for source, added in other)
-
-
-def _repeated(change: _Change, times: int) -> _Change:
-    total = _SAME
-    while times:
-        if times & 1:
-            total = _then(total, change)
-        change, times = _then(change, change), times >> 1
-    return total
-
-
-@dataclass
-class _Turn:
-    """The turn of a loop that is under way, one that is not its first."""
-
-    loop: Loop
     state: Hashable
-    """In which it began."""
-    change: _Change = _SAME
-    """Of the registers, since then."""
-    mark: Mark | None = None
-    """Of its beginning, where the turn before began in the same state."""
+    marks: tuple[Mark, ...]
+    issued: tuple[int, ...]
+    loops: tuple[tuple[tuple[Loop, int], ...], ...]
+    """Those that were open in each, with the turns that were left to them."""
 
 
-class _Turns:
-    """Reads the issues of a stream and, where a loop is steady, all its further turns at once."""
+class _Together:
+    """Passes the turns of streams that are steady together.
 
-    def __init__(
-        self,
-        words: Sequence[Word],
-        machine: Machine,
-        layout: KernelLayout | None,
-        decisions: Sequence[bool],
-        ports: Ports,
-        shared: Sequence[Unit],
-    ) -> None:
-        self.clock = TimingReader(machine, layout, ports)
-        self._shared = shared
-        self._words = words
-        self._bank_bytes = layout.bank_bytes if layout else 1
-        self._decisions = deque(decisions)
-        self._turns: list[_Turn] = []
-        self._read_by_loop: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+    A moment is kept to compare later ones with: the first, then the second, fourth, eighth and so on after it, so that
+    a period of any length is found (Brent's algorithm).
 
-    def leaves(self, issue: Issue) -> bool:
-        """The next of the decisions."""
-        return bool(self._decisions) and self._decisions.popleft()
+    Args:
+        readers: of all streams.
+    """
 
-    def read(self, issue: Issue, released: int) -> None:
-        """Read one instruction, a barrier once all streams have come to one."""
-        self.clock.read(issue, released)
-        if meets_others(issue, self._shared):
-            self._turns.clear()
-        if issue.mnemonic in ("li", "addi") and issue.values["d"]:
-            d, value, a = (int(issue.values.get(name, 0)) for name in ("d", "value", "a"))
-            one = (*_SAME[:d], (a, value), *_SAME[d + 1 :])
-            for turn in self._turns:
-                turn.change = _then(turn.change, one)
+    def __init__(self, readers: Sequence[Turns]) -> None:
+        self._readers = readers
+        self._kept: _Moment | None = None
+        self._looked, self._keep_at = 0, 1
 
     def turn_ends(self, loops: Sequence[Loop], registers: list[int]) -> int:
-        """Pass all turns that are left to the innermost loop, if it is steady."""
-        loop = loops[-1]
-        self._turns = [turn for turn in self._turns if any(turn.loop is one for one in loops)]
-        last = self._turns.pop() if self._turns and self._turns[-1].loop is loop else None
-        state = self._state(loop, registers)
-        if last is None or last.state != state:
-            self._turns.append(_Turn(loop, state))
-            return 0
-        if last.mark is None:
-            self._turns.append(_Turn(loop, state, mark=self.clock.mark()))
-            return 0
-        self.clock.repeat(last.mark, loop.turns_left)
-        change = _repeated(last.change, loop.turns_left)
-        registers[:] = [wrapped((registers[source] if source else 0) + added) for source, added in change]
-        for turn in self._turns:
-            turn.change = _then(turn.change, change)
-        return loop.turns_left
+        """That of the first stream, and the turns of all where they can pass together."""
+        passed = self._readers[0].turn_ends(loops, registers)
+        if not passed and len(loops) == 1:
+            self._look()
+        return passed
 
-    def _state(self, loop: Loop, registers: Sequence[int]) -> Hashable:
-        place = loop.first, loop.end
-        if place not in self._read_by_loop:
-            body = self._words[loop.first : loop.end]
-            self._read_by_loop[place] = _registers_read(body, in_bank=False), _registers_read(body, in_bank=True)
-        whole, in_banks = self._read_by_loop[place]
-        values = tuple(registers[r] for r in whole), tuple(registers[r] % self._bank_bytes for r in in_banks)
-        return self.clock.state(), values, len(self._decisions)
+    def _look(self) -> None:
+        live = [reader for reader in self._readers if not reader.ended]
+        base = live[0].clock.cycles
+        state = tuple((reader.clock.cycles - base, reader.state()) for reader in live)
+        self._looked += 1
+        if self._kept is not None and len(self._kept.marks) == len(live) and self._kept.state == state:
+            self._pass(self._kept, live)
+        if self._looked >= self._keep_at:
+            self._keep_at *= 2
+            self._keep(state, live)
 
+    def _keep(self, state: Hashable, live: Sequence[Turns]) -> None:
+        self._kept = _Moment(
+            state,
+            tuple(reader.clock.mark() for reader in live),
+            tuple(reader.flow.issued for reader in live),
+            tuple(tuple((loop, loop.turns_left) for loop in reader.flow.loops) for reader in live),
+        )
+        for reader in live:
+            reader.change = SAME
 
-def _registers_read(words: Sequence[Word], *, in_bank: bool) -> list[int]:
-    """Registers that bank addresses depend on, at once or by way of others; or those that anything else depends on."""
-    found = {
-        kind.register(raw)
-        for word in words
-        for (_, kind), raw in zip(word.instruction.operands, word.operands, strict=True)
-        if (kind is BANK) is in_bank
-    }
-    copies = [word.operands[:2] for word in words if word.instruction.mnemonic == "addi"]
-    for _ in copies:  # a chain of them is no longer
-        found |= {source for target, source in copies if target in found}
-    return sorted(found)
+    def _pass(self, then: _Moment, live: Sequence[Turns]) -> None:
+        """Do what was done since that moment as often as all loops allow that were open then and still are."""
+        most: list[int] = []
+        for reader, were in zip(live, then.loops, strict=True):
+            for now, (loop, left) in zip(reader.flow.loops, were, strict=True):
+                if now is not loop and now.turns_left != left:
+                    return
+                if now is loop and now.turns_left < left:
+                    most.append((now.turns_left - 1) // (left - now.turns_left))
+        times = min(most)
+        if not times:
+            return
+        earliest = min(reader.clock.cycles for reader in live)
+        later = times * (live[0].clock.cycles - then.marks[0].clock)
+        ports = {id(port): port for reader in live for port in reader.clock.all_ports}.values()
+        free = [port.free + later * (port.free > earliest) for port in ports]
+        for reader, mark, issued, were in zip(live, then.marks, then.issued, then.loops, strict=True):
+            flow, more = reader.flow, times * (reader.flow.issued - issued)
+            for now, (loop, left) in zip(flow.loops, were, strict=True):
+                now.turns_left -= times * (left - now.turns_left) if now is loop else 0
+                now.begun += more if now.begun > issued else 0
+            flow.issued += more
+            reader.repeat(mark, times)
+        for port, cycle in zip(ports, free, strict=True):
+            port.free = cycle
+        self._kept, self._looked, self._keep_at = None, 0, 1

@@ -218,6 +218,11 @@ class TimingReader:
             counts.products[issue.index, use] += products
 
     @property
+    def all_ports(self) -> list[Port]:
+        """Of all its units, those that others use among them."""
+        return [port for ports in self._ports.values() for port in ports]
+
+    @property
     def cycles(self) -> int:
         """Those of the stream so far."""
         return self._clock
@@ -289,7 +294,7 @@ class TimingReader:
             )
 
         return (
-            tuple(max(port.free - now, 0) for ports in self._ports.values() for port in ports),
+            tuple(max(port.free - now, 0) for port in self.all_ports),
             max(self._last - now, 0),
             tuple(None if until is None else max(until - now, 0) for until in self._tokens),
             *(
@@ -311,8 +316,8 @@ class TimingReader:
         now, later = self._clock, times * (self._clock - since.clock)
         self._clock += later
         self._last += later
-        for port in (port for ports in self._ports.values() for port in ports if port.free > now):
-            port.free += later
+        for port in self.all_ports:
+            port.free += later * (port.free > now)
         self._tokens = [None if until is None else until + later for until in self._tokens]
         for use in (*self._writes, *self._reads):
             use.until += later

@@ -2,15 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any, cast
 
 from dcomc.container import Container, read_container
 from dcomc.places import spans
 from dcomc.tables import make_console, print_table
 from runtime.encoding import WORD_BYTES
-from runtime.program import Kernel, Launch, Program
+from runtime.program import Kernel, KernelStream, Launch, Program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="a row for each decomposition, not one for those that differ in the layer alone",
+        help="a row for each decomposition and stream, not one for those that differ in the layer or the place alone",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the tables")
 
@@ -100,15 +101,32 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
             for kernel in program.kernels
         ],
     )
-    streams = [
-        (kernel.name, str(number), str(stream), str(stream.entry))
-        for kernel in program.kernels
-        for number, stream in enumerate(kernel.streams)
-    ]
+    streams = [(kernel.name, *row) for kernel in program.kernels for row in _stream_rows(kernel, together=not every)]
     if streams:
-        print_table(("kernel", "stream", "clusters", "begins at instruction"), streams)
+        print_table(("kernel", "streams", "clusters", "first instruction"), streams)
     for columns, rows in _launch_tables(program, together=not every):
         print_table(columns, rows)
+
+
+def _stream_rows(kernel: Kernel, *, together: bool) -> Iterator[tuple[str, str, str]]:
+    """Numbers, clusters and first instruction of a kernel's streams.
+
+    Args:
+        together: one row for those that follow one another and differ in their place on the grid alone.
+    """
+
+    def alike(numbered: tuple[int, KernelStream]) -> Hashable:
+        number, stream = numbered
+        return (stream.rows, stream.cols, stream.entry) if together else number
+
+    for _, group in groupby(enumerate(kernel.streams), alike):
+        numbers, streams = zip(*group, strict=True)
+        first, last = streams[0], streams[-1]
+        clusters = str(first)
+        if len(streams) > 1:
+            ends = f"rows {first.row}-{last.row + last.rows - 1}, columns {first.col}-{last.col + last.cols - 1}"
+            clusters = f"{first.rows} x {first.cols} clusters each, {ends}"
+        yield spans(numbers), clusters, str(first.entry)
 
 
 def _launch_tables(program: Program, *, together: bool) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

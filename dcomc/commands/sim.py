@@ -183,12 +183,15 @@ def _print(simulation: "Simulation") -> None:
         print(f"activations{f' [{number}]' if len(sources) > 1 else ''}: {source}")
     if simulation.plan:
         print(f"engine: {simulation.plan.engine}")
-    headers = ("layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks", "error", "optimal")
-    rows: list[tuple[str, ...]] = []
+    measured = any(result.relative_error is not None for result in results)
+    headers = ["layer", "site", "shape", "rank", "steps", "cycles", "time", "arrays", "banks"]
+    headers += ["error", "optimal"] if measured else []
+    headers += ["input"] if len(sources) > 1 else []
+    rows: list[list[str]] = []
     for result in results:
         launch = result.launch
         prompts = f"{launch.prompts} x " if launch.prompts > 1 else ""
-        row = (
+        row = [
             str(launch.layer),
             launch.site,
             f"{prompts}{result.rows} x {result.cols}",
@@ -200,14 +203,13 @@ def _print(simulation: "Simulation") -> None:
             duration(result.cycles / machine.clock.hz),
             f"{result.share(Unit.ARRAY):.1%}",
             f"{result.share(Unit.BANK):.1%}",
-            "" if result.relative_error is None else f"{result.relative_error:.4f}",
-            "" if result.optimal_error is None else f"{result.optimal_error:.4f}",
-        )
-        rows.append((*row, f"[{sources.index(result.source) + 1}]") if len(sources) > 1 else row)
-    print_table((*headers, "input") if len(sources) > 1 else headers, rows)
+        ]
+        row += [f"{error:.4f}" for error in (result.relative_error, result.optimal_error) if error is not None]
+        rows.append([*row, f"[{sources.index(result.source) + 1}]"] if len(sources) > 1 else row)
+    print_table(headers, rows)
     total = counted(len(results), "decomposition")
     print(f"\ntotal: {total}, {simulation.cycles:,} cycles, {duration(simulation.seconds)}")
     joules = simulation.joules(load_technology("15nm"))
     print(f"energy: {energy(joules)} (arrays, buffers and banks; 15nm)")
-    if results[0].relative_error is not None:
+    if measured:
         print("error: ||X - U core V|| / ||X||; optimal: the least at that rank (truncated SVD)")

@@ -85,17 +85,26 @@ def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytes
 
 def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = program().kernels
-    streams = (KernelStream(0, 0, 16, 8, 0), KernelStream(0, 8, 16, 8, 4))
+    streams = (KernelStream(0, 0, 8, 8, 0), KernelStream(0, 8, 8, 8, 0), KernelStream(8, 0, 8, 16, 4))
     replace(program(), kernels=(first, replace(second, streams=streams))).save(path)
+    headings = ["kernel", "streams", "clusters", "first instruction"]
+    last = ["other", "2", "8 x 16 clusters from row 8, column 0", "4"]
     assert main(["inspect", str(path)]) == 0
     assert rows(capsys.readouterr().out, "kernel  stream") == [
-        ["kernel", "stream", "clusters", "begins at instruction"],
-        ["other", "0", "16x8 clusters from row 0, column 0", "0"],
-        ["other", "1", "16x8 clusters from row 0, column 8", "4"],
+        headings,
+        ["other", "0-1", "8 x 8 clusters each, rows 0-7, columns 0-15", "0"],
+        last,
+    ]
+    assert main(["inspect", str(path), "--all"]) == 0
+    assert rows(capsys.readouterr().out, "kernel  stream") == [
+        headings,
+        ["other", "0", "8 x 8 clusters from row 0, column 0", "0"],
+        ["other", "1", "8 x 8 clusters from row 0, column 8", "0"],
+        last,
     ]
     assert main(["inspect", "--json", str(path)]) == 0
     kernels = json.loads(capsys.readouterr().out)["kernels"]
-    assert [len(kernel["streams"]) for kernel in kernels] == [0, 2]
+    assert [len(kernel["streams"]) for kernel in kernels] == [0, 3]
 
 
 def test_a_table_shows_text_as_it_is(

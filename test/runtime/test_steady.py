@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from machines import compile_kernel, machine, words
+from random_loops import TILES_ACROSS, LoopWriter
 
 from runtime.accelerator import time_kernel
 from runtime.counts import Use
@@ -21,8 +22,6 @@ from runtime.timing import Timing, TimingReader
 SHIPPED = load_machine("dcom-16x16")
 MACHINES = [SHIPPED, machine(rows=3, cols=5, mac_rows=4, mac_cols=2), machine(rows=1, cols=1)]
 LAYOUTS = [None, compile_kernel(300, 500, 3).layout, compile_kernel(28, 2000, 3, mapping="8x8", in_flight=2).layout]
-TILES_ACROSS = 4
-"""Of the slices of both."""
 EXAMPLES = 2 * settings.default.max_examples if settings.default else 200
 
 
@@ -35,68 +34,6 @@ def stepped(
     return reader.result()
 
 
-class Writer:
-    """Nested loops of any instructions; registers point into the buffer, into the banks, count, and are copied.
-
-    Many bodies wait for all that they do, so that what differs in the next turn cannot be told from the clock.
-    """
-
-    def __init__(self, random: Random, bank_bytes: int) -> None:
-        self.random = random
-        self.lines: list[str] = ["li r2, 64", "li r3, 2", "li r4, 4096", f"li r5, {bank_bytes}"]
-        self.bank_bytes = bank_bytes
-
-    def write(self) -> list[Word]:
-        for _ in range(self.random.randint(1, 3)):
-            self.block(0)
-        return words(*self.lines, "halt")
-
-    def block(self, depth: int) -> None:
-        choose = self.random.random
-        begin = len(self.lines)
-        if depth:
-            self.lines.append("")
-        for _ in range(self.random.randint(1, 4)):
-            if choose() < (0.3 if depth else 0.8) and depth < 3:
-                self.block(depth + 1)
-            elif choose() < 0.15 and depth:
-                self.lines.append(f"exit.ngt s1, s2, {len(self.lines) + 1}")
-            else:
-                self.lines.append(self.instruction())
-        if depth:
-            if choose() < 0.6:
-                self.lines += ["norm2 [r0+0x80], [r0+0x100], 4096, 0", "s.ld s1, [r0+0x80]", "s.mul s1, s1, s1"]
-            turns = self.random.choice(["0", "1", "2", "3", "7", "40", "r3", "r31"])
-            self.lines[begin] = f"loop {turns}, {len(self.lines)}"
-
-    def instruction(self) -> str:
-        pick, number = self.random.choice, self.random.randint
-        at = f"[{pick(['r0', 'r2', 'r9', 'r9'])}+{32 * number(0, 12)}]"
-        return pick(
-            [
-                f"mv.row {at}, [r0+0x1000], [r0+0x100], 1, {TILES_ACROSS}, 0",
-                f"mv.col [r0+0x40], [r9+0x1000], {at}, {number(0, 1)}, r10, 1",
-                f"dots [r0+0x800], [r0+0x200], {at}, r10, {number(0, 40)}, 1",
-                f"norm2 [r0+0x900], {at}, {number(0, 99)}, 2",
-                f"scale [r0+0x300], {at}, s{number(0, 2)}, 9, 0",
-                f"allreduce.row {at}, {number(0, 99)}, 4",
-                f"reduce.col {at}, r10, 0",
-                f"fill {at}, {8 * number(0, 40)}",
-                f"ld [r0+0x1000], r{pick([1, 4, 5])}, {128 * TILES_ACROSS}, 64, {number(0, 3)}, 0, t1",
-                f"ld [r0+0x1000], r{pick([1, 5, 5])}, {128 * TILES_ACROSS}, 64, {number(0, 3)}, 0, t1",
-                f"st {at}, r{pick([1, 4, 5])}, 256, 0, 2, 1, t2",
-                f"wait t{pick([1, 1, 1, 2])}",
-                f"s.ld s1, {at}",
-                "s.rsqrt s2, s1",
-                "s.mul s1, s2, s1",
-                f"addi r{pick([4, 5])}, r{pick([1, 4, 5])}, {pick([-2, 64, self.bank_bytes, self.bank_bytes])}",
-                f"addi r{pick([9, 10])}, r{pick([9, 10, 10])}, {pick([0, 1, 4])}",
-                "addi r10, r10, 1",
-                f"li r{pick([5, 9])}, {32 * number(0, 3)}",
-            ]
-        )
-
-
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
@@ -107,7 +44,7 @@ class Writer:
 )
 def test_random_loops(seed: int, m: Machine, layout: KernelLayout | None, decisions: list[bool], rounds: int) -> None:
     """The same cycles, waits and counts of each instruction, or the same fault."""
-    program = Writer(Random(seed), layout.bank_bytes if layout else 64).write()
+    program = LoopWriter(Random(seed), layout.bank_bytes if layout else 64).write()
     note("\n".join(f"{index}: {word}" for index, word in enumerate(program)))
     outcomes: list[Timing | str] = []
     for timed in (stepped, time_stream):

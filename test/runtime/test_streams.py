@@ -12,6 +12,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from machines import compile_kernel, machine, words
 from random_programs import random_banks, random_machine, random_streams
+from stepping import stepped
 
 from dcomc.assembler import assemble
 from dcomc.container import parse_container, program_bytes
@@ -31,37 +32,12 @@ from runtime.reference import ReferenceEngine
 from runtime.sequencer import Decide, Issue, MachineFault, sequence
 from runtime.shared import SharedMemory, in_turns
 from runtime.steady import time_streams
-from runtime.timing import Timing, TimingReader, ports_of
+from runtime.timing import Timing
 
 SHIPPED = machine()
 LEFT, RIGHT = KernelStream(0, 0, 16, 8, 0), KernelStream(0, 8, 16, 8, 0)
 TOP, BOTTOM = KernelStream(0, 0, 8, 16, 0), KernelStream(8, 0, 8, 16, 0)
 ENGINES = pytest.mark.parametrize("engine", ["reference", "fast"])
-
-
-def stepped(
-    program: Sequence[Word], m: Machine, streams: Sequence[KernelStream], exits: Exits | None = None
-) -> list[Timing]:
-    """Each instruction in the order of time, the plainest way: of those that are next, the one that is ready first."""
-    clocks = [
-        TimingReader(m.part(stream.rows, stream.cols), ports=ports)
-        for stream, ports in zip(streams, ports_of(streams), strict=True)
-    ]
-    left = [iter(of_stream) for of_stream in exits or ((),) * len(streams)]
-    issues = [
-        sequence(program, 0, lambda _, own=own: next(own, False), entry=stream.entry)
-        for stream, own in zip(streams, left, strict=True)
-    ]
-    heads = {number: next(stream) for number, stream in enumerate(issues)}
-    while heads:
-        starts = [(clocks[n].ready(i), n) for n, i in heads.items() if i.mnemonic != "barrier"]
-        released = 0 if starts else max(clocks[number].ready(issue) for number, issue in heads.items())
-        for number in [min(starts)[1]] if starts else list(heads):
-            clocks[number].read(heads.pop(number), released)
-            further = next(issues[number], None)
-            if further is not None:
-                heads[number] = further
-    return [clock.result() for clock in clocks]
 
 
 def timed(streams: Sequence[KernelStream], *lines: str) -> list[Timing]:

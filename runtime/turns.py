@@ -1,0 +1,161 @@
+"""The turns of one stream's loops: those of a loop that has come to a steady state are read at once.
+
+A turn is like the one before where it begins in the same state: the reader of the cycles relative to its clock, the
+integer registers that its instructions take addresses of buffers and counts from, and the exits that are still to be
+taken. What a further turn then adds, to the clock and to each count, is what the last one did. Registers that only
+point into the banks may move, by whole `bank_bytes` of the layout. A turn in which the stream meets others, at a
+barrier or at a port that several use, is not told from its own state alone.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from runtime.encoding import Word
+from runtime.instruction import Unit
+from runtime.machine import Machine
+from runtime.operands import BANK, INTEGER_REGISTERS
+from runtime.program import KernelLayout
+from runtime.sequencer import Flow, Issue, Loop, wrapped
+from runtime.shared import meets_others
+from runtime.timing import Mark, Ports, TimingReader
+
+Change = tuple[tuple[int, int], ...]
+"""Of each integer register: the register that it is the old value of, 0 for none, and what is added."""
+SAME: Change = tuple((register, 0) for register in range(INTEGER_REGISTERS))
+
+
+def then(one: Change, other: Change) -> Change:
+    """One change of the registers, and then another."""
+    return tuple((one[source][0], one[source][1] + added) for source, added in other)
+
+
+def repeat_change(registers: list[int], change: Change, times: int) -> Change:
+    """Change the registers so often, which is the change that is returned."""
+    total = repeated(change, times)
+    registers[:] = [wrapped((registers[source] if source else 0) + added) for source, added in total]
+    return total
+
+
+def repeated(change: Change, times: int) -> Change:
+    """One change so often."""
+    total = SAME
+    while times:
+        if times & 1:
+            total = then(total, change)
+        change, times = then(change, change), times >> 1
+    return total
+
+
+@dataclass
+class _Turn:
+    """The turn of a loop that is under way, one that is not its first."""
+
+    loop: Loop
+    state: Hashable
+    """In which it began."""
+    change: Change = SAME
+    """Of the registers, since then."""
+    mark: Mark | None = None
+    """Of its beginning, where the turn before began in the same state."""
+
+
+class Turns:
+    """Reads the issues of a stream and, where a loop is steady, all its further turns at once."""
+
+    def __init__(
+        self,
+        words: Sequence[Word],
+        machine: Machine,
+        layout: KernelLayout | None,
+        decisions: Sequence[bool],
+        ports: Ports,
+        shared: Sequence[Unit],
+        flow: Flow,
+    ) -> None:
+        self.clock = TimingReader(machine, layout, ports)
+        self.flow = flow
+        self.change = SAME
+        """Of the registers, since whoever looks at it set it to `SAME`."""
+        self.fetched = False
+        """Whether the instruction under way is still to be read."""
+        self.ended = False
+        self._shared = shared
+        self._words = words
+        self._bank_bytes = layout.bank_bytes if layout else 1
+        self._decisions = deque(decisions)
+        self._turns: list[_Turn] = []
+        self._read_by_loop: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+
+    def leaves(self, issue: Issue) -> bool:
+        """The next of the decisions."""
+        return bool(self._decisions) and self._decisions.popleft()
+
+    def read(self, issue: Issue, released: int) -> None:
+        """Read one instruction, a barrier once all streams have come to one."""
+        self.clock.read(issue, released)
+        self.fetched, self.ended = False, issue.mnemonic == "halt"
+        if meets_others(issue, self._shared):
+            self._turns.clear()
+        if issue.mnemonic in ("li", "addi") and issue.values["d"]:
+            d, value, a = (int(issue.values.get(name, 0)) for name in ("d", "value", "a"))
+            one = (*SAME[:d], (a, value), *SAME[d + 1 :])
+            for turn in self._turns:
+                turn.change = then(turn.change, one)
+            self.change = then(self.change, one)
+
+    def turn_ends(self, loops: Sequence[Loop], registers: list[int]) -> int:
+        """Pass all turns that are left to the innermost loop, if it is steady."""
+        loop = loops[-1]
+        self._turns = [turn for turn in self._turns if any(turn.loop is one for one in loops)]
+        last = self._turns.pop() if self._turns and self._turns[-1].loop is loop else None
+        state = self._state(loop.first, loop.end)
+        if last is None or last.state != state:
+            self._turns.append(_Turn(loop, state))
+            return 0
+        if last.mark is None:
+            self._turns.append(_Turn(loop, state, mark=self.clock.mark()))
+            return 0
+        self.clock.repeat(last.mark, loop.turns_left)
+        change = repeat_change(registers, last.change, loop.turns_left)
+        for turn in self._turns:
+            turn.change = then(turn.change, change)
+        self.change = then(self.change, change)
+        return loop.turns_left
+
+    def state(self) -> Hashable:
+        """All that the stream's further instructions depend on, and when they issue relative to its clock, but for how
+        often the turns of loops are still to come."""
+        loops = tuple((loop.first, loop.end) for loop in self.flow.loops)
+        return self.flow.index, self.fetched, loops, self._state(0, len(self._words))
+
+    def repeat(self, since: Mark, times: int) -> None:
+        """Read once more, `times` times, all that was read since `change` began, when the state was what it is now."""
+        self.clock.repeat(since, times)
+        repeat_change(self.flow.registers, self.change, times)
+        self._turns.clear()
+
+    def _state(self, first: int, end: int) -> Hashable:
+        """That of instructions in these places alone."""
+        place = first, end
+        if place not in self._read_by_loop:
+            body = self._words[first:end]
+            self._read_by_loop[place] = _registers_read(body, in_bank=False), _registers_read(body, in_bank=True)
+        whole, in_banks = self._read_by_loop[place]
+        registers = self.flow.registers
+        values = tuple(registers[r] for r in whole), tuple(registers[r] % self._bank_bytes for r in in_banks)
+        return self.clock.state(), values, len(self._decisions)
+
+
+def _registers_read(words: Sequence[Word], *, in_bank: bool) -> list[int]:
+    """Registers that bank addresses depend on, at once or by way of others; or those that anything else depends on."""
+    found = {
+        kind.register(raw)
+        for word in words
+        for (_, kind), raw in zip(word.instruction.operands, word.operands, strict=True)
+        if (kind is BANK) is in_bank
+    }
+    copies = [word.operands[:2] for word in words if word.instruction.mnemonic == "addi"]
+    for _ in copies:  # a chain of them is no longer
+        found |= {source for target, source in copies if target in found}
+    return sorted(found)
