@@ -34,6 +34,7 @@ from runtime.executor_block import (
     static_shape,
     unsupported,
 )
+from runtime.executor_casts import fuse_casts
 from runtime.executor_dcom import Decompose, host_decompose, through_numpy
 
 LAYER = "dcom.layer"
@@ -126,10 +127,10 @@ class Executor:
         return builder(op, host)
 
     def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
-        """The attentions among the operations, where the back end has a kernel for them and nobody observes."""
+        """Changes of element type, and attentions, where the back end has a kernel for these and nobody observes."""
         if self.arrays.attention is None or self.observer is not None:
             return {}
-        return fuse_attention(operations, self.arrays.attention, self.arrays)
+        return {**fuse_casts(operations, self), **fuse_attention(operations, self.arrays.attention, self.arrays)}
 
     def call(self, op: func.CallOp, arguments: Sequence[Value]) -> Sequence[Value]:
         """What a `func.call` does."""

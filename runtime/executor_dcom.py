@@ -5,7 +5,7 @@ Arrays are the back end's. What a prompt's scores choose, a few numbers, is chos
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import ml_dtypes
 import numpy as np
@@ -75,7 +75,7 @@ def through_numpy(decompose: Decompose, arrays: Arrays) -> Decompose:
     """A decomposition in NumPy's arrays as one in the back end's."""
 
     def through(op: dcom.DecomposeOp, x: Value) -> Factored:
-        factors = decompose(op, arrays.to_numpy(x))
+        factors = decompose(op, arrays.to_numpy(arrays.cast(x, element_dtype(op.input.type, op))))
         return Factored(*map(arrays.from_numpy, (factors.u, factors.core, factors.v)))
 
     return through
@@ -279,7 +279,12 @@ def _scale(op: dcom.ScaleOp, host: DcomHost) -> Kernel:
 
 
 def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
-    dtype, arrays = element_dtype(op.result.type, op), host.arrays
+    return reconstruction(op, element_dtype(op.result.type, op), host)
+
+
+def reconstruction(op: dcom.ReconstructOp, dtype: np.dtype[Any], host: Host) -> Kernel:
+    """The kernel of `op` that gives its result in an element type, rounded once."""
+    arrays = host.arrays
 
     def kernel(f: Factored) -> tuple[Value]:
         if op.left_first:
