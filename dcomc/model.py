@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, did_you_mean, readable
 from dcomc.gguf_reading import parsed_once
+from dcomc.pretrained import check_loaded, check_not_quantised, describe_folder, folder_name
 from dcomc.weights import Array, SafetensorsWeights
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _GGUF_MAGIC = b"GGUF"
 # What the libraries raise for damaged files: they parse headers without checking them.
 _UNREADABLE = (
     OSError,
+    ImportError,
     ValueError,
     LookupError,
     TypeError,
@@ -67,7 +69,7 @@ class Model:
         """The Hugging Face configuration, as config.json holds it.
 
         Raises:
-            DcomError: it is missing or not readable.
+            DcomError: it is missing or not readable, or says that the weights are quantised.
         """
         if self.kind == "gguf":
             return cast(dict[str, Any], json.loads(_gguf_config(self.path).to_json_string(use_diff=False)))
@@ -80,6 +82,7 @@ class Model:
             raise DcomError(f"{file} is not valid JSON: {error}", hint="copy the checkpoint again") from error
         if not isinstance(config, dict):
             raise DcomError(f"{file} is not a model configuration", hint="it must be a JSON object with a model_type")
+        check_not_quantised(self.name, cast(dict[str, Any], config))
         return cast(dict[str, Any], config)
 
     def with_weights(self) -> "Model":
@@ -131,6 +134,7 @@ class Model:
             DcomError: no weights, or a checkpoint that transformers cannot load.
         """
         model = self.with_weights()
+        model.config()
         return _load(model.path, model.kind == "gguf", dtype)
 
     def tokenizer(self) -> Tokenizer:
@@ -168,8 +172,9 @@ class LoadedModel(Model):
         return LoadedModel(readable(origin.name), "folder", origin, module)
 
     def config(self) -> dict[str, Any]:
-        config: Any = self.module.config
-        return cast(dict[str, Any], json.loads(config.to_json_string(use_diff=False)))
+        config = cast(dict[str, Any], json.loads(cast(Any, self.module.config).to_json_string(use_diff=False)))
+        check_not_quantised(self.name, config)
+        return config
 
     def torch_model(self, dtype: str = "f32") -> "torch.nn.Module":
         import torch
@@ -190,7 +195,7 @@ def resolve_model(spec: "Model | str | Path | torch.nn.Module") -> Model:
     """What a MODEL argument names: an existing folder or GGUF file, or else a preset; or a model in memory.
 
     Raises:
-        DcomError: nothing of that name, a folder without config.json, or a file that is not GGUF.
+        DcomError: nothing of that name, a folder that is no model's, or a file that is not GGUF.
     """
     if isinstance(spec, Model):
         return spec
@@ -199,10 +204,9 @@ def resolve_model(spec: "Model | str | Path | torch.nn.Module") -> Model:
     path = Path(spec)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise DcomError(
-                f"{spec} has no config.json", hint="give a Hugging Face model folder, a GGUF file or a preset"
-            )
-        return Model(readable(path.resolve().name), "folder", path)
+            what, hint = describe_folder(path)
+            raise DcomError(f"{spec} {what}", hint=hint)
+        return Model(folder_name(path), "folder", path)
     if path.is_file():
         with path.open("rb") as stream:
             if stream.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC:
@@ -269,9 +273,14 @@ def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
     try:
         with parsed_once() if gguf else nullcontext():
-            module = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=element, **options)
+            # Missing weights, and those of other shapes, are errors of ours, which name them.
+            module, found = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=element, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     except _UNREADABLE as error:
-        raise DcomError(f"cannot load {path}: {_first_line(error)}", hint="is the file whole?") from error
+        hint = "is the file whole?" if gguf else "copy the whole checkpoint again"
+        raise DcomError(f"cannot load {path}: {_first_line(error)}", hint=hint) from error
+    check_loaded(path, found)
     return cast("torch.nn.Module", module).eval().requires_grad_(False)
 
 

@@ -25,6 +25,9 @@ from dcomc.tracer.layers import Layer, find_layers
 from dcomc.tracer.lowerings import LOWERINGS, describe_unsupported, is_supported
 from dcomc.tracer.scope import Scope
 
+_LISTED = 8
+"""Operators without a lowering that the error names."""
+
 
 def build_module(graph: Graph, name: str, seq_len: int, batch: int) -> ModuleOp:
     """The Level 0 module of a captured graph.
@@ -34,7 +37,7 @@ def build_module(graph: Graph, name: str, seq_len: int, batch: int) -> ModuleOp:
         name: the module's name.
 
     Raises:
-        DcomError: the graph has operators without a lowering; the message lists all of them.
+        DcomError: the graph has operators without a lowering; the message lists the most frequent of them.
     """
     _reject_unsupported(graph)
     layers = find_layers(graph)
@@ -75,8 +78,12 @@ def _reject_unsupported(graph: Graph) -> None:
             what: " ".join(f"{file}:{','.join(map(str, sorted(numbers)))}" for file, numbers in files.items())
             for what, files in places.items()
         }
-        listed = ", ".join(f"{what} x{count} ({lines[what]})" for what, count in counts.most_common())
-        raise DcomError(f"operators without a lowering: {listed}", hint="dcomc traces models of the Llama family")
+        listed = [f"{what} x{count} ({lines[what]})" for what, count in counts.most_common(_LISTED)]
+        if len(counts) > _LISTED:
+            listed.append(f"and {len(counts) - _LISTED} more")
+        experts = any("experts" in node.source.module.split(".") for node in graph.nodes)
+        family = "models of the Llama family" + (", not mixtures of experts" if experts else "")
+        raise DcomError(f"operators without a lowering: {', '.join(listed)}", hint=f"dcomc traces {family}")
 
 
 def _origins(graph: Graph) -> dict[Node, Source]:

@@ -202,6 +202,15 @@ def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, capsys: py
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "out.mlir"]
 
 
+def test_of_many_unsupported_operators_the_rest_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mixture = LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    error = failure(capsys, folder_of(tmp_path, mixture), "--seq-len", "8", "-o", "-")
+    listed, family = error.rstrip().split("; ")
+    assert re.search(r"aten\.topk\.default x\d+ .*, and \d+ more$", listed)
+    assert listed.count("modeling_mixtral.py") == 8
+    assert family == "dcomc traces models of the Llama family, not mixtures of experts"
+
+
 def test_another_activation_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = failure(capsys, folder_of(tmp_path, LLAMA | {"hidden_act": "mish"}), "-o", "-")
     assert re.search(
@@ -238,6 +247,8 @@ def test_an_operator_in_a_form_without_a_lowering_is_named_with_the_form() -> No
         (LLAMA | {"num_hidden_layers": "two"}, "invalid configuration of model type 'llama'"),
         (LLAMA | {"num_key_value_heads": 4}, "6 query heads do not divide among 4 key and value heads"),
         (LLAMA | {"model_type": "jetmoe"}, "JetMoeForCausalLM has shapes that depend on data"),
+        (LLAMA | {"model_type": "falcon"}, "it has attention of its own in the place of transformers' functions"),
+        (LLAMA | {"rope_scaling": {"type": "magic"}}, "'llama': nothing is known by the name 'magic'"),
         ({"model_type": "blt"}, "Could not guard on data-dependent expression"),
         ({"model_type": "gemma3n"}, "invalid configuration of model type 'gemma3n': TimmWrapperModel"),
         (LLAMA | {"model_type": "ctrl"}, "operators without a lowering"),
