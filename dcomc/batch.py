@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dcomc import __version__
 from dcomc.diagnostics import DcomError, counted, size, write_text
 from runtime.accelerator import check_lengths
-from runtime.engines import Plan, duration
+from runtime.engines import Plan, about
 from runtime.machine import Machine
 
 Array = NDArray[Any]
@@ -149,7 +149,7 @@ def announce(jobs: Sequence[Job], processes: int, machine: Machine | None) -> An
     seconds = [plan.seconds for plan in plans if plan is not None]
     longest = max(sum(seconds) / processes, *seconds, 0.0)
     most = size(sum(sorted(plan.bytes for plan in plans if plan is not None)[-processes:]))
-    text = f"{counted(len(ready), 'program')}, {processes} at a time: about {duration(longest)} and {most}"
+    text = f"{counted(len(ready), 'program')}, {processes} at a time: {about(longest)} and {most}"
     return Announced(ready, refused, text)
 
 

@@ -18,6 +18,9 @@ from dcomc.list_schedule import Schedule, Task, schedule
 from dcomc.program import Program
 from runtime.gpu import Gpu
 
+Speed = Literal["middle", "fastest", "slowest"]
+SPEEDS: Mapping[Speed, float] = {"middle": 0.5, "fastest": 1.0, "slowest": 0.0}
+"""Where in each range of a GPU's description: `Host.optimism`."""
 Variant = Literal["dense", "gpu", "dcom"]
 VARIANTS: tuple[Variant, ...] = ("dense", "gpu", "dcom")
 
@@ -66,6 +69,11 @@ class Run:
     slowest: float
     """And at its slow end."""
     events: tuple[Event, ...]
+
+    @property
+    def by_speed(self) -> Mapping[Speed, float]:
+        """Seconds, by where in each range of the GPU."""
+        return {"middle": self.seconds, "fastest": self.fastest, "slowest": self.slowest}
 
     def busy(self, resource: str) -> float:
         """Seconds that a resource works."""

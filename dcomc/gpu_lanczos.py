@@ -6,6 +6,7 @@ a kernel does little more than start: launches, not arithmetic, are what the inn
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from dcomc.gpu_model import Host, LanczosWork
@@ -52,7 +53,8 @@ def lanczos_parts(
         kernels = [(2 * work.passes, (count + 2) * vector) for count in before if count]
         return part(name, *kernels)
 
-    svd = host.gpu.lanczos.small_svd_seconds.at(1 - host.optimism) * width
+    # A batched routine gives each core a multiprocessor of its own.
+    svd = host.gpu.lanczos.small_svd_seconds.at(1 - host.optimism) * ceil(width / host.gpu.sms)
     return (
         part("A^T u", (k, matrix + row + col)),
         part("A v", (k, matrix + row + col)),

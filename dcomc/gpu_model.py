@@ -57,14 +57,22 @@ class Kernel:
     """Whether it adds its output to what is there."""
     decomposition: LanczosWork | None = None
     """Of a kernel of kind `decompose`, which the host or a D-com runs."""
+    chosen_bytes: int = 0
+    """Of the weights, the rows that the prompts choose by their exact channels, each its own; none: all are read."""
+
+    @property
+    def read_weight_bytes(self) -> int:
+        """Of the weights, those that are read."""
+        return self.chosen_bytes or self.weight_bytes
 
     def of_prompts(self, share: float) -> "Kernel":
-        """The kernel for that share of the prompts: the weights are still read whole."""
+        """The kernel for that share of the prompts: what is read of the weights is never more than the whole."""
         found = self.decomposition
         return replace(
             self,
             flops=round(self.flops * share),
             input_bytes=round(self.input_bytes * share),
+            chosen_bytes=min(round(self.chosen_bytes * share), self.weight_bytes),
             output_bytes=round(self.output_bytes * share),
             rows=ceil(self.rows * share),
             decomposition=found and replace(found, matrices=ceil(found.matrices * share)),
@@ -128,7 +136,7 @@ class Host:
     def _work(self, kernel: Kernel) -> Work:
         """The work of one of the GPUs."""
         n = self.tensor_parallel
-        reads, weights, writes = kernel.input_bytes, kernel.weight_bytes, kernel.output_bytes
+        reads, weights, writes = kernel.input_bytes, kernel.read_weight_bytes, kernel.output_bytes
         flops = kernel.flops if kernel.shard == "none" else kernel.flops // n
         match kernel.shard:
             case "none":
@@ -160,4 +168,5 @@ class Host:
         if n == 1:
             return 0.0
         share = (2 if kernel.kind == "all_reduce" else 1) * (n - 1) / n
-        return ring.latency_seconds + share * kernel.output_bytes / ring.bytes_per_second.at(self.optimism)
+        moved = kernel.output_bytes + kernel.read_weight_bytes
+        return ring.latency_seconds + share * moved / ring.bytes_per_second.at(self.optimism)

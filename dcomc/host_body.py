@@ -190,14 +190,19 @@ class Body:
         if isinstance(type_, OutliersType):  # which reads only some rows of W, others for each prompt
             rows = type_.dimensions[0] * type_.capacity.data
             width = shape_of(op.weight.type)[1]
-            kernel = replace(kernel, weight_bytes=min(rows * width * self._values.element_bytes, kernel.weight_bytes))
+            chosen = min(rows * width * self._values.element_bytes, kernel.weight_bytes)
+            kernel = replace(kernel, chosen_bytes=chosen)
         if not joins:
             kernel = replace(kernel, input_bytes=kernel.input_bytes + kernel.output_bytes, accumulates=True)
         if kernel.site not in _ROW_SITES:
             self._add(op, replace(kernel, shard="column"), sharded=True, track=not joins)
             return
-        moved = self._values.bytes(type_) + kernel.weight_bytes
-        gather = Kernel(f"{kernel.name} all-gather", "all_gather", output_bytes=moved, site=kernel.site)
+        gather = replace(
+            Kernel(f"{kernel.name} all-gather", "all_gather", output_bytes=self._values.bytes(type_)),
+            weight_bytes=kernel.weight_bytes,
+            chosen_bytes=kernel.chosen_bytes,
+            site=kernel.site,
+        )
         self._collective([op.input], gather)
         needs = self._values.join(op.operands).sorted_needs
         self._add(op, replace(kernel, shard="none", needs=needs), sharded=False, track=not joins)

@@ -95,17 +95,31 @@ def _lines(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool])
         yield (" " * _GAP).join(aligned).rstrip()
 
 
+def number(value: float) -> str:
+    """Three significant digits without zeros at the end; of 1,000 and more, whole: `0.98`, `280`, `1,024`."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.3g}" if abs(rounded) < 1000 else f"{value:,.0f}"
+
+
 def energy(joules: "Bounds") -> str:
     """A range of energies with a unit that suits it: `1.2 to 3.4 mJ`."""
     unit, size = next(
         ((unit, size) for unit, size in (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)) if joules.high >= size), ("nJ", 1e-9)
     )
-    return f"{joules.low / size:.3g} to {joules.high / size:.3g} {unit}"
+    return f"{number(joules.low / size)} to {number(joules.high / size)} {unit}"
 
 
 def duration(seconds: float) -> str:
-    """A time with a unit that suits it."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns" if seconds else "-"
+    """A time with a unit that suits it: `12.1 us`, `3 min`; nothing is `-`."""
+    for unit, size, least in (("h", 3600, 2), ("min", 60, 2), ("s", 1, 1), ("ms", 1e-3, 1), ("us", 1e-6, 1)):
+        if seconds >= least * size:
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(seconds / 1e-9)} ns" if seconds else "-"
+
+
+def memory_size(count: float) -> str:
+    """Bytes of a memory, by powers of 1,024: `13.2 GiB`, `640 KiB`."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{number(count / size)} {unit}"
+    return f"{number(count)} B"

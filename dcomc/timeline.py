@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dcomc.estimate import Run
+from dcomc.tables import duration
 
 _WIDTH = 96
 
@@ -13,7 +14,7 @@ def print_timeline(run: Run, layer: int) -> None:
     inside = [event for event in run.events if event.layer == layer]
     start, end = min(event.start for event in inside), max(event.end for event in inside)
     step = (end - start) / _WIDTH
-    print(f"timeline of layer {layer} with D-com, {1e3 * (end - start):.3g} ms from its first start to its last end:")
+    print(f"timeline of layer {layer} with D-com, {duration(end - start)} from its first start to its last end:")
     for resource in run.resources:
         bar = ["·"] * _WIDTH
         for event in run.events:

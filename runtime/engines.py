@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcomc.diagnostics import DcomError, counted, size
+from dcomc.tables import duration
 from runtime.banks import ReadBank, pack, to_half_scaled
 from runtime.deal import deal, together_in
 from runtime.machine import Machine
@@ -166,8 +167,8 @@ class Plan:
     bytes: int
 
     def __str__(self) -> str:
-        about = f"about {duration(self.seconds)} and {size(self.bytes)}"
-        return f"engine: {self.engine} ({self.why}), {counted(self.threads, 'thread')}, {about}"
+        cost = f"{about(self.seconds)} and {size(self.bytes)}"
+        return f"engine: {self.engine} ({self.why}), {counted(self.threads, 'thread')}, {cost}"
 
 
 def plan(
@@ -254,9 +255,6 @@ def in_order(work: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def duration(seconds: float) -> str:
-    """A time for people: `8 s`, `3 min`, `2 h`."""
-    for length, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
+def about(seconds: float) -> str:
+    """An estimated time for people, in whole seconds, at least one: `about 8 s`."""
+    return f"about {duration(max(round(seconds), 1))}"

@@ -184,8 +184,7 @@ def run(args: argparse.Namespace) -> int:
     if args.emit == "bin" and args.output in (None, "-"):
         what = "no output file given" if args.output is None else "a program is no text for standard output"
         raise DcomError(what, hint="add -o prog.bin")
-    if args.emit in ("asm", "bin") and args.output not in (None, "-"):
-        check_output(Path(args.output), args.file, args.config, args.activations)
+    _check_outputs(args)
     machine = load_machine(args.machine)
     activations = _read_activations(args.activations)
     name, text = read_text(args.file, "give a file made by `dcomc trace`")
@@ -228,6 +227,18 @@ def run(args: argparse.Namespace) -> int:
     if watch.print_times:
         watch.times.print()
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Fail before long work where an output cannot be written, or would take the place of something that is read."""
+    options = (args.config, args.activations, args.outliers, args.weight_statistics, args.machine, args.model)
+    output = None if args.output in (None, "-") else Path(args.output)
+    costs = Path(args.report_cost) if args.report_cost else None
+    # IR may take the place of the IR that it is made from.
+    check_output(output, *options, *([args.file] if args.emit in ("asm", "bin") else []))
+    check_output(costs, args.file, *options)
+    if output is not None and costs is not None and output.resolve() == costs.resolve():
+        raise DcomError(f"-o and --report-cost are one file, {output}", hint="give two")
 
 
 def _emit(program: "Program", args: argparse.Namespace) -> None:

@@ -60,8 +60,11 @@ def run(args: argparse.Namespace) -> int:
     from passes._sites import module_size
     from runtime.gpu import load_gpu
 
-    check_output(args.stats, args.program)
-    check_output(args.timeline, args.program)
+    check_output(args.stats, args.program, args.gpu)
+    check_output(args.timeline, args.program, args.gpu)
+    for what, count in (("a batch", args.batch), ("a length", args.seq_len)):
+        if count is not None and count < 1:
+            raise DcomError(f"{what} of {count} is too small", hint="give 1 or more")
     gpu = load_gpu(args.gpu)
     program = dcomc.load(args.program)
     if not program.host.strip():
@@ -79,8 +82,6 @@ def run(args: argparse.Namespace) -> int:
         args.attention == "fused",
         args.batched_lanczos,
     )
-    if options.batch < 1:
-        raise DcomError(f"a batch of {options.batch} is too small", hint="give 1 or more")
     runs = estimate(module, traced, dcom_seconds(program), options)
     memories = {
         name: memory(
@@ -142,7 +143,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _print_runs(runs: "tuple[Run, ...]") -> None:
-    from dcomc.tables import duration, print_table
+    from dcomc.tables import duration, number, print_table
 
     dense = runs[0].seconds
     print_table(
@@ -153,7 +154,7 @@ def _print_runs(runs: "tuple[Run, ...]") -> None:
                 duration(run.seconds),
                 duration(run.fastest),
                 duration(run.slowest),
-                f"{run.seconds / dense:.3f}",
+                number(run.seconds / dense),
                 str(run.parts),
                 f"{run.busy('GPU') / run.seconds:.0%}",
                 f"{(run.busy('GPU link') + run.busy('D-com link')) / run.seconds:.0%}",
@@ -189,17 +190,14 @@ def _print_layers(runs: "tuple[Run, ...]", layers: tuple[int, ...]) -> None:
 
 
 def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[int, ...]) -> None:
-    from dcomc.tables import print_table
-
-    def size(amount: float) -> str:
-        return f"{amount / 2**30:.2f} GiB"
+    from dcomc.tables import memory_size, number, print_table
 
     rows: list[tuple[str, ...]] = []
     for name, found in memories.items():
         of_layers = dict(found.layers)
         one = of_layers[layers[0]] if layers else max(of_layers.values())
         row = (found.weights, found.kv_cache, one, found.outside, found.total)
-        rows.append((name, *map(size, row), f"{found.total / capacity:.0%}"))
+        rows.append((_VARIANTS[name], *map(memory_size, row), f"{number(100 * found.total / capacity)}%"))
     which = f"layer {layers[0]}" if layers else "a layer"
     print_table(
         ("memory of a GPU", "weights", "KV cache", f"activations: {which}", "logits and the like", "total", "of it"),

@@ -27,7 +27,9 @@ class Claim:
     """The largest difference from the paper's number, as a share of it, that still counts as the same."""
     low: float | None = None
     high: float | None = None
-    """Ours, across the plausible range of what had to be assumed."""
+    """Ours, across the plausible range of what had to be assumed, where that is continuous."""
+    choices: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Ours, by the name of each other plausible choice."""
     holds: bool | None = None
     """Of a claim in words: whether it holds here."""
     why: str = ""
@@ -48,18 +50,32 @@ class Claim:
         return "reproduced" if within else "not reproduced"
 
     @property
+    def span(self) -> tuple[float, float] | None:
+        """The least and the largest of ours over all that had to be assumed."""
+        known = [value for value in (self.low, self.high, *self.choices.values()) if value is not None]
+        known += [self.ours] if known and self.ours is not None else []
+        return (min(known), max(known)) if known else None
+
+    @property
     def reason(self) -> str:
-        """Why the verdict is what it is."""
+        """Why the verdict is what it is, and which choice comes nearest where ours is not the paper's value."""
         parts = [self.why] if self.why else []
-        if self.verdict == "not reproduced" and None not in (self.paper, self.low, self.high):
-            assert self.paper is not None and self.low is not None and self.high is not None
-            choices = "other choices than ours, within the range, give" if self.low <= self.paper <= self.high else None
-            parts.append(f"{choices or 'no choice within the range gives'} the paper's value")
+        if self.verdict == "not reproduced" and self.paper is not None and self.span is not None:
+            paper, (low, high) = self.paper, self.span
+            if self.choices:
+                near = min(self.choices, key=lambda name: abs(self.choices[name] - paper))
+                parts.append(f"nearest of the other choices: {near} ({self.choices[near]:.3g})")
+            if not low <= paper <= high:
+                parts.append("no choice within the range gives the paper's value")
+            elif not self.choices:
+                parts.append("other choices than ours, within the range, give the paper's value")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, the ratio, the verdict and its reason."""
-        return asdict(self) | {"ratio": self.ratio, "verdict": self.verdict, "reason": self.reason}
+        """All fields, the ends of the range, the ratio, the verdict and its reason."""
+        low, high = self.span or (None, None)
+        derived = {"low": low, "high": high, "ratio": self.ratio, "verdict": self.verdict, "reason": self.reason}
+        return asdict(self) | derived
 
 
 @dataclass(frozen=True)

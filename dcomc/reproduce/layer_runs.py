@@ -1,15 +1,22 @@
 """One layer of Llama-2-7B: dense, decomposed on a GPU, and with D-com, by the length of prompts and by reading."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from dcomc.estimate import Run
+from dcomc.estimate import SPEEDS, Run
+from dcomc.gpu_lanczos import lanczos_seconds
+from dcomc.gpu_model import Host
+from dcomc.host_kernels import Step
+from dcomc.reproduce.choices import OURS, HostChoice, named, speed_name
 from dcomc.reproduce.workbench import ONE_BASIS, Workbench
 
 BATCH = 64
 READINGS = {"one basis a layer": ONE_BASIS, "four a layer": ()}
 """How many decompositions a decomposed layer has: the sites that reuse the basis of the first. The paper's 3.1 says
 once a layer, and its 6.2 that inputs stay decomposed for all products of a layer."""
+RANK = ITERATIONS = 10
+"""Of the paper's figures 4 and 12, one of which names the iterations and the other the rank."""
 
 
 @dataclass(frozen=True)
@@ -19,25 +26,53 @@ class LayerRuns:
     dense: Run
     gpu: Run
     dcom: Run
-    gpu_decomposition: float
-    """Seconds of decomposition on one GPU."""
-    dcom_decomposition: float
-    """Seconds of decomposition on the D-com."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The kernels of a layer, and how long its decompositions take."""
+
+    dense: tuple[Step, ...]
+    decomposed: tuple[Step, ...]
+    by_site: dict[str, float]
+    """Seconds of a D-com for one prompt."""
+
+    @property
+    def dcom_seconds(self) -> float:
+        """Of a D-com for the decompositions of a batch."""
+        return BATCH * sum(self.by_site.values())
 
 
 @cache
-def layer_runs(bench: Workbench, seq_len: int, reading: str, rank: int = 10, iterations: int = 10) -> LayerRuns:
-    """The runs of a layer with 64 prompts of a length."""
+def make_layer(bench: Workbench, seq_len: int, reading: str) -> Layer:
+    """A layer with prompts of a length."""
     bench.say(f"a layer at {seq_len} tokens, {reading}")
-    options = {"rank": rank, "iterations": iterations, "reuse": READINGS[reading]}
-    by_site = bench.decomposition_seconds(seq_len, **options)
-    steps = bench.steps(seq_len, 1, [0], inside=True, **options)
-    dense = bench.run(bench.steps(seq_len, inside=True), "dense", BATCH)
-    gpu, dcom = bench.run(steps, "gpu", BATCH), bench.run(steps, "dcom", BATCH, by_site)
-    return LayerRuns(
-        dense,
-        gpu,
-        dcom,
-        sum(event.end - event.start for event in gpu.events if event.name == "decompose"),
-        dcom.busy("D-com"),
+    options = {"rank": RANK, "iterations": ITERATIONS, "reuse": READINGS[reading]}
+    return Layer(
+        bench.steps(seq_len, inside=True),
+        bench.steps(seq_len, 1, [0], inside=True, **options),
+        bench.decomposition_seconds(seq_len, **options),
     )
+
+
+@cache
+def layer_runs(bench: Workbench, seq_len: int, reading: str, choice: HostChoice = OURS) -> LayerRuns:
+    """The runs of a layer with 64 prompts of a length."""
+    layer = make_layer(bench, seq_len, reading)
+    return LayerRuns(
+        bench.run(layer.dense, "dense", BATCH, choice=choice),
+        bench.run(layer.decomposed, "gpu", BATCH, choice=choice),
+        bench.run(layer.decomposed, "dcom", BATCH, layer.by_site, choice),
+    )
+
+
+def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mapping[str, float]:
+    """Of one GPU for the decompositions of a batch among these kernels, by choice."""
+    works = [work for step in steps if (work := step.kernel.of_prompts(BATCH).decomposition) is not None]
+    return {
+        named(choice.name, speed_name(speed)): sum(
+            lanczos_seconds(Host(bench.gpu, optimism=optimism), work, batched=choice.batched) for work in works
+        )
+        for choice in (OURS, HostChoice(batched=True))
+        for speed, optimism in SPEEDS.items()
+    }

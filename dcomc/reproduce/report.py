@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, atomic_write, write_text
+from dcomc.diagnostics import DcomError, atomic_write, counted, write_text
 from dcomc.reproduce import WHAT
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result
+from dcomc.tables import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FOLDER = "reproduction"
+_FOLDED = 3
+"""Claims for which there is nothing to compare with, and one reason: more of them stand folded."""
 _VERDICTS = ("reproduced", "not reproduced", "not comparable")
 
 
@@ -91,20 +94,35 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
             "| claim | paper | ours | range | ratio | verdict | why |",
             "| --- | ---: | ---: | ---: | ---: | --- | --- |",
         )
+        left_out = Counter(claim["reason"] for claim in document["claims"] if claim["ours"] is None)
+        folded = [reason for reason, count in left_out.items() if count > _FOLDED]
         for claim in document["claims"]:
-            yield "| " + " | ".join(cells(claim)) + " |"
+            if claim["ours"] is not None or claim["reason"] not in folded:
+                yield "| " + " | ".join(cells(claim)) + " |"
+        for reason in folded:
+            yield from _fold([claim for claim in document["claims"] if claim["reason"] == reason], reason)
         for plot in document["plots"]:
             yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
         yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
 
 
+def _fold(claims: Sequence[dict[str, Any]], reason: str) -> Iterable[str]:
+    """Claims that nothing was compared with, all for one reason, as a table to unfold."""
+    yield from ("", f"<details><summary>{counted(len(claims), 'claim')} {claims[0]['verdict']}</summary>")
+    yield from ("", f"Because {reason}.", "", "| claim | paper |", "| --- | ---: |")
+    for claim in claims:
+        what, paper, *_ = cells(claim)
+        yield f"| {what} | {paper} |"
+    yield from ("", "</details>")
+
+
 def cells(claim: dict[str, Any]) -> tuple[str, ...]:
     """A claim, as `Claim.to_json` gives it, for a row of a table."""
 
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    def given(value: float | None) -> str:
+        return "" if value is None else number(value)
 
-    span = "" if claim["low"] is None else f"{number(claim['low'])} to {number(claim['high'])}"
+    span = "" if claim["low"] is None else f"{given(claim['low'])} to {given(claim['high'])}"
     verdict = claim["verdict"]
     if claim["holds"] is None and claim["ours"] is not None:
         tolerance = claim["tolerance"]
@@ -113,10 +131,10 @@ def cells(claim: dict[str, Any]) -> tuple[str, ...]:
         )
     return (
         claim["what"],
-        number(claim["paper"]),
-        number(claim["ours"]),
+        given(claim["paper"]),
+        given(claim["ours"]),
         span,
-        number(claim["ratio"]),
+        given(claim["ratio"]),
         verdict,
         claim["reason"],
     )
@@ -156,10 +174,10 @@ def _figure(plot: Plot) -> "Figure":
     mpl.rcParams["svg.hashsalt"] = "dcomc"
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for number, curve in enumerate(plot.curves):
+    for place, curve in enumerate(plot.curves):
         if plot.bars:
             width = 0.8 / len(plot.curves)
-            axes.bar([x + number * width for x in curve.x], curve.y, width, label=curve.name)
+            axes.bar([x + place * width for x in curve.x], curve.y, width, label=curve.name)
         else:
             axes.plot(curve.x, curve.y, marker="o", label=curve.name)
             if curve.low:

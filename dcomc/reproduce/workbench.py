@@ -16,6 +16,7 @@ from dcomc.estimate import DcomSeconds, Options, Run, Variant, dcom_seconds, run
 from dcomc.host_kernels import Step, module_steps
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition
+from dcomc.reproduce.choices import OURS, HostChoice
 from runtime.gpu import Gpu, load_gpu
 from runtime.machine import Machine, load_machine
 
@@ -48,9 +49,9 @@ class Workbench:
             "machine": {"name": self.machine.name, "hash": self.machine.hash},
         }
 
-    def options(self, batch: int) -> Options:
-        """The GPUs of the paper: kernels launched eagerly, fused attention, prompts decomposed one after another."""
-        return Options(self.gpu, self.gpus, batch)
+    def options(self, batch: int, choice: HostChoice = OURS) -> Options:
+        """The GPUs of the paper: kernels launched eagerly, fused attention; GPUs in turn have the latency of one."""
+        return Options(self.gpu, 1 if choice.in_turn else self.gpus, batch, batched_lanczos=choice.batched)
 
     def steps(
         self,
@@ -83,12 +84,17 @@ class Workbench:
         return {site: seconds for (_, site), seconds in dcom_seconds(program).items()}
 
     def run(
-        self, steps: tuple[Step, ...], variant: Variant, batch: int, by_site: dict[str, float] | None = None
+        self,
+        steps: tuple[Step, ...],
+        variant: Variant,
+        batch: int,
+        by_site: dict[str, float] | None = None,
+        choice: HostChoice = OURS,
     ) -> Run:
         """Schedule kernels; `by_site` is what a D-com takes for a prompt."""
         layers = {step.layer for step in steps if step.layer is not None}
         seconds: DcomSeconds = {(n, site): value for n in layers for site, value in (by_site or {}).items()}
-        return run_steps(steps, variant, 1, seconds, self.options(batch))
+        return run_steps(steps, variant, 1, seconds, self.options(batch, choice))
 
     def say(self, what: str) -> None:
         """Progress, on stderr."""

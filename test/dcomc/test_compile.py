@@ -357,3 +357,29 @@ def test_activations_that_do_not_fit(
     options = ["--decompose-layers", "1", "--sites", "qkv", "--activations", str(tmp_path / "x.npz")]
     assert message in failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+
+
+@pytest.mark.parametrize("output", ["-o", "--report-cost"])
+@pytest.mark.parametrize("read", ["ir", "--config", "--activations", "--outliers", "--machine", "--weight-statistics"])
+def test_nothing_that_is_read_is_written_over(
+    read: str, output: str, tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is read of it, so that it may hold anything."""
+    file, other = tmp_path / "file.json", tmp_path / "other.bin"
+    file.write_text(text := "something of value")
+    ir, options = (file, []) if read == "ir" else (tiny_ir, [read, str(file)])
+    if read == "--weight-statistics":
+        options += ["--weight-rank", "4", "--model", "tiny"]
+    written = ["-o", str(file)] if output == "-o" else ["--report-cost", str(file), "-o", str(other)]
+    assert main(["compile", str(ir), "--decompose-layers", "1", *options, *written]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.count("\n") == 1
+    if read not in ("--config", "--outliers"):  # which are read, and found wrong, before any output is looked at
+        assert f"cannot write {file}: it is read, too" in error
+    assert file.read_text() == text and not other.exists()
+
+
+def test_two_outputs_are_two_files(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "x.json")
+    assert main(["compile", str(tiny_ir), "--decompose-layers", "1", "-o", file, "--report-cost", file]) == 1
+    assert "-o and --report-cost are one file" in capsys.readouterr().err

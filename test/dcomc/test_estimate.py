@@ -159,6 +159,7 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     ("arguments", "message"),
     [
         (["--batch", "0"], "a batch of 0 is too small"),
+        (["--seq-len", "0"], "a length of 0 is too small; give 1 or more"),
         (["--gpu", "v100"], "unknown gpu 'v100'"),
         (["--tp", "3"], "invalid choice"),
         (["--seq-len", "64"], "the program is for 512 tokens a prompt, and cannot be made anew"),

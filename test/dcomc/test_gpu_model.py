@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from llama_layer import llama_layer
 
+import dcomc
 from dcomc.diagnostics import DcomError
 from dcomc.gpu_lanczos import lanczos_parts, lanczos_seconds
 from dcomc.gpu_model import Host, Kernel, LanczosWork
 from dcomc.host_kernels import layer_kernels, module_steps
+from dcomc.pipeline import Decomposition
 from runtime.gpu import load_gpu
 
 A100 = load_gpu("a100-80gb")
@@ -89,6 +91,21 @@ def test_work_is_cut_over_gpus_and_counted_once() -> None:
     assert kernels["product"].output_bytes == 2 * 4096 * 11008
 
 
+def test_exact_channels_read_their_own_rows_of_a_weight_and_never_more_than_all() -> None:
+    """3% of 11,008 channels a prompt, 331 rows of the down projection; 64 prompts may choose all of them."""
+    lowered = dcomc.lower(llama_layer(128, layers=1), Decomposition((0,), rank=4, outliers=3.0), level="dcom")
+    kernels = {(kernel.name, kernel.site): kernel for kernel in layer_kernels(lowered, 0)}
+    rows, whole = 331 * 4096 * 2, 11008 * 4096 * 2
+    for name in ("outlier_matmul", "outlier_matmul all-gather"):
+        kernel = kernels[name, "down"]
+        assert (kernel.read_weight_bytes, kernel.of_prompts(64).read_weight_bytes) == (rows, whole)
+    gather = kernels["outlier_matmul all-gather", "down"].of_prompts(64)
+    of_values = 64 * 331 * (128 * 2 + 4)
+    assert gather.output_bytes == of_values
+    seconds = 16e-6 + 3 / 4 * (of_values + whole) / A100.all_reduce.bytes_per_second.at(0.5)
+    assert Host(A100, 4).seconds(gather) == pytest.approx(seconds)
+
+
 def test_needs_stand_before_what_needs_them() -> None:
     steps = module_steps(llama_layer(4096))
     assert {step.layer for step in steps} == {None, 0}
@@ -126,6 +143,8 @@ def test_prompts_one_after_another_or_batched() -> None:
     host = Host(A100)
     assert lanczos_seconds(host, many) == pytest.approx(64 * lanczos_seconds(host, one))
     assert lanczos_seconds(host, many, batched=True) < 0.2 * lanczos_seconds(host, many)
+    core = {work.matrices: lanczos_parts(host, work, batched=True)[-1] for work in (one, many)}
+    assert core[64].seconds == pytest.approx(core[1].seconds, rel=0.05), "each core has a multiprocessor of its own"
     assert lanczos_seconds(host, one, method="classical") < 0.4 * lanczos_seconds(host, one)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcomc.tables import print_table
+from dcomc.tables import duration, memory_size, number, print_table
 
 ROWS = [("a text of many words that is wrapped where there is no room for it", "1,048,576", "1 to 2 ms", "no match")]
 COLUMNS = ("claim", "count", "range", "verdict")
@@ -51,3 +51,20 @@ def test_numbers_are_to_the_right_and_words_to_the_left(capsys: pytest.CaptureFi
 def test_an_empty_table_has_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("a", "b"), [])
     assert lines_of(capsys)[1].split() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(279.5, "280"), (0.98, "0.98"), (1.0, "1"), (999.6, "1,000"), (12345.6, "12,346"), (-63.64, "-63.6"), (0, "0")],
+)
+def test_numbers_have_three_digits_and_no_zeros_at_the_end(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_times_and_memories_have_units_that_suit_them() -> None:
+    times = (7.5e-9, 999.6e-6, 0.02, 1.25, 119, 150, 7199, 9000, 0)
+    assert [duration(seconds) for seconds in times] == [
+        *("7.5 ns", "1,000 us", "20 ms", "1.25 s", "119 s", "2.5 min", "120 min", "2.5 h", "-")
+    ]
+    sizes = (12, 2048, 3.5 * 2**20, 12.55 * 2**30)
+    assert [memory_size(count) for count in sizes] == ["12 B", "2 KiB", "3.5 MiB", "12.6 GiB"]

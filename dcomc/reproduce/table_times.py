@@ -1,0 +1,123 @@
+"""The decomposition times of table 2: between ranks, between a GPU and D-com, and for all of ARC-Easy."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import get_args
+
+from dcomc.estimate import SPEEDS
+from dcomc.gpu_lanczos import Method, lanczos_seconds
+from dcomc.gpu_model import Host, LanczosWork
+from dcomc.reproduce.choices import claim_of, named, speed_name
+from dcomc.reproduce.claims import Claim, Curve, Plot, paper_table
+from dcomc.reproduce.layer_runs import BATCH, READINGS
+from dcomc.reproduce.tables import BATCHES, SHORT, table_layers
+from dcomc.reproduce.workbench import Workbench
+
+_RANKS = (1, 10, 20)
+_ITERATIONS: Mapping[str, Callable[[int], int]] = {
+    "": lambda rank: rank,
+    "rank + 5 iterations": lambda rank: rank + 5,
+    "rank + 10 iterations": lambda rank: rank + 10,
+}
+"""How many for a rank: algorithm 1 keeps all its vectors, and figures 4 and 12 have 10 of either; or more, for better
+factors."""
+_METHODS: Mapping[Method, str] = {"modified": "", "classical": "classical Gram-Schmidt"}
+_WIDTHS = {"one basis a layer": (4096,), "four a layer": (4096, 4096, 4096, 11008)}
+"""Channels of the inputs that a layer decomposes."""
+_PASSES = 2
+"""Of Gram-Schmidt: "these operations iteratively orthogonalize matrices multiple times" (section 2.3)."""
+Times = Mapping[int, float]
+"""Seconds by rank, of a batch's decompositions in one layer."""
+
+
+def decomposition_claims(bench: Workbench, table: str) -> tuple[list[Claim], list[Plot]]:
+    """Ratios of the decomposition times between ranks, and between GPU and D-com; and the times themselves."""
+    gpu, dcom = dict(_gpu_times(bench)), dict(_dcom_times(bench))
+    paper = {rank: _paper_seconds(table, rank, "decomp_gpu_s") for rank in _RANKS}
+    paper_dcom = {rank: _paper_seconds(table, rank, "decomp_dcom_s") for rank in _RANKS}
+    one = {named(*key[:-1]): times for key, times in gpu.items() if key[-1] == ""}
+    claims = [
+        claim_of(
+            f"decomposition on the GPU, rank {slow} over rank {fast}",
+            paper[slow] / paper[fast],
+            0.15,
+            {name: times[slow] / times[fast] for name, times in one.items()},
+        )
+        for slow, fast in ((10, 1), (20, 10), (20, 1))
+    ]
+    for rank in _RANKS:
+        ratios = {named(*key): times[rank] / dcom[key[0], key[-1]][rank] for key, times in gpu.items()}
+        rows = [float(row["decomp_gpu_s"]) / float(row["decomp_dcom_s"]) for row in _rows(table, rank)]
+        why = f"the paper's is {min(rows):.1f} to {max(rows):.1f} in all its rows of the rank"
+        what = f"decomposition on the GPU over that on D-com, rank {rank}"
+        claims.append(claim_of(what, paper[rank] / paper_dcom[rank], 0.25, ratios, why))
+    for what, theirs, ours in (("the GPU", paper, gpu), ("D-com", paper_dcom, dcom)):
+        for rank in _RANKS:
+            values = {named(*key): BATCHES * times[rank] for key, times in ours.items()}
+            claims.append(
+                claim_of(f"decomposition on {what}, seconds a layer, rank {rank}", theirs[rank], 0.25, values)
+            )
+    curves = [Curve("paper", _RANKS, [paper[rank] / paper[1] for rank in _RANKS])]
+    curves += [
+        Curve(named(*key) or "ours", _RANKS, [times[rank] / times[1] for rank in _RANKS])
+        for key, times in gpu.items()
+        if not key[2] and not key[-1] and not key[3]
+    ]
+    return claims, [Plot("Decomposition on a GPU, over that at rank 1", "rank", "ratio", curves, logarithmic=False)]
+
+
+def _gpu_times(bench: Workbench) -> Iterator[tuple[tuple[str, str, str, str, str], Times]]:
+    """By iterations, method, batching, speed and reading."""
+    for name, count in _ITERATIONS.items():
+        for method in get_args(Method):
+            for batched in (False, True):
+                for speed, optimism in SPEEDS.items():
+                    host = Host(bench.gpu, optimism=optimism)
+                    for reading, widths in _WIDTHS.items():
+                        times = {
+                            rank: sum(
+                                lanczos_seconds(
+                                    host,
+                                    LanczosWork(BATCH, SHORT, width, count(rank), rank, _PASSES),
+                                    batched=batched,
+                                    method=method,
+                                )
+                                for width in widths
+                            )
+                            for rank in _RANKS
+                        }
+                        batching = "prompts batched on the GPU" if batched else ""
+                        yield (name, _METHODS[method], batching, speed_name(speed), _reading_name(reading)), times
+
+
+def _dcom_times(bench: Workbench) -> Iterator[tuple[tuple[str, str], Times]]:
+    """By iterations and reading."""
+    for name, count in _ITERATIONS.items():
+        for reading in READINGS:
+            yield (
+                (name, _reading_name(reading)),
+                {rank: _dcom_seconds(bench, rank, count(rank), reading) for rank in _RANKS},
+            )
+
+
+def _reading_name(reading: str) -> str:
+    """Of a choice: ours is one basis a layer."""
+    return "" if reading == "one basis a layer" else reading
+
+
+@cache
+def _dcom_seconds(bench: Workbench, rank: int, iterations: int, reading: str) -> float:
+    """Of a batch's decompositions in one layer, prompts one after another."""
+    bench.say(f"D-com: rank {rank}, {iterations} iterations, {reading}")
+    options = {"rank": rank, "iterations": iterations, "outliers": 0.0, "reuse": READINGS[reading]}
+    return BATCH * sum(bench.decomposition_seconds(SHORT, **options).values())
+
+
+def _rows(table: str, rank: int) -> list[dict[str, str]]:
+    return [row for row in paper_table(table) if int(row["rank"]) == rank]
+
+
+def _paper_seconds(table: str, rank: int, column: str) -> float:
+    """The paper's decomposition time at a rank over the number of layers, the mean over its rows."""
+    rows = _rows(table, rank)
+    return sum(float(row[column]) / len(table_layers(row["layers"])) for row in rows) / len(rows)
