@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.batch < 1:
         raise DcomError(f"a batch of {args.batch} is too small", hint="give 1 or more")
     from dcomc.estimate import Options
-    from dcomc.search.search import Budget, search
+    from dcomc.search.candidates import Budget
+    from dcomc.search.search import search
     from runtime.gpu import load_gpu
 
     found = search(
@@ -120,14 +121,15 @@ def _print(found: "Found") -> None:
             f"{each.ratio:.4f}",
             f"{each.kept.products:.1%}",
             f"{each.kept.model:.1%}",
+            f"{each.kept.matvecs:.0f}",
             *(() if each.runtime is None else (f"{each.runtime:.1%}",)),
         )
         for each in found.confirmed
     ]
-    columns = ["candidate", "layers", "expected", "ratio", "of their sites", "of all"]
+    columns = ["candidate", "layers", "expected", "ratio", "of their sites", "of all", "matvecs"]
     caption = (
         f"ratio: perplexity over the dense one, on {found.tokens:,} tokens; expected: from the calibrations\n"
-        "of their sites, of all: operations of projections that are left"
+        "of their sites, of all: operations of projections that are left; matvecs: matrix-vector operations a site"
     )
     if found.confirmed[0].runtime is not None:
         columns.append("runtime")

@@ -11,16 +11,17 @@ RANK, BLOCK = 10, 64
 
 
 def order_of_layers(lab: Lab, count: int) -> list[int] | None:
-    """The layers in the order of choice, all sites decomposed; None where results are missing and the time is over."""
+    """So many layers, each beside those before it, all sites decomposed; None where a run is missing."""
+    dense = lab.perplexity(lab.choosing, DENSE)
+    if dense is None:
+        return None
 
     def together(layers: Sequence[int]) -> float | None:
         metric = lab.perplexity(lab.choosing, low_rank(layers, rank=RANK, block=BLOCK))
-        return None if metric is None else float(metric.totals.sum())
+        return None if metric is None else float(metric.totals.sum() - dense.totals.sum())
 
-    if lab.scores(lab.choosing, DENSE) is None:
-        return None
     alone = {layer: cost for layer in range(lab.layers) if (cost := together([layer])) is not None}
     if len(alone) < lab.layers:
         return None
-    order = order_layers(alone, together, lab.settings.pool)
+    order = order_layers(alone, together, count, lab.settings.pool)
     return None if order is None else order[:count]

@@ -45,7 +45,7 @@ class Settings:
     shares: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
     """Of outlier channels, in percent, for the figure."""
     pool: int = POOL
-    """Layers that cost least alone, among which the first are chosen."""
+    """Layers that are tried for each that is chosen."""
     moved_ranks: tuple[int, ...] = (5, 15)
     """That each site of the chosen layers is tried at, alone,"""
     moved_blocks: tuple[int, ...] = (48, 96)
@@ -65,7 +65,7 @@ QUICK = Settings(
     lists=1,
     ranks=(10,),
     shares=(0.0, 3.0),
-    pool=4,
+    pool=2,
     moved_blocks=(),
     questions=20,
     long_questions=2,

@@ -16,7 +16,6 @@ from dcomc.quality.moving import Place, Way, configured, moved, to_toml
 from dcomc.quality.techniques import BASE, best_technique, in_blocks, moves, section, techniques
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
 from dcomc.reproduce.report import check_plots, draw
-from dcomc.search.order import GREEDY
 from dialects.dcom import SITES
 
 _FOLDER = "quality"
@@ -81,7 +80,7 @@ def reproduce(
     if minutes is not None:
         lab.deadline = time.monotonic() + 60 * minutes
     order = order_of_layers(lab, max(goal.layers for goal in GOALS))
-    four = None if order is None else sorted(order[:GREEDY])
+    four = None if order is None else sorted(order[: GOALS[0].layers])
     ways = None if four is None else moved(lab, four)
     if ways is not None:
         write_text(target / _MOVED, to_toml(ways))
@@ -126,12 +125,12 @@ def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | No
         f"Rank {RANK}, 3% of the channels exact, as the paper has it, but a basis for each block of tokens rather than "
         f"one for a prompt. A decomposition then takes the same number of matrix-vector operations, 2 ({RANK} + 5) a "
         "site. What is left of the products grows with smaller blocks; it stands beside each ratio. Layers are chosen "
-        f"on {counted(lab.choosing.prompts, 'other article')}: the first {GREEDY} one after the other, each as the one "
-        "that costs least beside those before it, the rest by what they cost alone, all sites in blocks of "
-        f"{BLOCK}" + (f": {', '.join(map(str, order))}." if order else f" ({ABSENT}).")
+        f"on {counted(lab.choosing.prompts, 'other article')}, one after the other: each is, of "
+        f"{lab.settings.pool}, the one that costs least beside those before it, all sites in blocks of {BLOCK}"
+        + (f": {', '.join(map(str, order))}." if order else f" ({ABSENT}).")
     )
     yield ""
-    best = None if order is None else best_technique(lab, sorted(order[:GREEDY]), tuple(SITES))
+    best = None if order is None else best_technique(lab, sorted(order[: GOALS[0].layers]), tuple(SITES))
     yield _rules(lab.settings, best)
     yield ""
     yield "| goal | layers | block | at most | ratio | products left | matrix-vector operations | met |"

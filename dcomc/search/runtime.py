@@ -1,6 +1,6 @@
 """Runtimes on GPUs with a D-com beside them, over those of the dense model there, as `dcomc estimate` has them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from xdsl.dialects.builtin import ModuleOp
 
 from dcomc.compiler import lower
-from dcomc.diagnostics import DcomError, write_text
+from dcomc.diagnostics import write_text
 from dcomc.encode import make_program
 from dcomc.estimate import DcomSeconds, Options, Variant, dcom_seconds, run_steps
 from dcomc.host_kernels import element_bytes, module_steps
@@ -16,9 +16,6 @@ from dcomc.pipeline import Decomposition
 from dcomc.search.space import Candidate
 from passes._sites import module_size
 from runtime.machine import load_machine
-
-_STEPS = 6
-"""Halvings of the range of operations, in which the most that a runtime admits are sought."""
 
 
 class Runtime:
@@ -47,28 +44,6 @@ class Runtime:
     def least(self) -> float:
         """Of the candidates so far."""
         return min(self._known.values())
-
-    def within(self, most: float, make: Callable[[float], Candidate]) -> Candidate | None:
-        """Of candidates of more and more operations, the last that was found to take no more than a share of seconds.
-
-        Args:
-            most: the share.
-            make: the candidate of a share of operations, or `DcomError` where there is none.
-        """
-        found: Candidate | None = None
-        low, high = 0.0, 1.0
-        for _ in range(_STEPS):
-            middle = (low + high) / 2
-            try:
-                candidate = make(middle)
-            except DcomError:  # fewer operations than any choice leaves
-                low = middle
-                continue
-            if self.share(candidate) <= most:
-                found, low = candidate, middle
-            else:
-                high = middle
-        return found
 
     def _estimate(self, layers: tuple[int, ...], config: str) -> float:
         with TemporaryDirectory() as folder:

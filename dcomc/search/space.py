@@ -1,23 +1,25 @@
 """Which layers and sites to decompose, at which ranks and blocks, within a budget: from calibrations to a config file.
 
 A calibration tells what each site costs at one rank and block, as the log of a ratio of perplexities, and the energy
-that every rank leaves out. A rank is taken to cost in proportion to that energy, and sites to add up. That is rough:
-what comes of it is a list of candidates, which are run on text, and the best of those that were is the result.
+that every rank leaves out. A rank is taken to cost in proportion to that energy, other bases (`dcomc.search.bases`)
+in proportion to what they cost where they were tried, and sites to add up. That is rough: what comes of it is a list
+of candidates, which are run on text, and the best of those that were is the result.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
 from dcomc.calibration.state import Place
 from dcomc.costs import SiteCost
 from dcomc.diagnostics import DcomError
+from dcomc.search.bases import OWN, Bases, Choice, Shape
 from dcomc.toml_files import read_toml
 from dialects.dcom import SITES
 
-_LEAST = 1e-4
+LEAST = 1e-4
 """The log of a ratio of perplexities below which sites are as good as each other: noise."""
 _STEPS = 60
 
@@ -72,19 +74,6 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A way to decompose one site."""
-
-    rank: int
-    block: int | None
-    outliers: float
-    loss: float
-    """The log of the ratio of perplexities that it is expected to cost."""
-    operations: float
-    """Those of the products that are left, as a share of all products of the model."""
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A way to decompose a model: sites that it does not have are dense."""
 
@@ -118,10 +107,7 @@ class Candidate:
                 if choice is None:
                     lines.append("decompose = false")
                     continue
-                lines.append(f"rank = {choice.rank}")
-                if choice.block is not None:
-                    lines.append(f"block = {choice.block}")
-                lines.append(f"outliers = {choice.outliers!r}")
+                lines += choice.to_toml()
         return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -163,11 +149,13 @@ class Space:
         ways = self._as_made(calibration)
         return {layer: sum(ways[layer, site].loss for site in sites) for layer in self.layers}
 
-    def uniform(self, calibration: Calibration, layers: Iterable[int], sites: Sequence[str]) -> Candidate:
-        """Layers decomposed as a calibration was made."""
+    def uniform(
+        self, calibration: Calibration, layers: Iterable[int], sites: Sequence[str], bases: Bases = OWN
+    ) -> Candidate:
+        """Layers decomposed as a calibration was made, but for their bases."""
         ways = self._as_made(calibration)
         name = f"rank {calibration.rank}, blocks of {calibration.block or 'whole prompts'}"
-        return self._candidate(name, {(layer, site): ways[layer, site] for layer in layers for site in sites})
+        return self._candidate(name, {layer: {site: ways[layer, site] for site in sites} for layer in layers}, bases)
 
     def _as_made(self, calibration: Calibration) -> dict[Place, Choice]:
         like = calibration.rank, calibration.block, calibration.outliers
@@ -177,7 +165,12 @@ class Space:
         }
 
     def allocate(
-        self, operations: float, sites: Sequence[str], count: int | None = None, among: Collection[int] | None = None
+        self,
+        operations: float,
+        sites: Sequence[str],
+        count: int | None = None,
+        among: Collection[int] | None = None,
+        bases: Bases = OWN,
     ) -> Candidate:
         """The least expected loss with no more than a share of the operations, by a price for each of them.
 
@@ -186,60 +179,74 @@ class Space:
             sites: that may be decomposed.
             count: of layers, with all these sites decomposed; any layers and sites unless given.
             among: the layers that may be decomposed; all unless given.
+            bases: of their sites.
 
         Raises:
             DcomError: the cheapest choices leave more than that.
         """
+
+        def priced(price: float) -> Candidate:
+            return self._priced(price, sites, count, self.layers if among is None else among, bases)
+
         low, high = 0.0, 1.0
-        while self._priced(high, sites, count, among).operations > operations:
+        while priced(high).operations > operations:
             high *= 10
             if high > 1e9:
-                least = self._priced(high, sites, count, among).operations
+                least = priced(high).operations
                 what = f"{operations:.1%} of the operations cannot be reached"
                 raise DcomError(what, hint=f"the lowest ranks leave {least:.1%}")
         for _ in range(_STEPS):
             middle = (low + high) / 2
-            if self._priced(middle, sites, count, among).operations > operations:
+            if priced(middle).operations > operations:
                 low = middle
             else:
                 high = middle
-        return self._priced(high, sites, count, among)
+        return priced(high)
 
     def _priced(
-        self, price: float, sites: Sequence[str], count: int | None, among: Collection[int] | None
+        self, price: float, sites: Sequence[str], count: int | None, among: Iterable[int], bases: Bases
     ) -> Candidate:
         """The best where each operation costs `price`."""
+        found: dict[int, dict[str, Choice]] = {}
+        gains: dict[int, float] = {}
+        for layer in among:
+            for shape in self._shapes(layer, sites) if bases.shared else [None]:
+                chosen: dict[str, Choice] = {}
+                gain = 0.0
+                for site in sites:
+                    share = self._shares[layer, site]
+                    choices = [each for each in self.choices[layer, site] if shape in (None, each.shape)]
+                    charges = [bases.factor * each.loss + price * (each.operations - share) for each in choices]
+                    least = min(charges, default=0.0)
+                    if charges and (least < 0 or count is not None):
+                        chosen[site] = choices[charges.index(least)]
+                        gain -= least
+                complete = count is None or len(chosen) == len(sites)
+                if complete and gain > gains.get(layer, -inf):
+                    found[layer], gains[layer] = chosen, gain
+        ranked = sorted(found, key=gains.__getitem__, reverse=True)[:count]
+        return self._candidate("ranks and blocks by sensitivity", {layer: found[layer] for layer in ranked}, bases)
 
-        def charge(choice: Choice) -> float:
-            return choice.loss + price * choice.operations
+    def _shapes(self, layer: int, sites: Sequence[str]) -> list[Shape]:
+        """That any of the sites can have."""
+        return list(dict.fromkeys(choice.shape for site in sites for choice in self.choices[layer, site]))
 
-        best = {
-            place: min(choices, key=charge)
-            for place, choices in self.choices.items()
-            if place[1] in sites and (among is None or place[0] in among)
-        }
-        gains = {place: price * self._shares[place] - charge(choice) for place, choice in best.items()}
-        if count is None:
-            chosen = {place: best[place] for place, gain in gains.items() if gain > 0}
-        else:
-            total = {layer: sum(gains[layer, site] for site in sites) for layer, _ in best}
-            layers = sorted(total, key=lambda layer: -total[layer])[:count]
-            chosen = {place: choice for place, choice in best.items() if place[0] in layers}
-        return self._candidate("ranks and blocks by sensitivity", chosen)
-
-    def _candidate(self, name: str, choices: Mapping[Place, Choice]) -> Candidate:
-        return Candidate(name, choices, sum(share for place, share in self._shares.items() if place not in choices))
+    def _candidate(self, name: str, layers: Mapping[int, Mapping[str, Choice]], bases: Bases = OWN) -> Candidate:
+        choices = {(layer, site): choice for layer, by in layers.items() for site, choice in bases.of(by).items()}
+        dense = sum(share for place, share in self._shares.items() if place not in choices)
+        return Candidate(", ".join(filter(None, (name, bases.name))), choices, dense)
 
 
 def _choices(calibration: Calibration, place: Place, channels: int, share: float, tokens: int) -> list[Choice]:
     """Every rank of a calibration that saves operations."""
-    loss, energies = max(log(calibration.ratios[place]), _LEAST), calibration.energies[place]
+    loss, energies = max(log(calibration.ratios[place]), LEAST), calibration.energies[place]
     rows = min(calibration.block or tokens, tokens)
-    missing = max(1 - energies[calibration.rank], _LEAST)
+    missing = max(1 - energies[calibration.rank], LEAST)
     found: list[Choice] = []
     for rank, held in energies.items():
         left = rank / rows + rank / channels + calibration.outliers / 100
         if rank <= min(rows, channels) and (left < 1 or rank == calibration.rank):
-            expected = loss * max(1 - held, _LEAST) / missing
-            found.append(Choice(rank, calibration.block, calibration.outliers, expected, share * left))
+            expected = loss * max(1 - held, LEAST) / missing
+            operations, most = share * left, min(rows, channels)
+            found.append(Choice(rank, calibration.block, calibration.outliers, expected, operations, most))
     return found

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from dcomc.cli import main
 from dcomc.costs import count_costs
 from dcomc.diagnostics import DcomError
 from dcomc.estimate import Options
-from dcomc.evaluation.bench import Bench
+from dcomc.evaluate import Prompt
+from dcomc.evaluation.bench import Bench, Results
 from dcomc.model import resolve_model
+from dcomc.pipeline import Decomposition
+from dcomc.search.bases import LONGER, OWN, SAVED, SHARED, Bases, Choice
+from dcomc.search.candidates import Budget, Candidates, first_that
 from dcomc.search.order import order_layers, runs_to_order
-from dcomc.search.search import Budget, _candidates, search
+from dcomc.search.search import search
 from dcomc.search.space import Calibration, Candidate, Space
 from dcomc.state_files import state_path
 from dcomc.tracer import trace
@@ -63,7 +67,7 @@ def test_no_choice_within_the_budget_loses_less(space: Space) -> None:
         found = space.allocate(share, ("qkv",), 2)
         assert found.operations <= share and len(found.layers) == 2
         others = [
-            space._candidate("", dict(zip(((a, "qkv"), (b, "qkv")), pair, strict=True)))
+            space._candidate("", {layer: {"qkv": way} for layer, way in zip((a, b), pair, strict=True)})
             for a, b in itertools.combinations(space.layers, 2)
             for pair in itertools.product(space.choices[a, "qkv"], space.choices[b, "qkv"])
         ]
@@ -76,13 +80,13 @@ def test_candidates_have_as_many_layers_as_the_budget(
     """All of them, where decomposing the last saves nothing, so that one fewer would leave less."""
     uniform = Space.uniform
 
-    def dearer(self: Space, calibration: Calibration, layers: Iterable[int], sites: Sequence[str]) -> Candidate:
-        found = uniform(self, calibration, layers, sites)
+    def dearer(self: Space, *given: Any) -> Candidate:
+        found = uniform(self, *given)
         return replace(found, dense=float(len(found.layers)))
 
     monkeypatch.setattr(Space, "uniform", dearer)
     calibration, count = Calibration.read(tables[0]), len(space.layers)
-    found, _ = _candidates(space, [calibration], Budget(count), SITES, space.layers, None)
+    found, _ = Candidates(space, [calibration], Budget(count), SITES, bases=[OWN, SHARED]).make(space.layers)
     assert {len(candidate.layers) for candidate in found} == {count}
 
 
@@ -91,6 +95,52 @@ def test_more_operations_never_lose_more(space: Space) -> None:
     assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
     with pytest.raises(DcomError, match=r"1\.0% of the operations cannot be reached"):
         space.allocate(0.01, SITES)
+
+
+def test_bases_are_shared_where_that_loses_less(space: Space, tables: list[Path]) -> None:
+    """All kinds of candidates have them then, at one rank and block a layer; and none has where it loses more."""
+    read = [Calibration.read(path) for path in tables]
+    for factor, shared in ((0.5, True), (2.0, False)):
+        bases = [OWN, replace(SHARED, factor=factor)]
+        found, _ = Candidates(space, read, Budget(operations=0.8), SITES, bases=bases).make(space.layers)
+        for candidate in found:
+            for layer in candidate.layers:
+                ways = [candidate.choices[layer, site] for site in SITES if (layer, site) in candidate.choices]
+                assert [way.reuse for way in ways] == [False, *[shared] * (len(ways) - 1)]
+                assert len({way.shape for way in ways}) == 1 or not shared
+                assert shared or ways[0].steps is None
+        alike = space.uniform(read[0], [1], SITES)
+        assert space.uniform(read[0], [1], SITES, bases[1]).loss == pytest.approx(factor * alike.loss)
+
+
+def test_what_bases_take_is_what_the_compiler_counts(model: Path, space: Space, tables: list[Path]) -> None:
+    """Rank 3 in blocks of 16: each its own takes 8 steps a site; one of all steps saved, no more than a block holds."""
+    bench, calibration = (
+        Bench(resolve_model(model), [Prompt([1] * SEQ_LEN)], Results(None)),
+        Calibration.read(tables[1]),
+    )
+    matvecs: dict[Bases, float] = {}
+    for bases in (OWN, LONGER, SHARED, SAVED):
+        config = tables[1].with_name("bases.toml")
+        config.write_text(space.uniform(calibration, [1, 2], SITES, bases).to_toml())
+        kept = bench.kept(Decomposition((1, 2), SITES, config=str(config)))
+        matvecs[bases] = kept.matvecs
+    assert matvecs == {OWN: 16, LONGER: 22, SHARED: (2 * 11 + 9) / 4, SAVED: (2 * 16 + 9) / 4}
+    way = Choice(4, 32, 0.0, 0.1, 0.1, most=32)
+    layer = dict.fromkeys(SITES, way)
+    found = SAVED.of(layer)
+    assert 2 * (found["qkv"].steps or 0) + 3 * way.rank == 2 * 4 * (way.rank + 5)
+    assert all(found[site].reuse for site in SITES[1:]) and SAVED.of({"o": way})["o"].steps == way.rank + 5
+
+
+def test_the_least_number_that_fits() -> None:
+    """Those after it may not fit, as more layers need not take less time."""
+    for first in range(1, 40):
+        assert first_that(lambda number, first=first: number >= first, 39) == first
+    assert first_that(lambda number: number == 1, 39) == 1
+    assert first_that(lambda number: 5 <= number <= 9, 30) == 5
+    assert first_that(lambda number: False, 30) is None
+    assert first_that(lambda number: number < 1, 1) is None and first_that(lambda number: True, 1) == 1
 
 
 def evaluated(model: Path, config: Path, layers: str, text: Path, folder: Path) -> float:
@@ -112,10 +162,10 @@ def test_layers_that_are_cheap_together_are_found() -> None:
         asked.append(tuple(layers))
         return 0.0 if {0, 3} <= set(layers) else sum(alone[layer] for layer in layers)
 
-    assert order_layers(alone, together, pool=5) == [0, 3, 1, 2, 4, 5]
-    assert len(asked) == runs_to_order(6, pool=5) == 4 + 3 + 2
-    assert order_layers(alone, lambda layers: None) is None
-    assert order_layers({7: 1.0}, together) == [7]
+    assert order_layers(alone, together, 4, pool=4) == [0, 3, 1, 2, 4, 5]
+    assert len(asked) == runs_to_order(6, 4, pool=4) == 4 + 4 + 3
+    assert order_layers(alone, lambda layers: None, 2) is None
+    assert order_layers({7: 1.0}, together, 4) == [7]
 
 
 def test_a_budget_of_runtime(model: Path, tables: list[Path], text: Path, tmp_path: Path, capsys: Any) -> None:
@@ -155,7 +205,7 @@ def test_the_file_compiles_to_what_was_confirmed(
 
 
 def test_an_interrupted_search_goes_on(
-    model: Path, tables: list[Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tables: list[Path], space: Space, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, made = tmp_path / "config.toml", Bench._forward
     runs: list[object] = []
@@ -172,7 +222,12 @@ def test_an_interrupted_search_goes_on(
         search(*arguments, confirm=3)
     assert state_path(output).exists() and not output.exists()
     found = search(*arguments, confirm=3)
-    assert len(runs) == 3 + runs_to_order(4) + len(found.confirmed) + 2 - 2
+    count = Candidates(space, [Calibration.read(tables[0])], Budget(operations=0.8), SITES).layers()
+    assert 1 < count < 4
+    once = (
+        2 + runs_to_order(4, count) + 1 + len(found.confirmed)
+    )  # a block of 8 has as many steps for either shared basis
+    assert len(runs) == once + 1, "what was interrupted"
     assert all(each.candidate.operations <= 0.8 for each in found.confirmed)
     state_path(output).write_text("[]")
     with pytest.raises(DcomError, match="holds no results, or is damaged"):
