@@ -15,7 +15,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, counted, size, write_text
+from dcomc.diagnostics import DcomError, counted, remove_unfinished, size, write_text
 from runtime.accelerator import check_lengths
 from runtime.engines import Plan, about
 from runtime.machine import Machine
@@ -99,6 +99,7 @@ def _end_with_parent() -> None:
     def watch() -> None:
         if parent is not None:
             parent.join()
+            remove_unfinished()
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

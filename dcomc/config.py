@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import read_toml
+from dcomc.toml_files import line_of, read_toml
 from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS, unknown_site
 
 EXTRA_ITERATIONS = 5
@@ -44,6 +44,8 @@ class SiteOptions:
     """Tokens kept exact, in percent."""
     mapping: str = "auto"
     """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
+    streams: str = "1x1"
+    """Rectangles of clusters that take their shares of the matrices side by side: `streams` of `cluster-map`."""
     weight_rank: int = 0
     """Of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""
     weight_method: str = "svd"
@@ -243,8 +245,13 @@ class SiteConfig:
         return defaults
 
     def place(self, layer: int, site: str, option: str) -> str | None:
-        """The file, where it is what sets an option of a site of a layer: for errors."""
-        return self.path if any(option in table for table in self._tables(layer, site)) else None
+        """The file, and the line if that is found, where it is what sets an option of a site of a layer: for errors."""
+        names = ((), ("sites", site), ("layers", str(layer)), ("layers", str(layer), "sites", site))
+        setting = [name for name, table in zip(names, self._tables(layer, site), strict=True) if option in table]
+        if not setting:
+            return None
+        line = line_of(self.path, setting[-1], option)
+        return self.path if line is None else f"{self.path}:{line}"
 
     def _tables(self, layer: int, site: str) -> tuple[Mapping[str, Any], ...]:
         """What the file says of a site of a layer, the more exact after the less."""

@@ -3,12 +3,14 @@
 import difflib
 import errno
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import IO
 
 
@@ -113,16 +115,50 @@ def _replacing(path: Path) -> Generator[IO[bytes]]:
         raise DcomError(
             f"cannot write {path}: {error.strerror}", hint="give a file in a folder that exists and is writable"
         ) from error
+    with _unfinished(Path(temporary)):
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+_UNFINISHED: set[Path] = set()
+"""Temporary files that are being written."""
+
+
+@contextmanager
+def _unfinished(file: Path) -> Generator[None]:
+    """Remove the file if the process is terminated meanwhile, unless the program that we are part of sees to that."""
+    _UNFINISHED.add(file)
+    in_main = threading.current_thread() is threading.main_thread()
+    ours = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    finally:
+        _UNFINISHED.discard(file)
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    """Leave nothing half-written, and end as the signal would have ended us."""
+    remove_unfinished()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def remove_unfinished() -> None:
+    """Remove what `atomic_write` has begun and not finished, in a process that ends at once."""
+    for file in list(_UNFINISHED):
+        file.unlink(missing_ok=True)
 
 
 def check_output(path: Path | None, *inputs: str | Path | None) -> None:

@@ -1,7 +1,8 @@
 """Reading TOML files, so that every mistake in one is an error that names the file."""
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from math import inf
 from pathlib import Path
@@ -12,6 +13,8 @@ from dcomc.diagnostics import DcomError, did_you_mean
 T = TypeVar("T")
 
 _CONFIGS = Path(__file__).parent / "configs"
+_HEADING = re.compile(r"\s*\[([^\[\]]+)\]")
+"""Of a table, such as `[layers.14.sites.o]`."""
 _KINDS = {int: "a positive integer", float: "a positive number", str: "a string"}
 
 
@@ -31,6 +34,17 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
         raise DcomError(f"not TOML: {error}", place=str(path)) from error
     except RecursionError as error:
         raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
+
+
+def line_of(path: str | Path, table: Sequence[str], key: str) -> int | None:
+    """The line, from 1, on which a file sets a key under the heading of a table; None where it says so otherwise."""
+    inside: list[str] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if heading := _HEADING.match(line):
+            inside = [name.strip(" \t\"'") for name in heading[1].split(".")]
+        elif inside == [*table] and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return None
 
 
 def from_table(kind: type[T], values: Mapping[str, Any], place: str, example: str, prefix: str = "") -> T:

@@ -1,15 +1,17 @@
 """cluster-map: which clusters work on a matrix together, and how much of it each of them holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
-from dcomc.config import SiteOptions
+from dcomc.config import SiteConfig, SiteOptions
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects.cluster import KernelOp
@@ -34,7 +36,7 @@ class ClusterMapPass(ModulePass):
     folded: cut by its columns alone, over all clusters of the group, so that A^T u needs no reduction, and vectors
     along the rows are whole in each cluster. `in_flight` matrices go through a group at a time, their instructions
     interleaved: as many as there are, find room in the buffers and instructions for, unless given. Where the `config`
-    has several mappings for the sites of a kernel, each gets a copy of it.
+    has several mappings or streams for the sites of a kernel, each gets a copy of it.
 
     `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at its
     own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down early, or
@@ -59,7 +61,7 @@ class ClusterMapPass(ModulePass):
     in_flight: int | None = None
     """Matrices of a group at a time: as many as fit, unless given."""
     config: str | None = None
-    """A TOML file whose `mapping` says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
+    """A TOML file whose `mapping` and `streams` are for single layers and sites (`dcomc.config.SiteConfig`)."""
     explain: bool = False
     """Print to standard error what is expected of each mapping."""
     streams: str = "1x1"
@@ -68,53 +70,52 @@ class ClusterMapPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` where the groups do not fill the grid, a kernel's matrix is too long for it, or so many in
         flight have no room."""
-        machine = load_machine(self.machine)
+        machine, given = load_machine(self.machine), _Placing(self.mapping, self.streams)
         if self.in_flight is not None and not 1 <= self.in_flight <= MOST_IN_FLIGHT:
             raise DcomError(
                 f"in_flight {self.in_flight} is not between 1 and {MOST_IN_FLIGHT}", hint="registers serve no more"
             )
-        down, across = parse_streams(self.streams, machine)
-        machine = part_for((down, across), machine)
-        self._group_of(self.mapping, machine)
+        given.group(given.part(machine))
         users = _users(op)
+        names = {kernel.sym_name.data for kernel in op.body.block.ops if isinstance(kernel, KernelOp)}
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    for mapping, mapped, launches in self._kernels(
-                        kernel, users.get(kernel.sym_name.data, []), machine
-                    ):
-                        blocks = [launch.factors.type.blocks[0] for launch in launches] or [1]
-                        matrices = [ceil(each / (down * across)) for each in blocks]
-                        mapped.properties["mapping"] = dictionary(self._mapping(mapped, mapping, machine, matrices))
-                        mapped.properties.pop("streams", None)
-                        if down * across > 1:
-                            mapped.properties["streams"] = dictionary({"across": across, "down": down})
+                    launches = self._launches(given, users.get(kernel.sym_name.data, []), machine)
+                    for placing, mapped, own in _copies(kernel, given, launches, names):
+                        self._place(mapped, placing, machine, own)
 
-    def _kernels(
-        self, kernel: KernelOp, users: Sequence[DecomposeOp], machine: Machine
-    ) -> Iterator[tuple[str, KernelOp, list[DecomposeOp]]]:
-        """Each mapping that is asked for, the kernel for it, a copy where there are several, and its launches."""
+    def _launches(
+        self, given: "_Placing", users: Sequence[DecomposeOp], machine: Machine
+    ) -> dict["_Placing", list[DecomposeOp]]:
+        """The launches of a kernel by what the config asks for."""
         config = read_config(self.config)
-        wanted: dict[str, list[DecomposeOp]] = {self.mapping: []} if not users else {}
+        wanted: dict[_Placing, list[DecomposeOp]] = {} if users else {given: []}
         for user in users:
             layer, site = user.layer.value.data, user.site.data
-            mapping = config.options(layer, site, SiteOptions(mapping=self.mapping)).mapping
-            if mapping not in wanted:
-                self._group_of(mapping, machine, config.place(layer, site, "mapping"))
-            wanted.setdefault(mapping, []).append(user)
-        kept = self.mapping if self.mapping in wanted else next(iter(wanted))
-        for mapping, launches in wanted.items():
-            mapped = kernel
-            if mapping != kept:
-                mapped = kernel.clone()
-                mapped.properties["sym_name"] = StringAttr(f"{kernel.sym_name.data}_{mapping}")
-                Rewriter.insert_op(mapped, InsertPoint.after(kernel))
-                for launch in launches:
-                    launch.properties["kernel"] = SymbolRefAttr(mapped.sym_name)
-            yield mapping, mapped, launches
+            options = config.options(layer, site, SiteOptions(mapping=self.mapping, streams=self.streams))
+            placing = _Placing(options.mapping, options.streams)
+            if placing not in wanted:
+                with _errors_of(config, layer, site, "streams"):
+                    part = placing.part(machine)
+                with _errors_of(config, layer, site, "mapping", "streams"):
+                    placing.group(part)
+            wanted.setdefault(placing, []).append(user)
+        return wanted
 
-    def _mapping(self, kernel: KernelOp, mapping: str, machine: Machine, matrices: Sequence[int]) -> dict[str, int]:
-        group = self._group_of(mapping, machine)
+    def _place(self, kernel: KernelOp, placing: "_Placing", machine: Machine, launches: Sequence[DecomposeOp]) -> None:
+        """Give a kernel its mapping, and its streams where it has several."""
+        down, across = parse_streams(placing.streams, machine)
+        part = placing.part(machine)
+        matrices = [ceil(launch.factors.type.blocks[0] / (down * across)) for launch in launches] or [1]
+        kernel.properties["mapping"] = dictionary(self._mapping(kernel, placing.group(part), part, matrices))
+        kernel.properties.pop("streams", None)
+        if down * across > 1:
+            kernel.properties["streams"] = dictionary({"across": across, "down": down})
+
+    def _mapping(
+        self, kernel: KernelOp, group: tuple[int, int] | None, machine: Machine, matrices: Sequence[int]
+    ) -> dict[str, int]:
         found: list[Candidate] = []
         if group is None or self.explain:
             found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight, every=self.explain)
@@ -123,15 +124,58 @@ class ClusterMapPass(ModulePass):
             explain(kernel, machine, matrices, found, group)
         return mapping_of(kernel, group, machine, max(matrices), self.in_flight)
 
-    def _group_of(self, mapping: str, machine: Machine, place: str | None = None) -> tuple[int, int] | None:
-        """Rows and columns of clusters in a group; None for `auto`."""
-        if mapping == "auto":
+
+class _Placing(NamedTuple):
+    """Where a launch's matrices go: options `mapping` and `streams`."""
+
+    mapping: str
+    streams: str
+
+    def part(self, machine: Machine) -> Machine:
+        """The rectangle of each stream; raises `DcomError` where they do not fill the grid."""
+        return part_for(parse_streams(self.streams, machine), machine)
+
+    def group(self, part: Machine) -> tuple[int, int] | None:
+        """Rows and columns of clusters in a group of that rectangle, None for `auto`; raises `DcomError` where groups
+        do not fill it."""
+        if self.mapping == "auto":
             return None
-        try:
-            return group_of(mapping, machine, "" if self.streams == "1x1" else "each stream on ")
-        except DcomError as error:
-            error.place = place
-            raise
+        return group_of(self.mapping, part, "" if self.streams == "1x1" else "each stream on ")
+
+
+def _copies(
+    kernel: KernelOp, given: _Placing, launches: Mapping[_Placing, list[DecomposeOp]], names: set[str]
+) -> Iterator[tuple[_Placing, KernelOp, list[DecomposeOp]]]:
+    """The kernel for each placing that is asked for, a copy where there are several, and its launches.
+
+    Args:
+        names: of all kernels of the module, those of the copies too.
+    """
+    kept = given if given in launches else next(iter(launches))
+    for placing, own in launches.items():
+        mapped = kernel
+        if placing != kept:
+            mapped = kernel.clone()
+            differs = [value for value, other in zip(placing, kept, strict=True) if value != other]
+            name = "_".join([kernel.sym_name.data, *differs])
+            while name in names:
+                name += "_"
+            names.add(name)
+            mapped.properties["sym_name"] = StringAttr(name)
+            Rewriter.insert_op(mapped, InsertPoint.after(kernel))
+            for launch in own:
+                launch.properties["kernel"] = SymbolRefAttr(mapped.sym_name)
+        yield placing, mapped, own
+
+
+@contextmanager
+def _errors_of(config: SiteConfig, layer: int, site: str, *options: str) -> Generator[None]:
+    """Let errors say which site they are about, and where the first of the options that the config sets stands."""
+    try:
+        yield
+    except DcomError as error:
+        place = next(filter(None, (config.place(layer, site, option) for option in options)), None)
+        raise DcomError(f"site {site} of layer {layer}: {error.what}", hint=error.hint, place=place) from error
 
 
 def _users(module: ModuleOp) -> dict[str, list[DecomposeOp]]:

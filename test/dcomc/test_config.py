@@ -115,7 +115,7 @@ def test_what_does_not_fit_the_model_is_an_error_of_the_file(
     path.write_text(text, encoding="utf-8")
     command = ["compile", str(tiny_ir), "--decompose-layers", "1", "--sites", "qkv,o", "--emit", "dcom"]
     assert main([*command, "--config", str(path)]) == 1
-    assert capsys.readouterr().err.startswith(f"{path}: error: {message}")
+    assert capsys.readouterr().err.startswith(f"{path}:{len(text.splitlines())}: error: {message}")
     assert main([*command, "--rank", "99"]) == 1
     assert re.match(r"model\.layers\.1\.self_attn\.\S.*: error: rank 99 is not", capsys.readouterr().err)
 
@@ -146,7 +146,49 @@ def test_a_mapping_that_the_machine_has_not(tiny_ir: Path, tmp_path: Path, mappi
     path.write_text(f'[layers.1]\nmapping = "{mapping}"\n', encoding="utf-8")
     with pytest.raises(DcomError) as caught:
         dcomc.compile(tiny_ir, [1], config=path)
-    assert str(caught.value).startswith(f"{path}: error: {message}")
+    assert str(caught.value).startswith(f"{path}:2: error: site qkv of layer 1: {message}")
+
+
+def test_streams_of_single_sites(tiny_ir: Path, tmp_path: Path) -> None:
+    """A kernel for each combination that is asked for, whose names are one another's no more than of other kernels."""
+    path = tmp_path / "sites.toml"
+    path.write_text(
+        '[sites.o]\nstreams = "2x2"\n[layers.2.sites.qkv]\nmapping = "4x2"\nstreams = "2x1"\n', encoding="utf-8"
+    )
+    program = dcomc.compile(tiny_ir, [1, 2], sites=("qkv", "o"), config=path, mapping="grid", streams="1x2")
+    streams = {launch.key: len(program.kernel(launch.kernel).streams) for launch in program.launches}
+    assert streams == {"layer1.qkv": 2, "layer1.o": 4, "layer2.qkv": 2, "layer2.o": 4}
+    first = program.launches[0].kernel
+    assert {kernel.name for kernel in program.kernels} == {first, f"{first}_2x2", f"{first}_4x2_2x1"}
+    assert program.kernel(f"{first}_4x2_2x1").streams[1].row == 8
+    assert all((launch.relative_error or 1) < 1 for launch in program.simulate(seed=0).launches)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[sites.qkv]\nrank = 4\nstreams = "3x1"\n',
+            ":3: error: site qkv of layer 1: 3 x 1 streams do not fill the 16",
+        ),
+        ('[layers.1.sites]\no.streams = "2"\n', ": error: site o of layer 1: streams '2' are no rows and columns"),
+        (
+            'mapping = "16x16"\n[layers.1]\n"streams" = "1x2"',
+            ":1: error: site qkv of layer 1: groups of 16 x 16 do not fill the 16 x 8 clusters",
+        ),
+        (
+            '[layers.1]\nstreams = "1x2"',
+            ":2: error: site qkv of layer 1: groups of 2 x 16 do not fill the 16 x 8 clusters",
+        ),
+        ("streams = 2", ": error: streams is 2; expected a word"),
+    ],
+)
+def test_streams_that_the_machine_has_not(tiny_ir: Path, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sites.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DcomError) as caught:
+        dcomc.compile(tiny_ir, [1], sites=("qkv", "o"), config=path, mapping="2x16")
+    assert str(caught.value).startswith(f"{path}{message}")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import resource
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -157,3 +160,35 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     reader.join(timeout=10)
     assert received == ["through the pipe"]
     assert pipe.is_fifo()
+
+
+def test_a_terminated_process_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """With two files open, one in the other; it ends as by the signal, which a shell tells as 143."""
+    code = (
+        "import sys, time; from pathlib import Path; from dcomc.diagnostics import atomic_write\n"
+        "open_ = lambda name: atomic_write(Path(sys.argv[1]) / name)\n"
+        "with open_('done') as file:\n    file.write(b'1')\n"
+        "with open_('one') as one, open_('two') as two:\n"
+        "    print('ready', flush=True)\n    time.sleep(60)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    line = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(line, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert len(list(tmp_path.iterdir())) == 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["done"]
+
+
+def test_a_handler_of_the_program_stays(tmp_path: Path) -> None:
+    """What a program that calls us does when it is terminated is its own."""
+    for before in (signal.SIG_IGN, signal.SIG_DFL):
+        old = signal.signal(signal.SIGTERM, before)
+        try:
+            with atomic_write(tmp_path / "file") as file:
+                file.write(b"1")
+                assert (signal.getsignal(signal.SIGTERM) is before) == (before is signal.SIG_IGN)
+            assert signal.getsignal(signal.SIGTERM) is before
+        finally:
+            signal.signal(signal.SIGTERM, old)

@@ -1,15 +1,18 @@
 """Groups of clusters chosen by the shape and number of matrices, held against the simulator."""
 
 import re
+from pathlib import Path
 
 import pytest
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module
 from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
 from dialects.cluster import KernelOp
+from dialects.dcom import DecomposeOp
 from passes import _mappings
 from passes._mappings import choose
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
@@ -168,3 +171,26 @@ def test_buffers_that_are_too_small_name_sizes() -> None:
     )
     with pytest.raises(DcomError, match=message):
         compiled((128, 4096, 10), 64, "8x8", 4)
+
+
+def test_copies_have_names_of_their_own(tmp_path: Path) -> None:
+    """Where the module has a kernel of the name that a copy would have."""
+    config = tmp_path / "sites.toml"
+    config.write_text('[layers.0]\nmapping = "8x8"\n')
+    module = decomposition((24, 40, 3), 4)
+    LowerDcomToClusterPass().apply(make_context(), module)
+    (kernel,) = (op for op in module.body.block.ops if isinstance(op, KernelOp))
+    other, unused = kernel.clone(), kernel.clone()
+    other.properties["sym_name"] = StringAttr(f"{kernel.sym_name.data}_8x8")
+    unused.properties["sym_name"] = StringAttr("unused")
+    module.body.block.add_ops([other, unused])
+    (launch,) = (op for op in module.walk() if isinstance(op, DecomposeOp))
+    second = launch.clone()
+    second.properties["layer"] = IntegerAttr(1, 64)
+    Rewriter.insert_op(second, InsertPoint.after(launch))
+    ClusterMapPass("dcom-16x16", "grid", config=str(config)).apply(make_context(), module)
+    module.verify()
+    names = [op.sym_name.data for op in module.body.block.ops if isinstance(op, KernelOp)]
+    assert len(set(names)) == len(names) == 4
+    assert launch.kernel and launch.kernel.string_value() == f"{kernel.sym_name.data}_8x8_"
+    assert second.kernel and second.kernel.string_value() == kernel.sym_name.data
