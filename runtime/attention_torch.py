@@ -57,7 +57,8 @@ def blocked_attention(
             scores.masked_fill_(past, -torch.inf)
         shares = torch.softmax(scores, 2, out=scores).view(shared * count, keys)
         values = v[prompt, group, first:end]
-        mixed = shares.bfloat16() @ values if v.dtype == torch.bfloat16 else matmul(shares, values.float())
+        half = v.dtype == torch.bfloat16
+        mixed = matmul(shares.bfloat16(), values) if half else matmul(shares, values.float())
         result[prompt, start:end, group] = mixed.view(shared, count, -1).transpose(0, 1)
 
     run(work, range(batch * blocks * groups))
