@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,12 +28,14 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 from xdsl.dialects import func
 from xdsl.dialects.builtin import FunctionType, ModuleOp, StringAttr, TensorType
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
+from xdsl.rewriter import InsertPoint, Rewriter
 
 import dcomc
 from dcomc.activations import made_from_seed
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition
+from dialects import dcom
 from runtime.executor import Executor
 from runtime.executor_arrays import Array
 from runtime.executor_torch import TorchArrays
@@ -176,16 +178,11 @@ def layer_function(module: ModuleOp) -> func.FuncOp:
 
 
 def only(function: func.FuncOp, roles: Sequence[str]) -> func.FuncOp:
-    """The function, ending at the products of these roles, once they are dense."""
+    """The function, ending at the products of these roles, once they are dense and of the model's element type."""
     short = function.clone()
     block = short.body.block
     products = {op.attributes["dcom.role"].data: op.results[0] for op in block.ops if "dcom.role" in op.attributes}
-    ends: list[SSAValue] = []
-    for role in roles:
-        value = products[role]
-        while not isinstance(value.type, TensorType):
-            value = next(iter(value.uses)).operation.results[0]
-        ends.append(value)
+    ends = [dense_end(products[role], cast(TensorType, block.args[0].type).element_type) for role in roles]
     block.erase_op(block.last_op)
     block.add_op(func.ReturnOp(*ends))
     for op in reversed(list(block.ops)):
@@ -195,6 +192,18 @@ def only(function: func.FuncOp, roles: Sequence[str]) -> func.FuncOp:
         [argument.type for argument in block.args], [value.type for value in ends]
     )
     return short
+
+
+def dense_end(value: SSAValue, element: Attribute) -> SSAValue:
+    """Where a product is dense; one that stays in factors into the attention is made dense before."""
+    while not (isinstance(value.type, TensorType) and value.type.element_type == element):
+        user = next(iter(value.uses)).operation
+        if isinstance(user, dcom.SplitHeadsOp):
+            dense = dcom.ReconstructOp(cast(SSAValue[dcom.FactoredType], value))
+            Rewriter.insert_op(dense, InsertPoint.before(user))
+            return dense.result
+        value = user.results[0]
+    return value
 
 
 if __name__ == "__main__":
