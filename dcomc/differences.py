@@ -118,10 +118,12 @@ def _flatten(
 ) -> Iterator[tuple[tuple[Place | None, str], Any]]:
     """The single values of nested ones, by place and name.
 
-    Entries of a list go by layer and site, or by their name; other lists are values.
+    Entries of a list go by layer and site, or by their name; other lists are values. Streams, of which one file may
+    have another number than the other, are counted: what they do on average stands beside them.
     """
     if isinstance(value, dict):
         for key, inner in cast(dict[str, Any], value).items():
+            inner = len(cast(list[Any], inner)) if key == "streams" and isinstance(inner, list) else inner
             yield from _flatten(inner, (*path, key), place)
     elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in cast(list[Any], value)):
         for number, entry in enumerate(cast(list[dict[str, Any]], value)):

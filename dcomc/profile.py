@@ -14,7 +14,7 @@ from runtime.machine import Machine
 from runtime.program import Kernel, KernelStream, Launch, Program
 from runtime.sequencer import ISSUE_LIMIT
 from runtime.technology import Technology
-from runtime.timing import Timing
+from runtime.timing import Timing, add_causes
 
 _PLACE = re.compile(r"\(([^()]*)\)")
 """Of `model.layers.1.mlp.down_proj (modeling_llama.py:164)`, what is in the brackets."""
@@ -76,6 +76,11 @@ class Profile:
         return sum(launch.cycles for launch in self.launches)
 
     @property
+    def causes(self) -> dict[str, float]:
+        """These by cause; where kernels have several streams, the mean over them."""
+        return add_causes(timing for launch in self.launches for timing in launch.timings)
+
+    @property
     def busy(self) -> dict[Unit, float]:
         """Cycles of these that each unit was busy, as in `Timing`."""
         timings = [timing for launch in self.launches for timing in launch.timings]
@@ -106,14 +111,17 @@ class Profile:
     def to_json(self, technology: Technology) -> dict[str, Any]:
         """All views as JSON values, in cycles, bytes and multiplications; joules from least to most.
 
-        The causes are of all streams, and add up to the cycles of one where each kernel has one.
+        The causes add up to the cycles; where kernels have several streams they are the mean over these
+        (`Timing.mean_causes`). A line of a view has the cycles of all streams together, and its causes add up to them;
+        the lines of each view add up to the `stream_cycles`.
         """
         return {
             "machine": {"name": self.machine.name, "hash": self.machine.hash},
             "cycles": self.cycles,
             "seconds": self.cycles / self.machine.clock.hz,
             "instructions": self.total.instructions,
-            "causes": self.total.causes,
+            "causes": self.causes,
+            "stream_cycles": self.total.cycles,
             "busy": self.busy,
             "bank_bytes": {way: self.bank_bytes(way) for way in Direction},
             "multiplications": self.uses,

@@ -24,7 +24,7 @@ from runtime.machine import Machine
 from runtime.program import Launch, Program
 from runtime.sequencer import ISSUE_LIMIT
 from runtime.technology import Technology
-from runtime.timing import Timing
+from runtime.timing import Timing, add_causes
 
 Array = NDArray[Any]
 
@@ -60,8 +60,11 @@ class LaunchResult:
         return sum(timing.busy[unit] for timing in self.timings) / self.cycles if self.cycles else 0.0
 
     def to_json(self, clock_hz: int) -> dict[str, Any]:
-        """The values of this launch in a statistics file; those of each stream beside, where it has several, and the
-        causes of all of them."""
+        """The values of this launch in a statistics file.
+
+        The causes add up to the cycles. Where it has several streams, those of each stand beside, adding up to the
+        stream's own cycles, and the causes of the launch are their mean (`Timing.mean_causes`).
+        """
         streams = [
             {
                 **asdict(stream),
@@ -72,10 +75,6 @@ class LaunchResult:
             for run in self.timings
             for stream, timing in run.streams
         ]
-        causes: dict[str, int] = {}
-        for timing in self.timings:
-            for cause, cycles in timing.causes.items():
-                causes[cause] = causes.get(cause, 0) + cycles
         return {
             "layer": self.launch.layer,
             "site": self.launch.site,
@@ -92,7 +91,7 @@ class LaunchResult:
             "seconds": self.cycles / clock_hz,
             "array_busy": self.share(Unit.ARRAY),
             "bank_busy": self.share(Unit.BANK),
-            "causes": causes,
+            "causes": add_causes(self.timings),
             **({"streams": streams} if streams else {}),
             "instructions": sum(timing.instructions for timing in self.timings),
             "bank_bytes": sum(timing.bank_bytes for timing in self.timings),

@@ -7,7 +7,7 @@ they are complete. Every cycle of the stream has one cause: an issue, or the wai
 to the total. What each instruction did is counted beside.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,6 +53,16 @@ class Timing:
         return self.counts.causes
 
     @cached_property
+    def mean_causes(self) -> dict[str, float]:
+        """Cycles by cause as the mean over the streams, adding up to the cycles; `ended` is what a stream has no more
+        to do in, while others go on."""
+        if not self.streams:
+            return dict(self.causes)
+        ended = sum(self.cycles - timing.cycles for _, timing in self.streams)
+        causes = {**self.causes, "ended": ended} if ended else self.causes
+        return {cause: cycles / len(self.streams) for cause, cycles in causes.items()}
+
+    @cached_property
     def busy(self) -> dict[Unit, float]:
         """Cycles that each unit was busy; for the banks the mean over the columns, for what each stream has of its own
         that over its clusters."""
@@ -85,6 +95,15 @@ class Timing:
     def share(self, unit: Unit) -> float:
         """Busy cycles of a unit over all cycles."""
         return self.busy[unit] / self.cycles if self.cycles else 0.0
+
+
+def add_causes(timings: Iterable[Timing]) -> dict[str, float]:
+    """Cycles by cause of runs one after another, adding up to theirs; of several streams the mean."""
+    causes: dict[str, float] = {}
+    for timing in timings:
+        for cause, cycles in timing.mean_causes.items():
+            causes[cause] = causes.get(cause, 0) + cycles
+    return causes
 
 
 @dataclass(frozen=True)

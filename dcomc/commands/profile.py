@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
         lines += [
             f"total: {cycles:,} cycles, {duration(cycles / machine.clock.hz)}, {total.instructions:,} instructions",
             *_side_by_side(total.cycles, cycles),
-            f"cycles: {_shares(total.causes, total.cycles)}",
+            f"cycles: {_shares(told.causes, cycles)}",
             f"busy: {_shares(busy, cycles)}",
             f"multiplications: {products:,}: {_shares({use.value: uses[use] for use in Use}, products)}",
             f"bank bytes: {', '.join(moved)}, of {counted(machine.grid.cols, 'bank')}",
@@ -104,15 +104,15 @@ def _print_summary(told: "Profile", technology: "Technology") -> None:
 
 
 def _side_by_side(summed: int, cycles: int) -> list[str]:
-    """Says of several streams that what follows adds up their cycles."""
+    """Says of several streams what is their mean and what adds up their cycles."""
     return (
-        [f"streams: side by side; causes and tables below count the cycles of all, {summed:,} together"]
+        [f"streams: side by side; causes are their mean, the tables below add up their cycles, {summed:,} together"]
         if summed > cycles
         else []
     )
 
 
-def _shares(parts: "dict[str, int] | dict[str, float]", whole: int) -> str:
+def _shares(parts: "Mapping[str, float]", whole: int) -> str:
     """Each part's share of the whole, the largest first."""
     ordered = sorted(parts.items(), key=lambda part: -part[1])
     return ", ".join(f"{name} {part / whole:.1%}" for name, part in ordered if part)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_profile_tells_streams_apart(program: Program, tmp_path: Path, capsys:
     assert main(["profile", str(tmp_path / "prog.bin")]) == 0
     shown = capsys.readouterr().out
     assert f"total: {timing.cycles:,} cycles" in shown
-    assert f"the cycles of all, {told.total.cycles:,} together" in shown
+    assert f"add up their cycles, {told.total.cycles:,} together" in shown
     assert "stream 1, " in shown
 
 
@@ -55,14 +56,40 @@ def test_banks_of_streams_are_their_own(program: Program) -> None:
     assert (min(moved[:8]) > max(moved[8:])) is beside
 
 
-def test_statistics_of_streams(program: Program, tmp_path: Path) -> None:
+def test_statistics_of_streams(program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program.save(tmp_path / "prog.bin")
     assert main(["sim", str(tmp_path / "prog.bin"), "--stats", str(tmp_path / "stats.json")]) == 0
+    capsys.readouterr()
     (entry,) = json.loads((tmp_path / "stats.json").read_text())["decompositions"]
     assert [stream["row"] + stream["col"] for stream in entry["streams"]] == [0, 8]
     assert all(sum(stream["causes"].values()) == stream["cycles"] for stream in entry["streams"])
     assert max(stream["cycles"] for stream in entry["streams"]) == entry["cycles"]
-    assert sum(entry["causes"].values()) == sum(stream["cycles"] for stream in entry["streams"])
+    assert sum(entry["causes"].values()) == pytest.approx(entry["cycles"])
+    assert entry["causes"]["issue"] == sum(stream["causes"]["issue"] for stream in entry["streams"]) / 2
+    assert entry["causes"]["ended"] == sum(entry["cycles"] - stream["cycles"] for stream in entry["streams"]) / 2
+    assert main(["profile", str(tmp_path / "prog.bin"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cycles"] == entry["cycles"] and told["causes"] == entry["causes"]
+    assert told["stream_cycles"] == sum(stream["cycles"] for stream in entry["streams"])
+    for view in ("decomposition", "stream", "op", "instruction"):
+        assert sum(line["cycles"] for line in told[view]) == told["stream_cycles"]
+        assert all(sum(line["causes"].values()) == line["cycles"] for line in told[view])
+
+
+def test_programs_of_other_streams_are_compared_by_their_means(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = compile_kernel(24, 40, 5, matrices=MATRICES, streams="4x4")
+    replace(program, kernels=(kernel,)).save(tmp_path / "many.bin")
+    program.save(tmp_path / "prog.bin")
+    files = [str(tmp_path / name) for name in ("prog.bin", "many.bin")]
+    assert main(["compare", *files, "--json", str(tmp_path / "found.json")]) == 0
+    found = {each["name"]: each for each in json.loads((tmp_path / "found.json").read_text())}
+    assert (found["streams"]["first"], found["streams"]["second"]) == (2, 16)
+    assert not any(name.startswith("streams.") for name in found)
+    for side in ("first", "second"):
+        causes = [each[side] or 0 for name, each in found.items() if name.startswith("causes.")]
+        assert sum(causes) == pytest.approx(found["cycles"][side], rel=0.2), "but for those that are equal"
 
 
 def test_a_trace_has_tracks_for_each_stream(program: Program, tmp_path: Path) -> None:
