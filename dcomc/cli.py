@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NoReturn, Protocol, cast
 
 from dcomc import __version__
@@ -90,6 +91,24 @@ def _overview() -> argparse.ArgumentParser:
     return parser
 
 
+_MAY_BE_EMPTY = ("--decompose-layers", "--outliers", "--prompt", "--sites")
+"""Options that are no file's name, and say themselves what an empty text means."""
+
+
+def _check_empty(arguments: Sequence[str]) -> None:
+    """Raise `DcomError` for an empty argument, such as an unset variable of a shell leaves: no file has that name."""
+    for before, each in pairwise(arguments):
+        option, given, value = each.partition("=")
+        if not each:
+            what = before if before.startswith("-") else f"an argument of dcomc {arguments[0]}"
+        elif option.startswith("--") and given and not value:
+            what = option
+        else:
+            continue
+        if what not in _MAY_BE_EMPTY:
+            raise DcomError(f"{what} is empty", hint=f"see dcomc {arguments[0]} --help")
+
+
 def dispatch(arguments: Sequence[str]) -> int:
     """Run one command line; raises `DcomError` for a user's mistake."""
     if not arguments or arguments[0].startswith("-"):
@@ -99,6 +118,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         raise DcomError(f"unknown command '{name}'", hint=did_you_mean(name, COMMANDS))
+    _check_empty(arguments)
     command = cast(Command, importlib.import_module(f"dcomc.commands.{name}"))
     return command.run(CommandParser(name, command).parse_args(arguments[1:]))
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -90,10 +91,18 @@ def compile(
             that is not of a traced model.
     """
     _check_sequences(decompose_layers=decompose_layers, sites=sites, reuse=reuse)
-    _check_integers(rank=rank, iterations=iterations, block=block, reorthogonalisation=reorthogonalisation, seed=seed)
+    decompose_layers, sites, reuse = tuple(decompose_layers), tuple(sites), tuple(reuse)
+    _check_types(int, "an integer", rank=rank, reorthogonalisation=reorthogonalisation, seed=seed)
+    _check_types((int, NoneType), "an integer", iterations=iterations, block=block)
+    _check_types((Real, str, Path), "a number, or a thresholds TOML file", outliers=outliers)
+    _check_types(Real, "a number", exact_rows=exact_rows)
+    _check_types((Real, NoneType), "a number", energy=energy)
+    _check_types(str, "a word", gram_schmidt=gram_schmidt, start=start, mapping=mapping, streams=streams)
+    _check_elements(Integral, "numbers of layers, such as 10", decompose_layers=decompose_layers)
+    _check_elements(str, "names, such as 'qkv'", sites=sites, reuse=reuse)
     options = Decomposition(
-        layers=tuple(sorted(set(decompose_layers))),
-        sites=tuple(sites),
+        layers=tuple(sorted({int(layer) for layer in decompose_layers})),
+        sites=sites,
         rank=rank,
         iterations=iterations,
         reorthogonalisation=reorthogonalisation,
@@ -104,14 +113,12 @@ def compile(
         block=block,
         energy=energy,
         exact_rows=exact_rows,
-        reuse=tuple(reuse),
+        reuse=reuse,
         config=None if config is None else str(config),
         weights=weights,
         mapping=mapping,
         streams=streams,
     )
-    _check_names(sites=options.sites, reuse=options.reuse)
-    _check_numbers(outliers=0 if isinstance(outliers, str | Path) else outliers, energy=energy, exact_rows=exact_rows)
     stored = read_archive(str(activations)) if isinstance(activations, str | Path) else activations or {}
     source = "" if isinstance(module, ModuleOp) else readable(Path(module).name)
     own = module.clone() if isinstance(module, ModuleOp) else read_module(str(module))
@@ -127,23 +134,18 @@ def _check_sequences(**options: object) -> None:
             raise DcomError(f"{name} is {shown}", hint="give a sequence, such as [10, 15] or ['qkv']")
 
 
-def _check_names(**options: tuple[object, ...]) -> None:
+def _check_types(kind: type | tuple[type, ...], what: str, **options: object) -> None:
+    """Raise `DcomError` for an option that is not of the kind; a truth value is none of them."""
+    for name, given in options.items():
+        if not isinstance(given, kind) or isinstance(given, bool) or given == "":
+            raise DcomError(f"{name} is {given!r}", hint=f"give {what}")
+
+
+def _check_elements(kind: type, what: str, **options: tuple[object, ...]) -> None:
     for name, given in options.items():
         for each in given:
-            if not isinstance(each, str):
-                raise DcomError(f"{name} has {each!r}", hint="give names, such as 'qkv'")
-
-
-def _check_numbers(**options: object) -> None:
-    for name, given in options.items():
-        if given is not None and not isinstance(given, Real):
-            raise DcomError(f"{name} is {given!r}", hint="give a number")
-
-
-def _check_integers(**options: object) -> None:
-    for name, given in options.items():
-        if given is not None and not isinstance(given, int):
-            raise DcomError(f"{name} is {given!r}", hint="give an integer")
+            if isinstance(each, bool) or not isinstance(each, kind):
+                raise DcomError(f"{name} has {each!r}", hint=f"give {what}")
 
 
 def factors_of(

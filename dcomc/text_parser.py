@@ -47,9 +47,11 @@ class TextParser(Parser):
             self._read_location_aliases()
             return self.parse_module()
         except ParseError as error:
-            if not re.sub("//.*", "", self._text).strip():
+            first = re.sub("//.*", "", self._text).lstrip()[:2]
+            if not first or first[0] == "[" or (first[0] == "{" and first != "{-"):  # {-# is of MLIR's resources
+                what = "is JSON, not MLIR" if first else "is empty"
                 place = self._place(error.span.start)
-                raise DcomError("the text is empty", hint="give IR as `dcomc trace` writes it", place=place) from error
+                raise DcomError(f"the text {what}", hint="give IR as `dcomc trace` writes it", place=place) from error
             self._fail(error)
         except VerifyException as error:  # of a type in an alias, outside any operation
             last = len(self._text[: self.pos].rstrip()) - 1

@@ -172,3 +172,17 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
 
     assert guard(interrupted) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["sim", ""], "an argument of dcomc sim"),
+        (["trace", "tiny", "-o", ""], "-o"),
+        (["compile", "a.mlir", "--machine=", "-o", "b.bin"], "--machine"),
+        (["run", "a.bin", "--model", "", "--text", "a.txt"], "--model"),
+    ],
+)
+def test_an_empty_argument_is_named(arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As an unset variable of a shell leaves it: it does not stand for the current folder."""
+    assert assert_one_error(arguments, capsys).startswith(f"error: {what} is empty; see dcomc {arguments[0]} --help")

@@ -181,6 +181,14 @@ def test_an_empty_text_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         assert error.endswith("error: the text is empty; give IR as `dcomc trace` writes it\n")
 
 
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2]\n"])
+def test_json_is_called_that(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert main(["opt", str(tmp_path / "a.json")]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("a.json:1:1: error: the text is JSON, not MLIR; give IR as `dcomc trace` writes it\n")
+
+
 def test_generic_syntax_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["opt", str(TOY)]) == 0
     custom = capsys.readouterr().out
