@@ -49,19 +49,35 @@ class Point:
 
 def sweep(work: Workload, vectors: str, machine: str = MACHINE, sums: str = "replicas") -> Iterator[tuple[int, Point]]:
     """Each factor, and what a schedule takes with it; `vectors` and `sums` are those of cluster-expand-reductions."""
+    described = load_machine(machine)
+    for factor, kernel in sweep_kernels(work, vectors, machine, sums):
+        yield factor, time_point(kernel, described)
+
+
+def sweep_kernels(
+    work: Workload, vectors: str, machine: str = MACHINE, sums: str = "replicas"
+) -> Iterator[tuple[int, Kernel]]:
+    """Each factor, and the kernel of a schedule with it."""
     for factor in factors(load_machine(machine)):
         expansion = ClusterExpandReductionsPass(factor=factor, vectors=vectors, sums=sums, machine=machine)
-        yield factor, measure(work, "modified", machine, expansion)
+        yield factor, _compile(work, "modified", machine, expansion)
 
 
-def measure(
-    work: Workload,
-    gram_schmidt: str,
-    machine: str = MACHINE,
-    expansion: ClusterExpandReductionsPass | None = None,
-) -> Point:
-    """What a schedule takes."""
-    kernel = compile_kernel(
+def measure(work: Workload, gram_schmidt: str, machine: str = MACHINE) -> Point:
+    """What a schedule without expansion takes."""
+    return time_point(_compile(work, gram_schmidt, machine), load_machine(machine))
+
+
+def time_point(kernel: Kernel, machine: Machine) -> Point:
+    """What a kernel takes on a machine, which may have other latencies than the one it was compiled for."""
+    alone = _reorthogonalisation(kernel, machine)
+    return Point(time_kernel(kernel, machine).cycles, alone.cycles, alone.causes)
+
+
+def _compile(
+    work: Workload, gram_schmidt: str, machine: str, expansion: ClusterExpandReductionsPass | None = None
+) -> Kernel:
+    return compile_kernel(
         work.rows,
         work.cols,
         work.iterations,
@@ -70,9 +86,6 @@ def measure(
         gram_schmidt=gram_schmidt,
         expansion=expansion,
     )
-    described = load_machine(machine)
-    alone = _reorthogonalisation(kernel, described)
-    return Point(time_kernel(kernel, described).cycles, alone.cycles, alone.causes)
 
 
 def _reorthogonalisation(kernel: Kernel, machine: Machine) -> Timing:

@@ -27,7 +27,7 @@ SECONDS: Mapping[str, int] = {
     "figure3": 3,
     "figure4": 25,
     "figure11": 20,
-    "figure12": 10,
+    "figure12": 15,
     "figure13": 3,
     "table2": 50,
     "table3": 50,

@@ -75,7 +75,8 @@ def _curve(curve: Curve) -> dict[str, Any]:
 
 def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     """The lines of the page."""
-    counts = Counter(claim["verdict"] for document in documents for claim in document["claims"])
+    every = [claim for document in documents for claim in document["claims"]]
+    counts = Counter(claim["verdict"] for claim in every)
     yield "# The paper, reproduced"
     yield ""
     yield (
@@ -85,6 +86,10 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     )
     yield ""
     yield "; ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS) + "."
+    yield (
+        f"Of those not reproduced, {sum(map(_within, every))} have the paper's value within the range: another choice than "
+        "ours, beside it as the nearest, is what the paper may have made."
+    )
     missing = [name for name in WHAT if name not in {document["name"] for document in documents}]
     if missing:
         yield from ("", f"Not run for this report: {', '.join(missing)}.")
@@ -104,6 +109,12 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         for plot in document["plots"]:
             yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
         yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+
+
+def _within(claim: dict[str, Any]) -> bool:
+    """Whether a claim is not reproduced, and its range has the paper's value."""
+    known = claim["verdict"] == "not reproduced" and claim["paper"] is not None and claim["low"] is not None
+    return known and claim["low"] <= claim["paper"] <= claim["high"]
 
 
 def _fold(claims: Sequence[dict[str, Any]], reason: str) -> Iterable[str]:

@@ -170,22 +170,26 @@ def test_gpus_in_turn_have_the_latency_of_one_and_batched_prompts_share_launches
 
 
 def test_claims_with_nothing_to_compare_with_stand_folded(tmp_path: Path) -> None:
-    claims = [Claim("a dense layer", 3.0, 3.0), Claim("no room", 1.0, None, why="too large"), *quality_claims("table2")]
+    other = Claim("another", 3.0, 2.0, choices={"batched": 4.0})
+    claims = [Claim("a dense layer", 3.0, 3.0), other, Claim("no room", 1.0, None, why="too large")]
+    claims += quality_claims("table2")
     page = write_report([Result("table2", claims)], tmp_path)[0].read_text()
     table, folded = page.split("<details>")
     assert "a dense layer" in table and "no room" in table and "accuracy" not in table
     assert "39 claims not comparable</summary>" in folded and folded.count("| perplexity on WikiText-2") == 13
-    assert "40 not comparable" in page
+    assert "40 not comparable" in page and "Of those not reproduced, 1 have the paper's value within" in page
 
 
 def test_the_sweep_of_the_expansion_factor() -> None:
     """Every schedule is swept over all factors; what the paper's text says of small and large ones holds."""
     result = reproduction("figure12")(Workbench())
     best, gain, bounds = result.claims
-    assert best.paper == 8 and best.low is not None and best.high is not None
-    assert best.low <= 8 <= best.high, "the best factor depends on how partial sums are used"
+    assert best.paper == 8 and best.span is not None and gain.span is not None
+    assert best.span[0] <= 8 <= best.span[1], "the best factor depends on how partial sums are used"
+    assert best.choices["links and global memory of four times the latency"] > 1, "and on what reductions wait for"
+    assert gain.span[1] < 1.25, "no latency makes of expansion what the paper has"
     assert gain.ours is not None and 1 <= gain.ours < 1.1
-    assert bounds.verdict == "reproduced"
+    assert bounds.ours is not None and bounds.ours > 8, "memory bounds small factors, computation large ones"
     for plot in result.plots:
         assert len(plot.curves) == 4
         for curve in plot.curves:

@@ -159,7 +159,7 @@ function showRoofline() {
     { field: "share", format: ".1%", title: "of the bound" },
   ];
   const axes = {
-    x: { field: "intensity", type: "quantitative", scale: { type: "log", domain: [low, high], nice: false }, title: "operations for each byte of the banks (flop/byte)", axis: { format: "~s", tickCount: 6 } },
+    x: { field: "intensity", type: "quantitative", scale: { type: "log", domain: [low, high], nice: false }, title: "operations for each byte of the banks (flop/byte)", axis: { format: "~g", tickCount: 6 } },
     y: { field: "reached", type: "quantitative", scale: { type: "log", nice: true }, title: "flop/s", axis: { format: "~s", tickCount: 6 } },
   };
   chart(
@@ -172,11 +172,11 @@ function showRoofline() {
       height: 300,
       layer: [
         { data: { values: roof }, mark: { type: "line", color: colour("--soft"), strokeWidth: 2 }, encoding: axes },
-        {
-          data: { values: [{ ...roof[0], text: "banks" }, { ...roof[1], text: "multipliers" }] },
-          mark: { type: "text", align: "left", baseline: "bottom", dx: 6, dy: -6, color: colour("--soft") },
+        ...[["banks", roof[0], "left", 6], ["multipliers", roof[2], "right", -6]].map(([text, at, align, dx]) => ({
+          data: { values: [{ ...at, text }] },
+          mark: { type: "text", align, baseline: "bottom", dx, dy: -6, color: colour("--soft") },
           encoding: { ...axes, text: { field: "text" } },
-        },
+        })),
         {
           data: { values: shown },
           mark: { type: "point", filled: true, size: 140, opacity: 0.9 },
@@ -219,7 +219,7 @@ function showExpansion() {
             mark: { type: "line", point: { size: 60 } },
             encoding: {
               x: { field: "factor", type: "quantitative", scale: { type: "log", base: 2, nice: false }, title: "expansion factor f", axis: { grid: false } },
-              y: { field: "cycles", type: "quantitative", title: "cycles", scale: { zero: true }, axis: { format: ",", tickCount: 5 } },
+              y: { field: "cycles", type: "quantitative", title: "cycles", scale: { zero: true }, axis: { format: ",d", tickCount: 5 } },
               color: { field: "vectors", type: "nominal", sort: null, legend: legendBelow(width) },
               tooltip: [{ field: "vectors" }, { field: "factor" }, { field: "cycles", format: "," }, { field: "reorthogonalisation", format: "," }],
             },
@@ -243,6 +243,7 @@ function showExpansion() {
 function showConfiguration() {
   const text = (value) => {
     if (typeof value === "number" && Number.isInteger(value)) return whole(value);
+    if (value === null || value.length === 0) return "none";
     if (Array.isArray(value)) return value.every(Number.isInteger) ? ranges(value) : value.join(", ");
     return typeof value === "string" ? value : JSON.stringify(value);
   };
