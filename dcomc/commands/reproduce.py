@@ -55,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if QUALITY in args.what:
         return _quality(args)
     if args.output is not None:
-        if not args.output.is_dir():
-            raise DcomError(f"there is no folder {args.output}", hint="give one that exists, such as docs")
-        check_output(args.output / "reproduction.md")
+        _check_folder(args.output, "reproduction")
     bench = Workbench(args.gpu, args.machine, args.tp)
     names = [name for name in WHAT if name in args.what or "all" in args.what]
     cost = f"about {sum(SECONDS[name] for name in names)} s of a processor"
@@ -75,13 +73,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_folder(folder: Path, name: str) -> None:
+    """Fail before long work where `name.md`, and the folder `name` of its numbers, cannot be written."""
+    if not folder.is_dir():
+        what = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise DcomError(what, hint="give one that exists, such as docs")
+    check_output(folder / f"{name}.md")
+    try:
+        (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise DcomError(f"cannot write {folder / name}: {error.strerror}", hint="give another folder") from error
+
+
 def _quality(args: argparse.Namespace) -> int:
     """Write quality.md; its runs are its own."""
     if set(args.what) != {QUALITY}:
         raise DcomError(f"{QUALITY} is reproduced alone", hint=f"dcomc reproduce {QUALITY} -o docs")
-    if args.output is None or not args.output.is_dir():
-        what = f"there is no folder {args.output}" if args.output else f"{QUALITY} needs a folder for its results"
-        raise DcomError(what, hint="give one that exists, such as -o docs")
+    if args.output is None:
+        raise DcomError(f"{QUALITY} needs a folder for its results", hint="give one that exists, such as -o docs")
+    _check_folder(args.output, QUALITY)
     if args.minutes is not None and not args.minutes >= 0:
         raise DcomError(f"minutes {args.minutes:g} is below 0", hint="0 writes the page anew from what is there")
     from dcomc.progress import speaker

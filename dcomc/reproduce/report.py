@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcomc import __version__
 from dcomc.diagnostics import DcomError, atomic_write, counted, write_text
@@ -87,8 +87,8 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield ""
     yield "; ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS) + "."
     yield (
-        f"Of those not reproduced, {sum(map(_within, every))} have the paper's value within the range: another choice than "
-        "ours, beside it as the nearest, is what the paper may have made."
+        f"Of those not reproduced, {sum(map(_within, every))} have the paper's value within the range: the paper may "
+        "have chosen otherwise than we did, as the choice that comes nearest says."
     )
     missing = [name for name in WHAT if name not in {document["name"] for document in documents}]
     if missing:
@@ -113,8 +113,10 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 def _within(claim: dict[str, Any]) -> bool:
     """Whether a claim is not reproduced, and its range has the paper's value."""
-    known = claim["verdict"] == "not reproduced" and claim["paper"] is not None and claim["low"] is not None
-    return known and claim["low"] <= claim["paper"] <= claim["high"]
+    paper, low, high = (cast("float | None", claim[key]) for key in ("paper", "low", "high"))
+    if claim["verdict"] != "not reproduced" or paper is None or low is None or high is None:
+        return False
+    return low <= paper <= high
 
 
 def _fold(claims: Sequence[dict[str, Any]], reason: str) -> Iterable[str]:

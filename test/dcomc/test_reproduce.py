@@ -234,6 +234,9 @@ def test_the_projects_own_report_is_whole() -> None:
         (["figure5"], "invalid choice: 'figure5'"),
         ([], "required: WHAT"),
         (["figure12", "-o", "nowhere"], "there is no folder nowhere"),
+        (["figure12", "-o", __file__], "is no folder"),
+        (["figure12", "-o", "/proc"], "cannot write /proc/reproduction"),
+        (["quality", "-o", "/proc"], "cannot write /proc/quality"),
         (["figure3", "--gpu", "tpu"], "unknown gpu 'tpu'"),
     ],
 )

@@ -64,7 +64,8 @@ function groupBy(entries, key) {
 function table(columns, rows, caption) {
   const cell = (row, [, value, kind]) => {
     const found = value(row);
-    const attributes = kind && kind !== "code" ? { class: kind } : {};
+    const plain = !kind || kind === "code" || (kind === "layers" && found.length < 12);
+    const attributes = plain ? {} : { class: kind };
     if (found instanceof Node) return make("td", attributes, found);
     return kind === "code" ? make("td", {}, make("code", { text: found })) : make("td", { ...attributes, text: found });
   };

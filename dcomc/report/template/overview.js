@@ -159,7 +159,7 @@ function showRoofline() {
     { field: "share", format: ".1%", title: "of the bound" },
   ];
   const axes = {
-    x: { field: "intensity", type: "quantitative", scale: { type: "log", domain: [low, high], nice: false }, title: "operations for each byte of the banks (flop/byte)", axis: { format: "~g", tickCount: 6 } },
+    x: { field: "intensity", type: "quantitative", scale: { type: "log", domain: [low, high], nice: false }, title: "flop for each byte of the banks", axis: { format: "~g", tickCount: 6 } },
     y: { field: "reached", type: "quantitative", scale: { type: "log", nice: true }, title: "flop/s", axis: { format: "~s", tickCount: 6 } },
   };
   chart(
