@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
-from runtime.lanczos_read import read_once
+from runtime.lanczos_read import read_back, read_once
 
 Tensor = torch.Tensor
 
@@ -42,7 +43,8 @@ def decompose(
         x: [batch * S, H]; block b is rows b*S to (b+1)*S.
     """
     with torch.inference_mode():
-        blocks = x.float().reshape(batch, -1, x.shape[-1])
+        narrow = x.dtype == torch.bfloat16 and _is_read_once(x)
+        blocks = (x if narrow else x.float()).reshape(batch, -1, x.shape[-1])
         options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
         return Factored(*factors(blocks, rank, iterations, **options))
 
@@ -56,7 +58,11 @@ def factors(
     reorthogonalisation: int = 2,
     modified: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H] float32."""
+    """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H].
+
+    Args:
+        blocks: float32; or bfloat16, large and on the CPU.
+    """
     return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation, modified), rank)
 
 
@@ -68,9 +74,10 @@ def _bidiagonalise(
     What comes after a block's breakdown is zero.
     """
     count, rows, cols = a.shape
-    u, v = a.new_zeros(count, rows, iterations + 1), a.new_zeros(count, iterations, cols)
-    core = a.new_zeros(count, iterations + 1, iterations)
-    largest = a.new_zeros(count)
+    none = a.new_zeros(0, dtype=torch.float32)
+    u, v = none.new_zeros(count, rows, iterations + 1), none.new_zeros(count, iterations, cols)
+    core = none.new_zeros(count, iterations + 1, iterations)
+    largest = none.new_zeros(count)
     going = torch.ones(count, dtype=torch.bool, device=a.device)
     u[:, :, 0] = torch.from_numpy(start_vector(rows, seed, np.dtype(np.float32))).to(a.device)
 
@@ -82,8 +89,8 @@ def _bidiagonalise(
         going = going & (norms > BREAKDOWN_TOLERANCE * largest)
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
-    reader = _Reader(a, iterations) if a.device.type == "cpu" and a.numel() >= _LARGE else None
-    z = (u[:, None, :, 0] @ a)[:, 0]
+    reader = _Reader(a, iterations) if _is_read_once(a) else None
+    z = _left(u[:, :, 0], a)
     for j in range(iterations):
         residual, _ = _orthogonal(z, v[:, :j], reorthogonalisation, modified)
         v[:, j], core[:, j, j] = step(residual)
@@ -92,8 +99,25 @@ def _bidiagonalise(
         u[:, :, j + 1], core[:, j + 1, j] = step(residual)
         if j + 1 < iterations:
             z = None if reader is None else reader.left(known, core[:, j + 1, j])
-            z = (u[:, None, :, j + 1] @ a)[:, 0] if z is None else z
+            z = _left(u[:, :, j + 1], a) if z is None else z
     return u, core, v
+
+
+def _is_read_once(a: Tensor) -> bool:
+    return a.device.type == "cpu" and a.numel() >= _LARGE
+
+
+def _left(u: Tensor, a: Tensor) -> Tensor:
+    """Aᵀ u [M, H], float32."""
+    if a.dtype == torch.float32:
+        return (u[:, None] @ a)[:, 0]
+    return torch.from_numpy(read_back(_bits(a), u.contiguous().numpy(), torch.get_num_threads()))
+
+
+def _bits(a: Tensor) -> NDArray[Any]:
+    """float32 as it is, bfloat16 as uint16."""
+    a = a.contiguous()
+    return (a.view(torch.uint16) if a.dtype == torch.bfloat16 else a).numpy()
 
 
 def _orthogonal(x: Tensor, basis: Tensor, passes: int, modified: bool) -> tuple[Tensor, Tensor]:
@@ -118,18 +142,18 @@ class _Reader:
 
     def __init__(self, a: Tensor, iterations: int) -> None:
         count, _, cols = a.shape
-        self._a = a.contiguous()
+        self._a = _bits(a)
         self._steps = 0
-        self._backs = a.new_zeros(count, iterations, cols)
+        self._backs = torch.zeros(count, iterations, cols)
         """Aᵀ U."""
-        self._growth = a.new_ones(count, iterations)
+        self._growth = torch.ones(count, iterations)
         """How many times a rounding of each column may have grown."""
-        self._back = a.new_zeros(0)
+        self._back = torch.zeros(0)
 
     def right(self, v: Tensor, z: Tensor) -> Tensor:
         """y = A v_j [M, S] of v_j [M, H] and z = Aᵀ u_j."""
         self._backs[:, self._steps] = z
-        y, back = read_once(self._a.numpy(), v.contiguous().numpy(), torch.get_num_threads())
+        y, back = read_once(self._a, v.contiguous().numpy(), torch.get_num_threads())
         self._back = torch.from_numpy(back)
         self._steps += 1
         return torch.from_numpy(y)

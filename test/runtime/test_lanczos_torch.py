@@ -90,3 +90,15 @@ def test_large_blocks_break_down_each_by_itself() -> None:
     x = np.concatenate([spectrum(np.array([4.0, 3.0])), np.zeros((1024, 1100), np.float32), spectrum(np.ones(9))])
     expected = lanczos.decompose(x, 3, 4, 6).reconstruct()
     np.testing.assert_allclose(decompose(x, 3, 4, 6).reconstruct(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("growth", [0.0, 64.0])
+def test_a_large_bfloat16_matrix_is_read_as_it_is(growth: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is decomposed as the same numbers in float32 are, in the same blocks; their rows do not share out evenly."""
+    monkeypatch.setattr(lanczos_torch, "_GROWTH", growth)
+    x = torch.from_numpy(spectrum(0.8 ** np.arange(100))[:1002]).bfloat16()
+    given = torch.cat([x, -0.5 * x])
+    found, expected = lanczos_torch.decompose(given, 2, 6, 11), lanczos_torch.decompose(given.float(), 2, 6, 11)
+    for part, wanted in zip((found.u, found.core, found.v), (expected.u, expected.core, expected.v), strict=True):
+        assert part.dtype == torch.float32
+        torch.testing.assert_close(part, wanted, rtol=1e-3, atol=1e-4)

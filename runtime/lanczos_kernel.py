@@ -1,0 +1,74 @@
+"""The loop of `runtime.lanczos_read`, for numba."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic as numba_intrinsic
+from numpy.typing import NDArray
+
+from runtime.fast_compile import compiled
+
+intrinsic = cast(Callable[[Callable[..., object]], Callable[..., Any]], numba_intrinsic)
+
+
+@intrinsic
+def single(typing: object, number: Any) -> object:
+    """A float32 as it is; the 16 bits of a bfloat16, a uint16, as the float32 that they begin."""
+
+    def generate(context: object, builder: Any, signature: object, arguments: list[Any]) -> object:
+        if number == types.float32:
+            return arguments[0]
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.zext(arguments[0], word), word(16)), ir.FloatType())
+
+    return cast(object, types.float32(number)), generate
+
+
+def _read(
+    a: NDArray[Any], v: NDArray[np.float32], y: NDArray[np.float32], w: NDArray[np.float32], start: int, stop: int
+) -> None:
+    """y = A v of the rows from `start` to `stop` of each block; w += Aᵀ y of those. Four rows stay in the cache.
+
+    Args:
+        a: float32, or uint16, the bits of bfloat16.
+    """
+    blocks, _, cols = a.shape
+    zero = np.float32(0)
+    for m in range(blocks):
+        x, z = v[m], w[m]
+        for i in range(start, stop - 3, 4):
+            p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
+            b, c, d, e = zero, zero, zero, zero
+            for j in range(cols):
+                b += single(p[j]) * x[j]
+                c += single(q[j]) * x[j]
+                d += single(r[j]) * x[j]
+                e += single(s[j]) * x[j]
+            y[m, i], y[m, i + 1], y[m, i + 2], y[m, i + 3] = b, c, d, e
+            for j in range(cols):
+                z[j] += (b * single(p[j]) + c * single(q[j])) + (d * single(r[j]) + e * single(s[j]))
+        for i in range(stop - (stop - start) % 4, stop):
+            b = zero
+            for j in range(cols):
+                b += single(a[m, i, j]) * x[j]
+            y[m, i] = b
+            for j in range(cols):
+                z[j] += b * single(a[m, i, j])
+
+
+def _back(a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], start: int, stop: int) -> None:
+    """w += Aᵀ u of the rows from `start` to `stop` of each block."""
+    blocks, _, cols = a.shape
+    for m in range(blocks):
+        z = w[m]
+        for i in range(start, stop):
+            p, b = a[m, i], u[m, i]
+            for j in range(cols):
+                z[j] += b * single(p[j])
+
+
+back = compiled(_back, reassociate=True)
+read = compiled(_read, reassociate=True)
