@@ -17,6 +17,8 @@ WAITS = "stream"
 """Stands for a unit where the stream waits."""
 MOST_EVENTS = 8000
 """Of a timeline; a longer run is shown up to there."""
+MOST_STREAMS = 16
+"""Of a timeline, which share its events; further streams, which do the same on other clusters, are not shown."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class InstructionCycles:
     issues: int
     busy: float
     """Cycles that its unit worked; for the banks the mean over the columns."""
-    cycles: Mapping[str, int]
-    """Cycles of the stream by cause: its issues, and what the stream waited for before them."""
+    cycles: Mapping[str, float]
+    """Cycles of the stream by cause: its issues, and what the stream waited for before them; of several the mean."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,18 @@ class KernelCycles:
     matrices: int
     """Decomposed by the run."""
     cycles: int
-    causes: Mapping[str, int]
-    """Each cycle of the stream has one: an issue, or what it waited for."""
+    causes: Mapping[str, float]
+    """Each cycle of the stream has one: an issue, or what it waited for; of several streams the mean."""
     busy: Mapping[str, float]
     """Cycles that each unit worked; for the banks the mean over the columns."""
     uses: Mapping[str, int]
     """Multiplications by use."""
     instructions: tuple[InstructionCycles, ...]
+    streams: tuple[str, ...]
+    """The clusters of each stream of the timeline."""
+    all_streams: int
+    """How many there are."""
+    event_streams: tuple[int, ...]
     event_instructions: tuple[int, ...]
     event_units: tuple[str, ...]
     """Or `stream`, where that waits."""
@@ -91,23 +98,31 @@ def time_kernels(program: Program) -> tuple[KernelCycles, ...]:
 def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
     timing = time_launch(kernel, machine, prompts)[0]
     counts, instructions = timing.counts, list[InstructionCycles]()
-    waits: dict[int, dict[str, int]] = {index: {} for index in range(len(kernel.words))}
+    waits: dict[int, dict[str, float]] = {index: {} for index in range(len(kernel.words))}
+    streams = kernel.streams_on(machine.grid)
     for (index, cause), cycles in counts.waits.items():
-        waits[index][cause] = cycles
+        waits[index][cause] = cycles / len(streams) if timing.streams else cycles
     for index, word in enumerate(kernel.words):
         unit = word.instruction.unit
-        busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else 1)
+        busy = counts.busy[index, unit] / (timing.columns if unit is Unit.BANK else len(streams))
         instructions.append(InstructionCycles(counts.issues[index], busy, waits[index]))
-    events = list(islice(_events(kernel, machine, prompts), MOST_EVENTS))  # of the first stream
-    numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 5
+    shown = min(len(streams), MOST_STREAMS)
+    each = MOST_EVENTS // shown
+    first = list(islice(_events(kernel, machine, prompts, 1), each))
+    until = first[-1][-1] if len(first) == each else None
+    events = first if shown == 1 else list(_events(kernel, machine, prompts, shown, until))
+    of_streams, numbers, units, causes, starts, ends = zip(*events, strict=True) if events else ((),) * 6
     return KernelCycles(
         kernel.name,
         prompts if kernel.takes_rounds else min(prompts, together_in(kernel, machine)),
         timing.cycles,
-        timing.causes,
+        timing.mean_causes,
         {unit: timing.busy[unit] for unit in Unit if unit in timing.busy and unit is not Unit.CONTROL},
         {str(use): count for use, count in timing.uses.items()},
         tuple(instructions),
+        tuple(map(str, streams[:shown])),
+        len(streams),
+        of_streams,
         numbers,
         units,
         causes,
@@ -116,17 +131,19 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
     )
 
 
-def _events(kernel: Kernel, machine: Machine, prompts: int) -> Iterator[tuple[int, str, str, int, int]]:
-    """Of all that the first stream does: instruction, unit or `stream`, cause of a wait, first cycle, and the one after
-    the last."""
-    for event in run_events(kernel, machine, prompts):
-        if event.stream:
+def _events(
+    kernel: Kernel, machine: Machine, prompts: int, streams: int, until: int | None = None
+) -> Iterator[tuple[int, int, str, str, int, int]]:
+    """Of all that the first streams do: number of the stream, instruction, unit or `stream`, cause of a wait, first
+    cycle, and the one after the last."""
+    for event in run_events(kernel, machine, prompts, until):
+        if event.stream >= streams:
             continue
         index, instruction = event.issue.index, event.issue.word.instruction
         if event.start > event.waited:
-            yield index, WAITS, event.cause, event.waited, event.start
+            yield event.stream, index, WAITS, event.cause, event.waited, event.start
         if event.end > event.begun:
-            yield index, instruction.unit, "", event.begun, event.end
+            yield event.stream, index, instruction.unit, "", event.begun, event.end
 
 
 def make_roofline(machine: Machine, results: Sequence[LaunchResult], costs: Sequence[SiteCost]) -> Roofline:

@@ -150,6 +150,22 @@ def test_cycles_of_instructions_and_causes_add_up(tiny_program: Path):
         assert all(start < end for start, end in zip(kernel.event_starts, kernel.event_ends, strict=True))
 
 
+def test_a_timeline_of_streams(tiny_ir: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each has its events up to a common cycle, and what is told of all is their mean."""
+    program = dcomc.compile(tiny_ir, [1], sites=("qkv",), rank=2, block=8, mapping="grid", streams="2x2")
+    (found,) = time_kernels(program)
+    assert found.all_streams == len(found.streams) == 4 and {*found.event_streams} == {0, 1, 2, 3}
+    assert sum(found.causes.values()) == pytest.approx(found.cycles) and found.causes["ended"] > 0
+    own = sum(sum(each.cycles.values()) for each in found.instructions)
+    assert own + found.causes["ended"] == pytest.approx(found.cycles)
+    monkeypatch.setattr(cycles, "MOST_EVENTS", 400)
+    monkeypatch.setattr(cycles, "MOST_STREAMS", 2)
+    (cut,) = time_kernels(program)
+    assert cut.all_streams == 4 and len(cut.streams) == 2 and {*cut.event_streams} == {0, 1}
+    assert cut.event_streams.count(0) >= 200 and len(cut.event_streams) < 600
+    assert max(cut.event_ends) < found.cycles
+
+
 def test_the_roofline_holds_what_is_reached_below_it(report: Report):
     roofline = report.roofline
     assert {name for point in roofline.points for name in point.launches} >= {"layer1.qkv", "layer2.down"}

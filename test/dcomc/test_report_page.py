@@ -166,6 +166,25 @@ def test_a_bar_of_the_timeline_opens_its_instruction(desk: Opened):
     expect(page.locator(".chosen")).to_contain_text("isa.ld")
 
 
+def test_streams_of_a_kernel_are_chosen(browser: Browser, tiny_ir: Path, tmp_path: Path):
+    program, page = tmp_path / "prog.bin", tmp_path / "page.html"
+    options = ["--decompose-layers", "1", "--sites", "qkv", "--rank", "2", "--block", "8", "--mapping", "grid"]
+    assert main(["compile", str(tiny_ir), *options, "--streams", "2x2", "-o", str(program)]) == 0
+    assert main(["report", str(program), "-o", str(page)]) == 0
+    for desk in opened(browser, page, tmp_path):
+        caption, range_ = desk.page.locator("#events figcaption"), desk.page.locator("#range")
+        expect(caption).to_contain_text("of stream 0 of 4, 8 x 8 clusters from row 0, column 0,")
+        said = range_.inner_text()
+        desk.page.locator("#stream").select_option(label="3: 8 x 8 clusters from row 8, column 8")
+        expect(caption).to_contain_text("of stream 3 of 4, 8 x 8 clusters from row 8, column 8,")
+        expect(range_).not_to_have_text(said)  # it has a matrix less
+
+
+def test_a_kernel_of_one_stream_has_none_to_choose(desk: Opened):
+    expect(desk.page.locator("#stream")).to_be_hidden()
+    assert "of stream" not in desk.page.locator("#events figcaption").inner_text()
+
+
 def test_everything_works_by_keyboard(desk: Opened):
     page = desk.page
     page.keyboard.press("Tab")

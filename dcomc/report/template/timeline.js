@@ -5,6 +5,7 @@ const STREAM = "stream";
 const UNITS = [...new Set(report.kernels.flatMap((each) => Object.keys(each.busy).filter((unit) => each.busy[unit] > 0)))];
 const ZOOM = 3;
 let kernel = report.kernels[0];
+let stream = 0;
 let range = [0, 1];
 let timelineView = null;
 
@@ -20,12 +21,13 @@ function instructionsOf(name) {
   return kernels.get(name).instructions.map((_, number) => ({ text: `instruction ${number}`, step: "" }));
 }
 
-const lastEvent = () => Math.max(1, ...kernel.event_ends);
+const lastEvent = () => Math.max(1, ...kernel.event_ends.filter((_, index) => kernel.event_streams[index] === stream));
 
 function showTimeline() {
   const instructions = instructionsOf(kernel.name);
-  const events = kernel.event_instructions.map((number, index) => ({
+  const all = kernel.event_instructions.map((number, index) => ({
     number,
+    stream: kernel.event_streams[index],
     unit: kernel.event_units[index] === STREAM ? "stream waits" : kernel.event_units[index],
     cause: kernel.event_causes[index],
     start: kernel.event_starts[index],
@@ -34,13 +36,15 @@ function showTimeline() {
     ...instructions[number],
     work: instructions[number].step.replace(/, pass \d+$/, "") || "other",
   }));
+  const events = all.filter((event) => event.stream === stream);
   const units = [...UNITS, "stream waits"].filter((unit) => events.some((event) => event.unit === unit));
   const steps = [...new Set(events.map((event) => event.work))];
   range = [0, lastEvent()];
+  const which = kernel.all_streams > 1 ? ` of stream ${stream} of ${whole(kernel.all_streams)}, ${kernel.streams[stream]},` : "";
   const part = lastEvent() < kernel.cycles * 0.98 ? ` The first ${whole(lastEvent())} cycles are shown.` : "";
   chart(
     byId("events"),
-    `${kernel.name}: what each unit works on and when the stream waits, ${count(kernel.cycles, "cycle")} for ${count(kernel.matrices, "matrix").replace("matrixs", "matrices")}.${part}`,
+    `${kernel.name}: what each unit${which} works on and when the stream waits, ${count(kernel.cycles, "cycle")} for ${count(kernel.matrices, "matrix").replace("matrixs", "matrices")}.${part}`,
     (width) => ({
       data: { values: events },
       params: [{ name: "from", value: range[0] }, { name: "to", value: range[1] }, { name: "chosen", value: chosenInstructions() }],
@@ -122,7 +126,7 @@ function showCauses() {
   const most = causes.reduce((best, each) => (each.share > best.share ? each : best));
   chart(
     byId("causes"),
-    `Cycles of each kernel’s stream by cause: issuing, or what it waited for. Most: ${most.cause}, ${percent(most.share)} of ${most.kernel}.`,
+    `Cycles of each kernel’s stream by cause: issuing, or what it waited for; of several streams the mean. Most: ${most.cause}, ${percent(most.share)} of ${most.kernel}.`,
     (width) => ({
       data: { values: causes.map((each) => ({ ...each, order: order.indexOf(each.cause) })) },
       height: 40 * report.kernels.length,
@@ -208,20 +212,33 @@ function showCostliest() {
   );
 }
 
+/** The streams of the kernel, where it has several, and the first of them. */
+function showStreams() {
+  stream = 0;
+  byId("stream").replaceChildren(...kernel.streams.map((clusters, value) => make("option", { value, text: `${value}: ${clusters}` })));
+  byId("stream").parentElement.hidden = kernel.all_streams === 1;
+}
+
 function startTimeline() {
   byId("timeline").hidden = byId("cycles").hidden = !kernel;
   if (!kernel) return;
   byId("kernel").append(...report.kernels.map((each, value) => make("option", { value, text: each.name })));
   byId("kernel").addEventListener("change", (event) => {
     kernel = report.kernels[Number(event.target.value)];
+    showStreams();
     showTimeline();
     showCostliest();
+  });
+  byId("stream").addEventListener("change", (event) => {
+    stream = Number(event.target.value);
+    showTimeline();
   });
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom(button.dataset.zoom)));
   document.addEventListener("selection", () => {
     timelineView?.signal("chosen", chosenInstructions()).runAsync();
     sayRange();
   });
+  showStreams();
   showTimeline();
   showCauses();
   showUses();
