@@ -126,6 +126,15 @@ def test_an_operation_is_followed_to_instructions_and_back_to_python(desk: Opene
     assert "cluster.matvec_transposed" in " ".join(desk.lines(0, ".related"))
 
 
+def test_what_the_host_runs_is_said_to_have_no_instructions(desk: Opened):
+    desk.choose(0, "00-input")
+    says = desk.page.locator("#trail", has_text="No instruction comes of it")
+    desk.page.locator(".code").nth(0).get_by_text("math.rsqrt").first.click()
+    expect(says).to_be_visible()
+    desk.page.locator(".code").nth(0).get_by_text('dcom.role = "q_proj"').click()
+    expect(says).to_have_count(0)
+
+
 def test_the_trail_opens_what_it_names(desk: Opened):
     page = desk.page
     desk.choose(1, "00-input")

@@ -139,9 +139,10 @@ def test_weights_in_factors_save_what_table_3_says() -> None:
 
 
 def test_the_mean_of_the_memory_column_leaves_out_the_row_of_all_layers() -> None:
-    rows = [Claim("layers 1 2", 10.0, 12.0), Claim("layers 3", 20.0, 22.0), Claim("layers all", 70.0, 90.0)]
+    values = {"layers 1 2": (10.0, 12.0), "layers 3": (20.0, 22.0), "layers all": (70.0, 90.0)}
+    rows = [Claim(what, paper, ours, choices={"more": ours - 2}) for what, (paper, ours) in values.items()]
     mean = mean_memory_claim(rows)
-    assert (mean.paper, mean.ours) == (15.6, 17.0)
+    assert (mean.paper, mean.ours, mean.choices) == (15.6, 17.0, {"more": 15.0})
     assert "mean of 15.0" in mean.reason
 
 

@@ -11,6 +11,7 @@ const panes = [...document.querySelectorAll(".pane")].map((element, side) => ({
 }));
 const kernels = new Map(report.kernels.map((kernel) => [kernel.name, kernel]));
 const MOST_JUMPS = 4;
+const KERNEL_LEVELS = ["cluster", "isa"];
 const FRAME = /^\s*(?:[}^]|func\.func |cluster\.kernel |isa\.kernel )/; // lines around operations, which the trail leaves out
 let view = views[0];
 let selected = null; // { stage, line }
@@ -150,6 +151,7 @@ function showTrail() {
   byId("trail").replaceChildren(
     make("h3", { text: `Followed through the levels: ${[step, names.join(", ")].filter(Boolean).join(" of ")}` }),
     make("ol", {}, ...steps.filter(Boolean)),
+    ...(steps.some((item, number) => item && KERNEL_LEVELS.includes(view.stages[number].level)) ? [] : [make("p", { text: "No instruction comes of it: the host runs it." })]),
   );
 }
 
