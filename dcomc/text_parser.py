@@ -8,8 +8,10 @@ from typing import NoReturn
 from xdsl.context import Context
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, LocationAttr, ModuleOp, StringAttr, UnknownLoc
 from xdsl.ir import Operation
-from xdsl.parser import Parser
+from xdsl.parser import Parser, ParserState
 from xdsl.utils.exceptions import ParseError, VerifyException
+from xdsl.utils.lexer import Input
+from xdsl.utils.mlir_lexer import MLIRLexer
 
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.verification import MALFORMED, verifier_message
@@ -20,6 +22,12 @@ _UNREGISTERED = re.compile(r"(?:Operation (?P<op>\S+)|'(?P<type>\S+)') is not re
 
 MLIR_NAMES = {"ml_program.global_load_const": {"global_attr": "global"}}
 """What MLIR calls properties for which xDSL has another name; only the generic syntax shows them."""
+
+
+class _Lexer(MLIRLexer):
+    """xDSL's lexer, with literals that end in time linear in their length, where nothing closes them, too."""
+
+    _unescaped_characters_regex = re.compile(r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+"')
 
 
 class TextParser(Parser):
@@ -34,7 +42,8 @@ class TextParser(Parser):
         self._text = text
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         try:
-            super().__init__(context, text, name)
+            super().__init__(context, "", name)
+            self._parser_state = ParserState(_Lexer(Input(text, name)))
         except ParseError as error:  # the first token is none
             raise DcomError(error.msg, place=self._place(error.span.start)) from error
         self._starts: dict[Operation, int] = {}
