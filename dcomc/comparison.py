@@ -294,13 +294,13 @@ def compare(
     factors = check_factors(module, program.factors)
     whole = resolve_model(model).with_weights()
     arrays = make_arrays(backend, device)
+    check_configuration(module, whole, say)
     say(f"loading {whole.name}")
     windows = make_windows(whole.tokenizer, described.batch, described.seq_len)
     _check_tokens(windows, whole.config().get("vocab_size"))
     dense = whole.torch_model("f32")
     weights = {**torch_weights(dense), **factors}
     check_weights(module, weights)
-    check_configuration(module, whole, say)
 
     chosen = None
     if decompose_with == "sim":

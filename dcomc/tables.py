@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,9 +84,23 @@ def _fit(columns: Sequence[Sequence[str]], numbers: Sequence[bool], width: int) 
     return widths
 
 
+class _Wrapper(TextWrapper):
+    """Words that are too long, such as paths, break behind a slash, or else behind a point, or else anywhere."""
+
+    def _split(self, text: str) -> list[str]:
+        chunks = super()._split(text)
+        for mark in "/.":
+            chunks = [part for chunk in chunks for part in self._parts(chunk, mark)]
+        return chunks
+
+    def _parts(self, chunk: str, mark: str) -> list[str]:
+        return re.findall(f"[^{mark}]*[{mark}]|[^{mark}]+", chunk) if len(chunk) > self.width else [chunk]
+
+
 def _lines(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> Iterable[str]:
     """A row, as many lines as its cells need."""
-    parts = [wrap(cell, max(width, 1), break_on_hyphens=False) for cell, width in zip(cells, widths, strict=True)]
+    wrappers = [_Wrapper(max(width, 1), break_on_hyphens=False) for width in widths]
+    parts = [wrapper.wrap(cell) for wrapper, cell in zip(wrappers, cells, strict=True)]
     for line in zip_longest(*parts, fillvalue=""):
         aligned = (
             part.rjust(width) if number else part.ljust(width)

@@ -48,6 +48,16 @@ def test_numbers_are_to_the_right_and_words_to_the_left(capsys: pytest.CaptureFi
     assert lines_of(capsys)[3:] == ["    1  7 links", "1,000  12 links", "    -"]
 
 
+def test_a_path_breaks_behind_its_slashes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "25")
+    print_table(("n", "from"), [("1", "o_proj (transformers/models/llama/modeling_llama.py:269)")])
+    assert lines_of(capsys)[3:] == [
+        "1  o_proj (transformers/",
+        "   models/llama/",
+        "   modeling_llama.py:269)",
+    ]
+
+
 def test_an_empty_table_has_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("a", "b"), [])
     assert lines_of(capsys)[1].split() == ["a", "b"]
