@@ -20,11 +20,12 @@ def compile_kernel(
     machine: str = MACHINE,
     gram_schmidt: str = "classical",
     expansion: ClusterExpandReductionsPass | None = None,
+    streams: str = "1x1",
 ) -> Kernel:
     """The Lanczos kernel of one shape, with `passes` of Gram-Schmidt.
 
     Args:
-        mapping: of `cluster-map`.
+        mapping, streams: of `cluster-map`.
         matrices: of its launch: no more of them are in flight.
         expansion: of its reductions, for modified Gram-Schmidt.
     """
@@ -37,7 +38,7 @@ def compile_kernel(
     }}"""
     context = make_context()
     module = parse_module(text, "kernel.mlir", context)
-    lowering, *placing = cluster_pipeline(machine, mapping)
+    lowering, *placing = cluster_pipeline(machine, mapping, streams=streams)
     expanding = [] if expansion is None else [expansion]
     run_passes(context, module, [lowering, *expanding, *placing, *isa_pipeline(machine)])
     (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
