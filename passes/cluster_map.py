@@ -38,12 +38,12 @@ class ClusterMapPass(ModulePass):
     interleaved: as many as there are, find room in the buffers and instructions for, unless given. Where the `config`
     has several mappings or streams for the sites of a kernel, each gets a copy of it.
 
-    `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at its
-    own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down early, or
-    waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is. Whether that pays beside
-    groups in step depends on the shape: 16 streams took 0.74 of their cycles for 512 matrices of 512 x 576, 1.09 for as
-    many of 64 x 576, and two streams 0.996 to 1 (`benchmarks/streams.py`). `auto` chooses no streams by itself, and does
-    not reckon with banks that streams above one another share.
+    `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at
+    its own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down
+    early, or waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is. Whether
+    that pays beside groups in step depends on the shape: 16 streams took 0.74 of their cycles for 512 matrices of 512
+    x 576, 1.09 for as many of 64 x 576, and two streams 0.996 to 1 (`benchmarks/streams.py`). `auto` chooses no
+    streams by itself, and does not reckon with banks that streams above one another share.
 
     Before:
 
