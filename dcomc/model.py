@@ -111,13 +111,15 @@ class Model:
         """The weights by the checkpoint's names, in the checkpoint's layout [out, in] for projections.
 
         Safetensors are memory-mapped and keep their element type (bfloat16 is widened to float32 when read);
-        a GGUF file is dequantised to float32. A tied weight is found under both of its names.
+        a GGUF file is dequantised to float32, and torch's own files (`pytorch_model.bin`) are loaded as float32. A tied
+        weight is found under both of its names.
 
         Raises:
             DcomError: no weights, or files that are missing or corrupt.
         """
         model = self.with_weights()
-        if model.kind == "gguf":
+        pickled = model.kind == "folder" and not any(model.path.glob("*.safetensors"))
+        if model.kind == "gguf" or (pickled and any(model.path.glob("pytorch_model*.bin"))):
             module = model.torch_model("f32")
             return {name: cast(Array, tensor.numpy()) for name, tensor in module.state_dict().items()}
         tied = bool(model.config().get("tie_word_embeddings", False))

@@ -243,7 +243,7 @@ def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
     if not any(matmuls.values()):
         named = " or ".join(f'"{role}"' for role in matmuls)
         what = f"layer {layer} has no linalg.matmul with dcom.role {named}"
-        raise DcomError(what, hint=NOT_TRACED, place=place_of(function.location))
+        raise DcomError(what, hint=f"choose other layers or sites, or {NOT_TRACED}", place=place_of(function.location))
     groups: dict[SSAValue, list[MatmulOp]] = {}
     for matmul in chain.from_iterable(matmuls.values()):
         groups.setdefault(matmul.inputs[0], []).append(matmul)

@@ -60,6 +60,15 @@ def test_tensors_that_the_model_does_not_use_are_named(folder: Path, capsys: pyt
     assert said.endswith("that the model does not use: model.layers.0.self_attn.q_proj.bias\n")
 
 
+def test_a_checkpoint_of_torch_files_has_its_weights(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    torch.save(tensors, folder / "pytorch_model.bin")
+    file.unlink()
+    weights = resolve_model(folder).weights()
+    assert (weights[UP] == tensors[UP].numpy()).all()
+
+
 def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
     random_model(LLAMA | {"tie_word_embeddings": True}).save_pretrained(tmp_path)
     assert resolve_model(tmp_path).torch_model() is not None
