@@ -58,21 +58,22 @@ class Kernel:
     decomposition: LanczosWork | None = None
     """Of a kernel of kind `decompose`, which the host or a D-com runs."""
     chosen_bytes: int = 0
-    """Of the weights, the rows that the prompts choose by their exact channels, each its own; none: all are read."""
+    """Of the weights, the rows that the prompts choose by their exact channels, each its own; none: all are read.
+    Together they may be more than there are, which are then read once."""
 
     @property
     def read_weight_bytes(self) -> int:
         """Of the weights, those that are read."""
-        return self.chosen_bytes or self.weight_bytes
+        return min(self.chosen_bytes, self.weight_bytes) if self.chosen_bytes else self.weight_bytes
 
     def of_prompts(self, share: float) -> "Kernel":
-        """The kernel for that share of the prompts: what is read of the weights is never more than the whole."""
+        """The kernel for that share of the prompts: the weights are still read whole, or as far as these choose."""
         found = self.decomposition
         return replace(
             self,
             flops=round(self.flops * share),
             input_bytes=round(self.input_bytes * share),
-            chosen_bytes=min(round(self.chosen_bytes * share), self.weight_bytes),
+            chosen_bytes=round(self.chosen_bytes * share),
             output_bytes=round(self.output_bytes * share),
             rows=ceil(self.rows * share),
             decomposition=found and replace(found, matrices=ceil(found.matrices * share)),

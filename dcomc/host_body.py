@@ -190,8 +190,7 @@ class Body:
         if isinstance(type_, OutliersType):  # which reads only some rows of W, others for each prompt
             rows = type_.dimensions[0] * type_.capacity.data
             width = shape_of(op.weight.type)[1]
-            chosen = min(rows * width * self._values.element_bytes, kernel.weight_bytes)
-            kernel = replace(kernel, chosen_bytes=chosen)
+            kernel = replace(kernel, chosen_bytes=rows * width * self._values.element_bytes)
         if not joins:
             kernel = replace(kernel, input_bytes=kernel.input_bytes + kernel.output_bytes, accumulates=True)
         if kernel.site not in _ROW_SITES:

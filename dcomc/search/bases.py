@@ -55,9 +55,10 @@ class Bases:
     shared: bool = False
     """The first site finds one, at its rank and block, and the others are projected on it."""
     vectors: int = 1
-    """Steps for each vector that is kept, besides `EXTRA_ITERATIONS`;"""
+    """Steps for each vector that is kept, besides `EXTRA_ITERATIONS`; of one basis for all sites no more than there are
+    where each finds its own, less what the projections take,"""
     saved: bool = False
-    """or as many as there are where each site finds its own, less what the projections take."""
+    """or just as many as these."""
     factor: float = 1.0
     """What sites are expected to lose, over what they do where each finds its own in `EXTRA_ITERATIONS` more steps."""
 
@@ -82,10 +83,11 @@ class Bases:
         """Of a site that finds a basis; a step has two products with a vector, a projection one for each of its."""
         choice = layer[site]
         steps = self.vectors * choice.rank + EXTRA_ITERATIONS
-        if self.saved:
+        if self.shared:
             own = sum(min(each.rank + EXTRA_ITERATIONS, each.most) for each in layer.values())
             projected = sum(each.rank for other, each in layer.items() if other != site)
-            steps = own - (projected + 1) // 2
+            all_saved = own - (projected + 1) // 2
+            steps = all_saved if self.saved else min(steps, all_saved)
         return max(choice.rank, min(steps, choice.most))
 
 

@@ -104,6 +104,8 @@ def test_exact_channels_read_their_own_rows_of_a_weight_and_never_more_than_all(
     assert gather.output_bytes == of_values
     seconds = 16e-6 + 3 / 4 * (of_values + whole) / A100.all_reduce.bytes_per_second.at(0.5)
     assert Host(A100, 4).seconds(gather) == pytest.approx(seconds)
+    # A program of 64 prompts, of which one is estimated, as one of a single prompt.
+    assert gather.of_prompts(1 / 64).read_weight_bytes == rows
 
 
 def test_needs_stand_before_what_needs_them() -> None:

@@ -133,6 +133,16 @@ def test_what_bases_take_is_what_the_compiler_counts(model: Path, space: Space, 
     assert all(found[site].reuse for site in SITES[1:]) and SAVED.of({"o": way})["o"].steps == way.rank + 5
 
 
+@pytest.mark.parametrize("bases", [SHARED, SAVED], ids=lambda bases: bases.name)
+def test_a_shared_basis_takes_no_more_than_those_that_it_saves(bases: Bases) -> None:
+    """Of one site, which saves nothing, two or more, at low ranks and high ones."""
+    for rank, count in itertools.product((1, 4, 20, 40), range(1, 5)):
+        layer = dict.fromkeys(SITES[:count], Choice(rank, 64, 0.0, 0.1, 0.1, most=64))
+        found = bases.of(layer)
+        taken = 2 * (found["qkv"].steps or 0) + rank * sum(way.reuse for way in found.values())
+        assert 2 * rank <= taken <= count * 2 * (rank + 5), (rank, count)
+
+
 def test_the_least_number_that_fits() -> None:
     """Those after it may not fit, as more layers need not take less time."""
     for first in range(1, 40):
