@@ -97,11 +97,16 @@ class Run:
         return found
 
 
-def dcom_seconds(program: Program) -> DcomSeconds:
-    """What the program's own machine takes, by the timing of its kernels."""
+def dcom_seconds(program: Program, program_batch: int) -> DcomSeconds:
+    """What the program's own machine takes, by the timing of its kernels.
+
+    Args:
+        program: its launches hold a matrix for each block of tokens of each prompt.
+        program_batch: prompts that it was traced for.
+    """
     simulation = program.simulate(timing_only=True)
     return {
-        (result.launch.layer, result.launch.site): result.cycles / program.machine.clock.hz / result.launch.prompts
+        (result.launch.layer, result.launch.site): result.cycles / program.machine.clock.hz / program_batch
         for result in simulation.launches
     }
 

@@ -12,7 +12,10 @@ from dcomc.diagnostics import check_output, counted, write_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc compare`."""
-    help = "a program, or a JSON file of `dcomc sim --stats`, `run --json`, `eval --json` or `profile --json`"
+    help = (
+        "a program, or a JSON file of `dcomc sim --stats`, `run --json`, `eval --json`, `profile --json` or "
+        "`estimate --stats`"
+    )
     parser.add_argument("first", type=Path, metavar="A", help=help)
     parser.add_argument("second", type=Path, metavar="B", help="another such file")
     parser.add_argument("--all", action="store_true", help="also show what is equal, and what one of them alone has")

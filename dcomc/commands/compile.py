@@ -252,7 +252,8 @@ def _emit(program: "Program", args: argparse.Namespace) -> None:
         return
     program.save(args.output)
     if not program.launches and not program.factors:
-        print("no layer is decomposed: choose some by --decompose-layers", file=sys.stderr)
+        of_config = "; --config has options of layers, and chooses none" if args.config else ""
+        print(f"no layer is decomposed: choose some by --decompose-layers{of_config}", file=sys.stderr)
     layers = {launch.layer for launch in program.launches}
     instructions = sum(len(kernel.words) for kernel in program.kernels)
     print(

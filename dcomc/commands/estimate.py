@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         args.attention == "fused",
         args.batched_lanczos,
     )
-    runs = estimate(module, traced, dcom_seconds(program), options)
+    runs = estimate(module, traced, dcom_seconds(program, traced), options)
     memories = {
         name: memory(
             module_steps(module, dense=dense), weight_bytes(module, dense=dense), options.batch / traced, args.tp
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     prompts = f"{counted(options.batch, 'prompt')} of {counted(module_size(module, 'seq_len'), 'token')}"
     print(f"model: {prompts}; decomposed: {layers_text(layers) if layers else 'nothing'}")
     _print_runs(runs)
-    _print_layers(runs, layers)
+    if layers:
+        _print_layers(runs, layers)
     _print_memory(memories, gpu.memory_bytes, layers)
     if layers:
         print_timeline(runs[-1], layers[0])

@@ -81,7 +81,7 @@ class Workbench:
     def decomposition_seconds(self, seq_len: int, **options: Any) -> dict[str, float]:
         """Seconds of a D-com for one prompt, by site."""
         program = dcomc.compile(traced(seq_len, 1), [0], machine=self.machine_name, **options)
-        return {site: seconds for (_, site), seconds in dcom_seconds(program).items()}
+        return {site: seconds for (_, site), seconds in dcom_seconds(program, 1).items()}
 
     def run(
         self,

@@ -52,7 +52,8 @@ class Runtime:
             options = Decomposition(layers, self._sites, config=str(file))
             lowered = lower(self._module.clone(), options, self._machine)
             program = make_program(lowered, load_machine(self._machine), options)
-        return self._seconds(lowered, "dcom", dcom_seconds(program)) / self._dense
+        seconds = dcom_seconds(program, module_size(self._module, "batch"))
+        return self._seconds(lowered, "dcom", seconds) / self._dense
 
     @cached_property
     def _dense(self) -> float:

@@ -81,6 +81,9 @@ def test_thresholds_table(tiny_ir: Path, tmp_path: Path) -> None:
 def test_no_layers_is_the_dense_model(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = compiled(tiny_ir, tmp_path)
     assert "no layer is decomposed: choose some by --decompose-layers\n" in capsys.readouterr().err
+    (tmp_path / "c.toml").write_text("[layers.1]\nrank = 3\n")
+    compiled(tiny_ir, tmp_path, "--config", str(tmp_path / "c.toml"))
+    assert "--decompose-layers; --config has options of layers, and chooses none\n" in capsys.readouterr().err
     assert (program.kernels, program.launches) == ((), ())
     assert "dcom.decompose" not in program.host and "linalg.matmul" in program.host
 

@@ -10,7 +10,7 @@ from llama_layer import llama_layer
 
 import dcomc
 from dcomc.cli import main
-from dcomc.estimate import Options, Run, estimate
+from dcomc.estimate import Options, Run, dcom_seconds, estimate
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.host_memory import memory
 from dcomc.list_schedule import Task, schedule
@@ -76,6 +76,14 @@ def test_a_slow_decomposer_is_what_the_model_waits_for_and_a_fast_one_hides(prog
     for run in (*slow.values(), *fast.values()):
         assert run.fastest < run.seconds < run.slowest
         assert 8 % run.parts == 0
+
+
+def test_a_d_com_takes_as_long_as_simulated_for_all_blocks_of_a_prompt() -> None:
+    for batch, block in ((1, None), (1, 16), (2, 16)):
+        module = dcomc.trace("tiny", seq_len=64, batch=batch)
+        made = dcomc.compile(module, [1], sites=["qkv"], rank=4, block=block)
+        cycles = made.simulate(timing_only=True).cycles
+        assert dcom_seconds(made, batch)[1, "qkv"] * batch * made.machine.clock.hz == pytest.approx(cycles)
 
 
 def test_parts_overlap_only_on_different_resources(program: dcomc.Program) -> None:
@@ -180,3 +188,10 @@ def test_a_program_whose_layers_are_all_decomposed_has_nothing_to_compare_with(
     dcomc.compile(llama_layer(512), [0], rank=4).save(tmp_path / "p.bin")
     assert main(["estimate", str(tmp_path / "p.bin")]) == 1
     assert "every layer is decomposed" in capsys.readouterr().err
+
+
+def test_of_a_dense_program_there_is_no_table_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dcomc.compile(llama_layer(64)).save(tmp_path / "p.bin")
+    assert main(["estimate", str(tmp_path / "p.bin")]) == 0
+    out = capsys.readouterr().out
+    assert "decomposed: nothing" in out and "memory of a GPU" in out and "work of each layer" not in out
