@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol, cast
 from dcomc.diagnostics import DcomError, atomic_write, counted, size
 from runtime.accelerator import time_launch
 from runtime.access import transfer_extent
-from runtime.engines import duration
+from runtime.engines import about
 from runtime.events import run_events
 from runtime.instruction import GLOBAL_PORTS, Unit
 from runtime.machine import Machine
@@ -74,7 +74,7 @@ class TraceSize:
 
     def __str__(self) -> str:
         return (
-            f"trace: about {size(self.bytes)} in {duration(self.events / _EVENTS_A_SECOND)}; "
+            f"trace: about {size(self.bytes)}, {about(self.events / _EVENTS_A_SECOND)}; "
             f"--trace-window A:B takes a part of its {counted(self.cycles, 'cycle')}"
         )
 
