@@ -190,7 +190,10 @@ def test_a_program_whose_layers_are_all_decomposed_has_nothing_to_compare_with(
     assert "every layer is decomposed" in capsys.readouterr().err
 
 
-def test_of_a_dense_program_there_is_no_table_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_dense_program_there_is_no_table_of_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     dcomc.compile(llama_layer(64)).save(tmp_path / "p.bin")
     assert main(["estimate", str(tmp_path / "p.bin")]) == 0
     out = capsys.readouterr().out
