@@ -13,13 +13,14 @@ under 4 GB.
 
 import argparse
 import itertools
-import json
 import os
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
+from measure import Goal, finish
 
 from dcomc.activations import made_from_seed
 from dcomc.single_kernel import MACHINE, compile_kernel
@@ -93,7 +94,7 @@ def main() -> None:
             f"NumPy {seconds['numpy']:.2f} s",
             file=sys.stderr,
         )
-    result = {
+    result: dict[str, Any] = {
         "workload": f"{args.prompts} x {args.rows} x {args.cols}, rank {args.rank}, {args.iterations} iterations",
         "threads": args.threads,
         "simulation_seconds": round(seconds["simulation"], 3),
@@ -108,7 +109,15 @@ def main() -> None:
         "numpy_relative_error": round(errors[1], 5),
     }
     print(f"simulation over NumPy, {result['workload']}, {args.threads} threads: {result['ratio']}")
-    print(json.dumps(result))
+    finish(
+        "engine",
+        result,
+        [
+            Goal("simulation over NumPy, processor time", result["cpu_ratio"], 1.5),
+            Goal("most memory, GB", result["peak_memory_gb"], 4),
+            Goal("timing alone, seconds", result["timing_only_seconds"], 1),
+        ],
+    )
 
 
 if __name__ == "__main__":

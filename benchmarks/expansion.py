@@ -10,7 +10,9 @@ line is one JSON object.
 """
 
 import argparse
-import json
+from typing import Any
+
+from measure import finish
 
 from dcomc.expansion import SCHEDULES, Point, Workload, measure, sweep
 
@@ -21,7 +23,7 @@ def main() -> None:
     for name, default in (("cols", 4096), ("iterations", 10), ("passes", 2), ("prompts", 64)):
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     args = parser.parse_args()
-    result: dict[str, object] = {name: getattr(args, name) for name in ("cols", "iterations", "passes", "prompts")}
+    result: dict[str, Any] = {name: getattr(args, name) for name in ("cols", "iterations", "passes", "prompts")}
     for rows in args.rows:
         work = Workload(rows, args.cols, args.iterations, args.passes)
         print(f"{args.prompts} x {rows} x {args.cols}, k = {args.iterations}, {args.passes} passes: million cycles")
@@ -37,7 +39,7 @@ def main() -> None:
             point = measure(work, gram_schmidt)
             table[gram_schmidt] = {"none": show(f"{gram_schmidt}, unexpanded", "", point, args.prompts)}
         result[f"rows {rows}"] = table
-    print(json.dumps(result))
+    finish("expansion", result)
 
 
 def show(name: str, factor: str, point: Point, prompts: int) -> dict[str, int]:

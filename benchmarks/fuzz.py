@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, Literal, cast
 
 import numpy as np
-from measure import finish
+from measure import Goal, finish
 
 import dcomc
 from dcomc import elf
@@ -323,7 +323,7 @@ def report(outcomes: list[Outcome]) -> int:
     total = Counter(outcome.kind for outcome in outcomes)
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     results = {kind: total[kind] for kind in kinds} | {"slowest_seconds": round(slowest.seconds, 2)}
-    finish("fuzz", results)
+    finish("fuzz", results, [Goal("mutants that fail", len(failed), 0)])
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a process's time and memory, the machine's name, and how results are printed."""
+"""What the benchmarks share: a process's time and memory, goals, the machine's name, and how results are printed."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dcomc.tables import print_table
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -21,6 +23,27 @@ class Measurement:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that a benchmark is held against."""
+
+    what: str
+    measured: float
+    limit: float
+    at_least: bool = False
+    """Whether more is better."""
+
+    @property
+    def bound(self) -> str:
+        """What is asked for, in words."""
+        return f"at {'least' if self.at_least else 'most'} {self.limit:g}"
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is within its limit."""
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
 def measure(arguments: Sequence[str]) -> Measurement:
@@ -58,9 +81,14 @@ def best(arguments: Sequence[str], repeat: int) -> Measurement:
     return min((measure(arguments) for _ in range(repeat)), key=lambda measurement: measurement.cpu_seconds)
 
 
-def finish(name: str, results: dict[str, Any]) -> None:
-    """Print the machine, and all results as JSON in the last line."""
+def finish(name: str, results: dict[str, Any], goals: Sequence[Goal] = ()) -> None:
+    """Print the goals, the machine, and all results as JSON in the last line."""
+    if goals:
+        rows = [(goal.what, f"{goal.measured:.4g}", goal.bound, "yes" if goal.met else "no") for goal in goals]
+        print_table(("goal", "measured", "bound", "met"), rows)
+        print()
     where = machine()
     print(f"on {where['processor']}, {where['cores']} cores, load {where['load_average']}, Python {where['python']}")
     plain = {key: asdict(value) if isinstance(value, Measurement) else value for key, value in results.items()}
-    print(json.dumps({"benchmark": name, "machine": where, **plain}))
+    held = [asdict(goal) | {"met": goal.met} for goal in goals]
+    print(json.dumps({"benchmark": name, "machine": where, **plain, "goals": held}))

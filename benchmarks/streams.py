@@ -11,7 +11,8 @@ one JSON object.
 """
 
 import argparse
-import json
+
+from measure import finish
 
 from dcomc.diagnostics import DcomError
 from dcomc.single_kernel import MACHINE, compile_kernel
@@ -47,7 +48,7 @@ def main() -> None:
         ratios[text] = found
         shown = (f"{ratio:>7.3f}" if ratio else f"{'-':>7}" for ratio in found.values())
         print(f"{text:>14} {groups:>14,} {''.join(shown)}", flush=True)
-    print(json.dumps({"iterations": args.iterations, "cycles_over_groups": ratios}))
+    finish("streams", {"iterations": args.iterations, "cycles_over_groups": ratios})
 
 
 if __name__ == "__main__":

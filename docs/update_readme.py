@@ -1,7 +1,7 @@
 """Run the demo and paste what it prints into README.md between its session markers, and its main lines at the top.
 
-    python docs/update_readme.py            # that, and the goals of docs/quality.md where it is there
-    python docs/update_readme.py quality    # the goals alone, once `dcomc reproduce quality -o docs` has made the page
+    python docs/update_readme.py            # that, and the goals of docs/quality.md and docs/benchmarks.md
+    python docs/update_readme.py goals      # the goals alone, once a page has been made anew
 
 What the commands report as progress goes to the terminal; README.md changes only when all of them have succeeded.
 """
@@ -20,9 +20,8 @@ EXCERPT = re.compile(
     r"(\$ dcomc compile|decomposed sites:|total:|dense, transformers|program|skip_layers \(control\)) | +perplexity "
 )
 """How the lines of the session begin that stand at the top: what is asked for, gained, taken and paid in quality."""
-PAGE = ROOT / "docs" / "quality.md"
-GOALS = "| goal |"
-"""How the table of goals begins on that page."""
+PAGES = {"quality": "dcomc reproduce quality -o docs", "benchmarks": "python docs/update_benchmarks.py"}
+"""Pages whose first table, of goals, stands in README.md too, between markers of their name, and what makes them."""
 
 
 def put(readme: str, text: str, place: str) -> str:
@@ -47,12 +46,17 @@ def paste(readme: str, text: str, place: str = "session") -> str:
     return put(readme, f"```console\n{lines}\n```", place)
 
 
-def paste_goals(readme: str, page: str) -> str:
-    """`readme` with the table of goals of the page on quality; raises `DcomError` as `put`, or where it has none."""
-    _, begin, rest = page.partition(f"\n{GOALS}")
+def paste_goals(readme: str, page: str, place: str) -> str:
+    """`readme` with the first table of a page between the markers of its name.
+
+    Raises:
+        DcomError: as `put`, or the page has no table.
+    """
+    _, begin, rest = page.partition("\n\n|")
     if not begin:
-        raise DcomError("docs/quality.md has no table of goals", hint="make it with `dcomc reproduce quality -o docs`")
-    return put(readme, (GOALS + rest).partition("\n\n")[0].rstrip("\n"), "quality")
+        raise DcomError(f"docs/{place}.md has no table of goals", hint=f"make it with `{PAGES[place]}`")
+    table = f"|{rest}".partition("\n\n")[0].rstrip("\n")
+    return put(readme, table.replace("](#", f"](docs/{place}.md#"), place)
 
 
 def excerpt(session: str) -> str:
@@ -64,11 +68,11 @@ def update() -> int:
     """Run the demo unless the goals alone are asked for, then rewrite README.md."""
     path = ROOT / "README.md"
     readme = path.read_text(encoding="utf-8")
-    alone = sys.argv[1:] == ["quality"]
+    alone = sys.argv[1:] == ["goals"]
     if sys.argv[1:] and not alone:
-        raise DcomError(f"unknown part '{' '.join(sys.argv[1:])}'", hint="give quality, or nothing")
-    if alone or PAGE.exists():
-        readme = paste_goals(readme, PAGE.read_text(encoding="utf-8") if PAGE.exists() else "")
+        raise DcomError(f"unknown part '{' '.join(sys.argv[1:])}'", hint="give goals, or nothing")
+    for place in PAGES:
+        readme = paste_goals(readme, (ROOT / "docs" / f"{place}.md").read_text(encoding="utf-8"), place)
     if not alone:
         for place in ("excerpt", "session"):
             paste(readme, "", place)

@@ -196,9 +196,9 @@ def test_a_traced_model_needs_no_torch_any_more(tmp_path: Path) -> None:
         assert result.returncode == 0, f"{command}: {result.stderr}"
 
 
-def update_readme() -> ModuleType:
-    """The script of the docs folder, which is no package."""
-    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "docs" / "update_readme.py")
+def script(name: str) -> ModuleType:
+    """A script of the docs folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -206,7 +206,7 @@ def update_readme() -> ModuleType:
 
 
 def test_a_session_replaces_the_one_before() -> None:
-    paste = update_readme().paste
+    paste = script("update_readme").paste
     first = paste("# a\n<!-- session:begin -->\nold\n<!-- session:end -->\nz\n", "$ one   \n1\n\n")
     assert first == "# a\n<!-- session:begin -->\n\n```console\n$ one\n1\n```\n\n<!-- session:end -->\nz\n"
     assert paste(first, "$ one\n1\n") == first
@@ -222,19 +222,38 @@ def test_a_session_replaces_the_one_before() -> None:
 )
 def test_a_readme_without_its_markers(readme: str) -> None:
     with pytest.raises(DcomError, match=r"README\.md has no place for the session"):
-        update_readme().paste(readme, "$ one\n")
+        script("update_readme").paste(readme, "$ one\n")
 
 
-def test_the_goals_of_the_page_on_quality() -> None:
-    paste = update_readme().paste_goals
+def test_the_goals_of_a_page() -> None:
+    paste = script("update_readme").paste_goals
     readme = "a\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nz\n"
-    page = "# x\n\n| other |\n\n| goal | met |\n| --- | --- |\n| one | yes |\n\nmore\n"
+    page = "# x\n\n| goal | met |\n| --- | --- |\n| one | yes |\n\nmore\n\n| other |\n"
     table = "| goal | met |\n| --- | --- |\n| one | yes |"
-    assert paste(readme, page) == f"a\n<!-- quality:begin -->\n\n{table}\n\n<!-- quality:end -->\nz\n"
-    assert paste(paste(readme, page), page) == paste(readme, page)
-    assert paste(README, page).count(table) == 1
+    assert paste(readme, page, "quality") == f"a\n<!-- quality:begin -->\n\n{table}\n\n<!-- quality:end -->\nz\n"
+    assert paste(paste(readme, page, "quality"), page, "quality") == paste(readme, page, "quality")
     with pytest.raises(DcomError, match=r"docs/quality\.md has no table of goals"):
-        paste(readme, "# x\n")
+        paste(readme, "# x\n", "quality")
+
+
+@pytest.mark.parametrize("place", ["quality", "benchmarks"])
+def test_the_readme_shows_the_goals_of_the_pages(place: str) -> None:
+    page = (ROOT / "docs" / f"{place}.md").read_text(encoding="utf-8")
+    assert script("update_readme").paste_goals(README, page, place) == README, "python docs/update_readme.py goals"
+
+
+def test_the_page_of_benchmarks_is_that_of_their_outputs() -> None:
+    """Each goal of each output stands in its table."""
+    module = script("update_benchmarks")
+    outputs = module.stored()
+    assert set(outputs) == set(module.NAMES), "python docs/update_benchmarks.py runs those that are missing"
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == module.page(outputs)
+
+
+def test_a_benchmark_that_is_not_there() -> None:
+    """The nearest is named."""
+    with pytest.raises(DcomError, match=r"there is no benchmark 'engin'.*did you mean 'engine'"):
+        script("update_benchmarks").update(["engin"])
 
 
 def test_the_readme_shows_the_demo() -> None:
@@ -245,5 +264,5 @@ def test_the_readme_shows_the_demo() -> None:
     assert re.findall(r"^\$ (.+)$", session, re.MULTILINE) == commands
     shown = README.partition("<!-- excerpt:begin -->")[2].partition("<!-- excerpt:end -->")[0]
     lines = shown.replace("```console", "").replace("```", "").strip("\n")
-    assert lines == update_readme().excerpt(session), "the lines at the top are those of the session"
+    assert lines == script("update_readme").excerpt(session), "the lines at the top are those of the session"
     assert lines.count("\n") == 12
