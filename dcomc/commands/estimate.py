@@ -24,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tp", type=int, choices=(1, 2, 4, 8), default=1, help="GPUs that share the model (default: 1)"
     )
-    parser.add_argument("--batch", type=int, metavar="B", help="prompts (default: the program's)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="B",
+        help="prompts (default: the program's); the D-com's time is scaled, as if no more were decomposed side by side "
+        "than the program was compiled for",
+    )
     parser.add_argument(
         "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
     )
@@ -91,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     }
     layers = decomposed_layers(module)
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
-    print(f"D-com: {program.machine.name} ({program.machine.hash})")
+    scaled = "" if options.batch == traced else f", its time as compiled for {counted(traced, 'prompt')}, scaled"
+    print(f"D-com: {program.machine.name} ({program.machine.hash}){scaled}")
     prompts = f"{counted(options.batch, 'prompt')} of {counted(module_size(module, 'seq_len'), 'token')}"
     print(f"model: {prompts}; decomposed: {layers_text(layers) if layers else 'nothing'}")
     _print_runs(runs)

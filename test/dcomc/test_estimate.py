@@ -153,6 +153,7 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "4 x a100-80gb" in out and "decomposed with D-com" in out and "timeline of layer 1" in out
+    assert ", its time as compiled for 1 prompt, scaled\n" in out
     document = json.loads(stats.read_text())
     assert document["gpu"] == {"name": "a100-80gb", "hash": A100.hash, "tensor_parallel": 4}
     seconds = {name: run["seconds"] for name, run in document["variants"].items()}
