@@ -86,26 +86,28 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
         ("section", "bytes", "SHA-256", "holds"),
         [(each.name, f"{each.bytes:,}", each.sha256[:16], each.what) for each in container.sections],
     )
-    print_table(
-        ("kernel", "S x H", "iterations", "slice", "seed", "instructions", "bytes a bank"),
-        [
-            (
-                kernel.name,
-                f"{kernel.layout.rows} x {kernel.layout.cols}",
-                str(kernel.layout.iterations),
-                f"{kernel.layout.slice_rows} x {kernel.layout.slice_cols}",
-                "mean" if kernel.seed is None else str(kernel.seed),
-                str(len(kernel.words)),
-                f"{kernel.layout.bank_bytes:,}",
-            )
-            for kernel in program.kernels
-        ],
-    )
+    kernels = [
+        (
+            kernel.name,
+            f"{kernel.layout.rows} x {kernel.layout.cols}",
+            str(kernel.layout.iterations),
+            f"{kernel.layout.slice_rows} x {kernel.layout.slice_cols}",
+            "mean" if kernel.seed is None else str(kernel.seed),
+            str(len(kernel.words)),
+            f"{kernel.layout.bank_bytes:,}",
+        )
+        for kernel in program.kernels
+    ]
     streams = [(kernel.name, *row) for kernel in program.kernels for row in _stream_rows(kernel, together=not every)]
-    if streams:
-        print_table(("kernel", "streams", "clusters", "first instruction"), streams)
-    for columns, rows in _launch_tables(program, together=not every):
-        print_table(columns, rows)
+    for columns, rows in (
+        (("kernel", "S x H", "iterations", "slice", "seed", "instructions", "bytes a bank"), kernels),
+        (("kernel", "streams", "clusters", "first instruction"), streams),
+        *_launch_tables(program, together=not every),
+    ):
+        if rows:
+            print_table(columns, rows)
+    if not program.launches:
+        console.print("\nno activation is decomposed")
 
 
 def _stream_rows(kernel: Kernel, *, together: bool) -> Iterator[tuple[str, str, str]]:

@@ -153,7 +153,8 @@ def test_a_program_of_the_dense_model(path: Path, capsys: pytest.CaptureFixture[
     replace(program(), kernels=(), launches=(), activations={}, options={}).save(path)
     assert main(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
-    assert [len(rows(shown, first)) for first in ("option", "kernel", "layer")] == [1, 1, 1]
+    assert shown.endswith("\n\nno activation is decomposed\n")
+    assert "instructions  bytes a bank" not in shown and "prompts x S x H" not in shown
 
 
 def test_a_damaged_program(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
