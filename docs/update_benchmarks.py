@@ -93,7 +93,6 @@ def update(names: Sequence[str]) -> int:
     for name in names or [name for name in NAMES if name not in stored()]:
         print(f"{name}: {purpose(name)}", file=sys.stderr)
         write_text(FOLDER / f"{name}.txt", run(name))
-        write_text(PAGE, page(stored()))
     write_text(PAGE, page(stored()))
     return 0
 
