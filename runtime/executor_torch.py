@@ -238,9 +238,9 @@ class TorchArrays:
     def product(self, a: Tensor, b: Tensor, dtype: np.dtype[Any]) -> Tensor:
         """Where all are of one type of 16 bits, by the library's own kernel, which sums in float32.
 
-        So, too, where the result is bfloat16, or one operand is and the other is wider: that is rounded before, which
-        costs about what the rounding of a bfloat16 result does. (Float32 takes twice the time, and four times where a
-        weight has to be widened first.)
+        So, too, where the result is bfloat16, or one operand is and the other is wider: the wider one is rounded before
+        and the product after, a float32 result, too, which costs about what the rounding of a bfloat16 result does.
+        (Float32 takes twice the time, and four times where a weight has to be widened first.)
         """
         wanted, half = _DTYPES[dtype], torch.bfloat16
         rounded = half in (wanted, a.dtype, b.dtype) and not (a.dtype == b.dtype == half != wanted)
