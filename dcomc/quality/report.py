@@ -1,46 +1,26 @@
 """docs/quality.md: every number of it by one command, in as many runs as it takes."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dcomc.diagnostics import counted, write_text
+from dcomc.diagnostics import write_text
 from dcomc.evaluation.bench import DENSE, Results, Variant
 from dcomc.evaluation.metrics import Metric, paired
 from dcomc.pipeline import WeightDecomposition
 from dcomc.quality.cells import ABSENT, ratio, shown
 from dcomc.quality.choosing import BLOCK, RANK, order_of_layers
+from dcomc.quality.goals import GOALS, goals
 from dcomc.quality.lab import Asked, Lab, Settings, low_rank
-from dcomc.quality.moving import Place, Way, configured, moved, to_toml
-from dcomc.quality.techniques import BASE, best_technique, in_blocks, moves, section, techniques
+from dcomc.quality.moving import moved, to_toml
+from dcomc.quality.techniques import section
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
 from dcomc.reproduce.report import check_plots, draw
-from dialects.dcom import SITES
 
 _FOLDER = "quality"
 _MOVED = "moved.toml"
 """Ranks and blocks of the four layers, for `dcomc compile --config`."""
 _PAPER_LAYERS = 32
-_SMALLER = (48, 32)
-_BLOCKS = (None, BLOCK, *_SMALLER)
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A perplexity, over the dense one, that is not to be exceeded."""
-
-    what: str
-    layers: int
-    sites: tuple[str, ...]
-    limit: float
-
-
-GOALS = (
-    Goal("four layers, all sites", 4, ("qkv", "o", "gate_up", "down"), 1.25),
-    Goal("four layers, attention sites (qkv, o)", 4, ("qkv", "o"), 1.03),
-    Goal("ten layers, all sites", 10, ("qkv", "o", "gate_up", "down"), 2.2),
-)
 
 
 def reproduce(
@@ -85,7 +65,7 @@ def reproduce(
     if ways is not None:
         write_text(target / _MOVED, to_toml(ways))
     sections = (
-        _goals(lab, order, ways),
+        goals(lab, order, ways, f"{_FOLDER}/{_MOVED}"),
         section(lab, four, ways),
         _grid(lab, weights=False),
         _grid(lab, weights=True),
@@ -115,64 +95,6 @@ def _head(lab: Lab) -> Iterator[str]:
         yield ""
         yield f"{len(lab.absent)} runs or more are missing: “{ABSENT}” below. The command makes them."
     yield ""
-
-
-def _goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | None) -> Iterator[str]:
-    """The best that was found, at equal operations."""
-    yield "## Better than the paper's schedule"
-    yield ""
-    yield (
-        f"Rank {RANK}, 3% of the channels exact, as the paper has it, but a basis for each block of tokens rather than "
-        f"one for a prompt. A decomposition then takes the same number of matrix-vector operations, 2 ({RANK} + 5) a "
-        "site. What is left of the products grows with smaller blocks; it stands beside each ratio. Layers are chosen "
-        f"on {counted(lab.choosing.prompts, 'other article')}, one after the other: each is, of "
-        f"{lab.settings.pool}, the one that costs least beside those before it, all sites in blocks of {BLOCK}"
-        + (f": {', '.join(map(str, order))}." if order else f" ({ABSENT}).")
-    )
-    yield ""
-    best = None if order is None else best_technique(lab, sorted(order[: GOALS[0].layers]), tuple(SITES))
-    yield _rules(lab.settings, best)
-    yield ""
-    yield "| goal | layers | block | at most | ratio | products left | matrix-vector operations | met |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
-    for goal in GOALS:
-        layers = sorted(order[: goal.layers]) if order else []
-        variants: dict[str, Variant | None] = {
-            str(block or "prompt"): low_rank(layers, rank=RANK, block=block, sites=goal.sites) for block in _BLOCKS
-        }
-        technique = techniques(lab, layers, goal.sites)[best] if best else None
-        variants["best"] = technique
-        for block in _SMALLER:
-            variants[f"best, {block}"] = in_blocks(technique, block) if technique else None
-        if goal == GOALS[0]:
-            variants["moved"] = None if ways is None else configured(lab, layers, ways)
-        for name, variant in variants.items():
-            start = f"| {goal.what} | {', '.join(map(str, layers)) or ABSENT} | {name} | {goal.limit}"
-            found = ratio(lab, variant) if layers and variant else None
-            if found is None or variant is None:
-                yield f"{start} | {ABSENT} | | | |"
-                continue
-            kept, met = lab.kept(variant), "yes" if found[0] <= goal.limit else "no"
-            yield f"{start} | {shown(found)} | {kept.products:.1%} | {kept.matvecs:.0f} | {met} |"
-    if ways is not None:
-        yield ""
-        yield f"Moved, rank in blocks of so many tokens ([{_MOVED}]({_FOLDER}/{_MOVED}), for `dcomc compile --config`):"
-        yield ""
-        yield from moves(ways)
-
-
-def _rules(settings: Settings, best: str | None) -> str:
-    """How what is not uniform is chosen."""
-    ranks, blocks = (" and ".join(map(str, each)) for each in (settings.moved_ranks, settings.moved_blocks))
-    tried = f"rank {ranks}{f' and in blocks of {blocks}' if blocks else ''}"
-    return (
-        "“Best”: of the techniques of the next section that take no more matrix-vector operations, and leave no more "
-        f"of the products, than {BASE}, the one that costs least with those four layers on those articles: "
-        f"{best or ABSENT}; and the same in smaller blocks. “Moved”: rank and block of each site of the four layers, "
-        f"by what it costs on those articles at {tried}, the others staying at rank {RANK} in {BASE}. That is taken to "
-        "add up, and to be linear in the rank; chosen is what costs least in sum with no more operations of either "
-        "kind. Neither is chosen by the articles that are evaluated."
-    )
 
 
 def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:

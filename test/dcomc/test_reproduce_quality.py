@@ -17,6 +17,7 @@ from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
 from dcomc.evaluation.questions import Question
 from dcomc.pipeline import Decomposition
 from dcomc.quality.choosing import order_of_layers
+from dcomc.quality.goals import GOALS
 from dcomc.quality.lab import QUICK, Lab, Settings, low_rank
 from dcomc.quality.moving import UNIFORM, Way, least
 from dcomc.quality.report import reproduce, scaled
@@ -79,6 +80,7 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     row = next(line for line in text.splitlines() if line.startswith("| 1, 2 | 10 |"))
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
     assert compile_moved(model, tmp_path) == 16
+    check_summary(text)
     best = re.search(r"with those four layers on those articles: (.*?); and the same", text)
     variants = techniques(lab, range(4), tuple(SITES))
     base = lab.kept(variants[BASE])
@@ -93,6 +95,16 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     assert lab.evaluated.missing(DENSE) == 0
     monkeypatch.setattr("dcomc.evaluation.bench.__version__", "1000")
     assert lab.evaluated.missing(DENSE) > 0, "results of another version are not taken"
+
+
+def check_summary(text: str) -> None:
+    """The first table has the ratios of the one below it, a goal a row, bold where that one says that they are met."""
+    for goal in GOALS:
+        lines = (line for line in text.splitlines() if line.startswith(f"| {goal.what} |"))
+        short, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+        ratios = {row[2]: (row[4].split(" ")[0], row[7]) for row in rows}
+        marked = {name: f"**{value}**" if met == "yes" else value for name, (value, met) in ratios.items()}
+        assert short[1:] == [str(goal.limit), *(marked[name] for name in ("prompt", "64", "best", "48", "32"))]
 
 
 def compile_moved(model: Path, folder: Path) -> int:
@@ -197,7 +209,9 @@ def test_the_quick_form_is_whole(tmp_path: Path, capsys: Any) -> None:
     ratios = {
         goal: float(line.split("|")[5].split("[")[0])
         for line in text.splitlines()
-        if line.startswith("| four layers, a") and (goal := line.split("|")[1].strip() + line.split("|")[3])
+        if line.startswith("| four layers, a")
+        and line.endswith(("yes |", "no |"))
+        and (goal := line.split("|")[1].strip() + line.split("|")[3])
     }
     assert (
         ratios["four layers, all sites 32 "]
