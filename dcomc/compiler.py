@@ -26,6 +26,7 @@ from dcomc.pipeline import (
 from dcomc.program import Program
 from dcomc.progress import speaker
 from dialects.dcom import SITES, WeightOp
+from passes._sites import Layers, read_config
 from runtime.machine import load_machine
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ def lower(
     Raises:
         DcomError: as `compile`; or a stage that the pipeline has not.
     """
+    config = read_config(options.config)
+    if config.by_layer:
+        config.check_model(Layers.of(module).calls)
     passes = compile_pipeline(options, machine, level, explain=explain)
     done = passes_evident(passes, options, module) if from_stage is None else passes_done(passes, from_stage)
     if done and from_stage is None:

@@ -227,7 +227,7 @@ class SiteConfig:
                 raise DcomError(
                     f"[layers.{layer}] is not decomposed",
                     hint=f"add it to the layers, {_list(chosen_layers)}",
-                    place=self.path,
+                    place=self._line("layers", str(layer)),
                 )
         by_site = [site for site, table in self.by_site.items() if matters(table)]
         for site in (*by_site, *(site for _, site in by_place)):
@@ -236,6 +236,16 @@ class SiteConfig:
                     f"site {site} is not decomposed",
                     hint=f"add it to the sites, {_list(chosen_sites)}",
                     place=self.path,
+                )
+
+    def check_model(self, layers: Collection[int]) -> None:
+        """Raises `DcomError` where the file has options for a layer that is not among those of the model."""
+        for layer in self.by_layer:
+            if layer not in layers:
+                raise DcomError(
+                    f"layer {layer} does not exist",
+                    hint=f"the model has layers {min(layers)} to {max(layers)}",
+                    place=self._line("layers", str(layer)),
                 )
 
     def options(self, layer: int, site: str, defaults: SiteOptions) -> SiteOptions:
@@ -250,7 +260,11 @@ class SiteConfig:
         setting = [name for name, table in zip(names, self._tables(layer, site), strict=True) if option in table]
         if not setting:
             return None
-        line = line_of(self.path, setting[-1], option)
+        return self._line(*setting[-1], option=option)
+
+    def _line(self, *table: str, option: str | None = None) -> str:
+        """The file, and the line if that is found, of an option under the heading of a table, or of the heading."""
+        line = line_of(self.path, table, option)
         return self.path if line is None else f"{self.path}:{line}"
 
     def _tables(self, layer: int, site: str) -> tuple[Mapping[str, Any], ...]:

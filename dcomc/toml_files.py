@@ -36,13 +36,18 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
         raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
 
 
-def line_of(path: str | Path, table: Sequence[str], key: str) -> int | None:
-    """The line, from 1, on which a file sets a key under the heading of a table; None where it says so otherwise."""
+def line_of(path: str | Path, table: Sequence[str], key: str | None = None) -> int | None:
+    """The line, from 1, on which a file sets a key under the heading of a table; None where it says so otherwise.
+
+    Without a key, the line of the heading of the table, or of one within it.
+    """
     inside: list[str] = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
         if heading := _HEADING.match(line):
             inside = [name.strip(" \t\"'") for name in heading[1].split(".")]
-        elif inside == [*table] and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            if key is None and inside[: len(table)] == [*table]:
+                return number
+        elif key and inside == [*table] and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
             return number
     return None
 

@@ -120,6 +120,24 @@ def test_what_does_not_fit_the_model_is_an_error_of_the_file(
     assert re.match(r"model\.layers\.1\.self_attn\.\S.*: error: rank 99 is not", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "text", "message"),
+    [
+        ("1", "rank = 2\n\n[layers.2]\nrank = 3", ":3: error: [layers.2] is not decomposed; add it to the layers, 1"),
+        ("1", "[layers.1]\n[layers.9.sites.o]", ":2: error: layer 9 does not exist; the model has layers 0 to 3"),
+        ("", "[layers.3]\nrank = 3\n[layers.4]\n", ":3: error: layer 4 does not exist; the model has layers 0 to 3"),
+        ("", "[layers]\n9.rank = 3\n", ": error: layer 9 does not exist; the model has layers 0 to 3"),
+    ],
+)
+def test_options_of_a_layer_that_is_not_decomposed_or_does_not_exist(
+    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: str, text: str, message: str
+) -> None:
+    path = tmp_path / "sites.toml"
+    path.write_text(text, encoding="utf-8")
+    assert main(["compile", str(tiny_ir), "--decompose-layers", chosen, "--config", str(path), "--emit", "dcom"]) == 1
+    assert capsys.readouterr().err == f"{path}{message}\n"
+
+
 def test_mappings_of_single_sites(tiny_ir: Path, tmp_path: Path) -> None:
     """Sites of one shape share a kernel where they have one mapping."""
     path = tmp_path / "sites.toml"
