@@ -31,7 +31,7 @@ def source_files() -> Iterator[Path]:
             for name in names
             if name not in MADE and not name.endswith(".egg-info") and (not name.startswith(".") or name == ".ci")
         ]
-        for name in files:
+        for name in set(files) - {".git"}:  # a file in a worktree
             path = Path(folder) / name
             if b"\0" not in path.read_bytes()[:1024]:
                 yield path
