@@ -18,7 +18,7 @@ from runtime.events import run_events
 from runtime.instruction import GLOBAL_PORTS, Unit
 from runtime.machine import Machine
 from runtime.program import Kernel, Launch, Program
-from runtime.sequencer import Issue
+from runtime.sequencer import ISSUE_LIMIT, Issue
 from runtime.timing import Timing
 
 _SEQUENCE = 1
@@ -79,14 +79,17 @@ class TraceSize:
         )
 
 
-def trace_size(program: Program, window: Window = Window()) -> TraceSize:
+def trace_size(program: Program, window: Window = Window(), limit: int = ISSUE_LIMIT) -> TraceSize:
     """How large `write_trace` makes its file, from the cycles and issues of the runs alone.
 
+    Args:
+        window, limit: of `write_trace`.
+
     Raises:
-        DcomError: nothing runs in the window.
+        DcomError: nothing runs in the window, or a stream issues more than it may.
     """
     cycles, events = 0, 0.0
-    for launch, timing in _runs(program):
+    for launch, timing in _runs(program, limit):
         inside = min(cycles + timing.cycles, window.end or inf) - max(cycles, window.first)
         if inside > 0:
             events += _most_events(program.kernel(launch.kernel), timing) * inside / timing.cycles
@@ -99,10 +102,10 @@ def trace_size(program: Program, window: Window = Window()) -> TraceSize:
     return TraceSize(cycles, round(events))
 
 
-def _runs(program: Program) -> Iterator[tuple[Launch, Timing]]:
+def _runs(program: Program, limit: int) -> Iterator[tuple[Launch, Timing]]:
     """The runs of a program's launches, one after another."""
     for launch in program.launches:
-        for timing in time_launch(program.kernel(launch.kernel), program.machine, launch.prompts):
+        for timing in time_launch(program.kernel(launch.kernel), program.machine, launch.prompts, limit=limit):
             yield launch, timing
 
 
@@ -116,7 +119,7 @@ def _most_events(kernel: Kernel, timing: Timing) -> int:
     )
 
 
-def write_trace(program: Program, path: Path, window: Window = Window()) -> None:
+def write_trace(program: Program, path: Path, window: Window = Window(), limit: int = ISSUE_LIMIT) -> None:
     """Write what the runs of a program's launches do, one after another and without breakdowns, whole or not at all.
 
     Tracks: the decompositions, the stream (an event for each issue), its stalls, each unit, and each bank; where a
@@ -124,26 +127,28 @@ def write_trace(program: Program, path: Path, window: Window = Window()) -> None
 
     Args:
         window: events of other cycles are left out.
+        limit: instructions that a stream may issue.
 
     Raises:
-        DcomError: perfetto is not installed, nothing runs in the window, or the file cannot be written.
+        DcomError: perfetto is not installed, nothing runs in the window, a stream issues more than it may, or the file
+            cannot be written.
     """
     check_perfetto()
-    trace_size(program, window)
+    trace_size(program, window, limit)
     with atomic_write(path) as file:
         tracks, base = _Tracks(file, program.machine.name, window), 0
-        for launch, timing in _runs(program):
+        for launch, timing in _runs(program, limit):
             if window.meets(base, base + timing.cycles):
                 tracks.event("decompositions", launch.key, base, base + timing.cycles, launch.location)
-                _run(tracks, program.machine, program.kernel(launch.kernel), launch.prompts, base)
+                _run(tracks, program.machine, program.kernel(launch.kernel), launch.prompts, base, limit)
             base += timing.cycles
 
 
-def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int) -> None:
+def _run(tracks: "_Tracks", machine: Machine, kernel: Kernel, prompts: int, base: int, limit: int) -> None:
     """The events of one run that begins in cycle `base`."""
     streams = kernel.streams_on(machine.grid)
     until = None if tracks.window.end is None else tracks.window.end - base
-    for event in run_events(kernel, machine, prompts, until):
+    for event in run_events(kernel, machine, prompts, until, limit):
         issue, stream = event.issue, streams[event.stream]
         own = f"stream {event.stream} " if len(streams) > 1 else ""
         waited, start, begun, end = (base + cycle for cycle in (event.waited, event.start, event.begun, event.end))

@@ -30,17 +30,22 @@ class Event:
     """When its unit is free again."""
 
 
-def run_events(kernel: Kernel, machine: Machine, prompts: int, until: int | None = None) -> Iterator[Event]:
+def run_events(
+    kernel: Kernel, machine: Machine, prompts: int, until: int | None = None, limit: int | None = None
+) -> Iterator[Event]:
     """The events of the first run of a launch of so many prompts, where no exit is taken; of each stream in order.
 
     Args:
         until: the cycle that need not be passed: the events end where all streams have come there.
+        limit: instructions that a stream may issue (default: that of `sequence`).
     """
     shares = deal(kernel, machine, prompts if kernel.takes_rounds else 1)
     streams = [share.stream for share in shares]
     machines, units = [share.machine for share in shares], shared_units(streams)
     clocks = [TimingReader(part, ports=ports) for part, ports in zip(machines, ports_of(streams), strict=True)]
-    issues = [sequence(kernel.words, 0, never_leave, share.rounds, entry=share.stream.entry) for share in shares]
+    issues = [
+        sequence(kernel.words, 0, never_leave, share.rounds, limit=limit, entry=share.stream.entry) for share in shares
+    ]
     before = set(range(len(streams)))
 
     def stands_back(number: int, issue: Issue) -> bool:

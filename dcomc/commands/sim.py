@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         check_machine(program, machine)
     if args.trace is not None:
         check_lengths(program, args.max_instructions)
-        expected = trace_size(program, args.trace_window or Window())
+        expected = trace_size(program, args.trace_window or Window(), args.max_instructions)
         if expected.bytes > LARGE_BYTES:
             print(expected, file=sys.stderr)
     simulation = program.simulate(args.input, **_options(args), progress=True)
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         document = {**simulation.to_json(), "options": dict(program.options)}
         write_text(args.stats, json.dumps(document, indent=1) + "\n")
     if args.trace is not None:
-        write_trace(program, args.trace, args.trace_window or Window())
+        write_trace(program, args.trace, args.trace_window or Window(), args.max_instructions)
         say_written(args.trace)
     return 0
 

@@ -14,7 +14,9 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 from dcomc import load
 from dcomc.cli import main
+from dcomc.diagnostics import DcomError
 from dcomc.perfetto_trace import Window, trace_size, write_trace
+from runtime.accelerator import time_kernel
 
 Event = tuple[int, int, str, dict[str, str]]
 """Begin, end, name, annotations."""
@@ -154,6 +156,20 @@ def test_the_size_is_known_before(
     said, written = capsys.readouterr().err.splitlines()
     assert said.startswith("trace: about ") and f"of its {expected.cycles:,} cycles" in said
     assert written.startswith("wrote ")
+
+
+def test_a_trace_has_the_limit_of_the_simulation(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the machine's own, which serves where none is given, as well as below."""
+    path, loaded = tmp_path / "sim.pftrace", load(program)
+    longest = max(time_kernel(kernel, loaded.machine).instructions for kernel in loaded.kernels)
+    with pytest.raises(DcomError, match="the stream issues more than"):
+        write_trace(loaded, path, limit=longest - 1)
+    assert not path.exists()
+    monkeypatch.setattr("runtime.sequencer.ISSUE_LIMIT", longest - 1)
+    write_trace(loaded, path, limit=longest)
+    assert path.exists()
 
 
 def test_a_window_of_no_trace(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
