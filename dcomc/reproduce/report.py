@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FOLDER = "reproduction"
 _FOLDED = 3
 """Claims for which there is nothing to compare with, and one reason: more of them stand folded."""
-_VERDICTS = ("reproduced", "not reproduced", "not comparable")
+_VERDICTS = ("reproduced", "not comparable", "not reproduced")
 
 
 def write_report(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -75,8 +75,6 @@ def _curve(curve: Curve) -> dict[str, Any]:
 
 def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     """The lines of the page."""
-    every = [claim for document in documents for claim in document["claims"]]
-    counts = Counter(claim["verdict"] for claim in every)
     yield "# The paper, reproduced"
     yield ""
     yield (
@@ -85,16 +83,17 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         "to a claim; constants come from `dcomc/configs`."
     )
     yield ""
-    yield "; ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS) + "."
+    yield from _summary(documents)
+    yield ""
     yield (
-        f"Of those not reproduced, {sum(map(_within, every))} have the paper's value within the range: the paper may "
-        "have chosen otherwise than we did, as the choice that comes nearest says."
+        "Within the range: not reproduced by our choices, but by others that are as plausible; the paper may have made "
+        "those. Each claim says which come nearest."
     )
     missing = [name for name in WHAT if name not in {document["name"] for document in documents}]
     if missing:
         yield from ("", f"Not run for this report: {', '.join(missing)}.")
     for document in documents:
-        yield from ("", f"## {document['name']}: {WHAT[document['name']]}", "", document["setting"], "")
+        yield from ("", f"## {document['name']}", "", f"{_what(document)}. {document['setting']}", "")
         yield from (
             "| claim | paper | ours | range | ratio | verdict | why |",
             "| --- | ---: | ---: | ---: | ---: | --- | --- |",
@@ -109,6 +108,24 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         for plot in document["plots"]:
             yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
         yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+
+
+def _what(document: dict[str, Any]) -> str:
+    """What a section is about, as a sentence begins."""
+    what = WHAT[document["name"]]
+    return what[0].upper() + what[1:]
+
+
+def _summary(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """A row a section with its verdicts, and one for all."""
+    yield f"| | claims about | {' | '.join(_VERDICTS)} | of these within the range |"
+    yield "| --- | --- |" + " ---: |" * (len(_VERDICTS) + 1)
+    every = [claim for document in documents for claim in document["claims"]]
+    rows = [(f"[{each['name']}](#{each['name']})", _what(each), each["claims"]) for each in documents]
+    for name, what, claims in [*rows, ("all", "", every)]:
+        counts = Counter(claim["verdict"] for claim in claims)
+        numbers = [*(counts[verdict] for verdict in _VERDICTS), sum(map(_within, claims))]
+        yield f"| {name} | {what} | {' | '.join(map(str, numbers))} |"
 
 
 def _within(claim: dict[str, Any]) -> bool:
