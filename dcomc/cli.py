@@ -51,12 +51,17 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors as one line and exit code 1."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise `DcomError`; where a choice or an option is unknown, with the nearest that there is."""
+        """Raise `DcomError`; where a choice or an option is unknown, with the nearest that there is.
+
+        What begins with a dash is an option to argparse, unless it is joined to the one before.
+        """
         what, _, choices = message.partition(" (choose from ")
         unknown = re.search(r"(?:choice: '|^unrecognized arguments: )([\w-]+)", what)
         words = re.findall(r"[\w-]+", choices) or re.findall(r"--[\w-]+", self.format_usage())
         nearest = unknown and nearest_word(unknown[1], words)
         suggestion = f"did you mean '{nearest}'? " if nearest else ""
+        if lacking := re.match(r"argument (\S+/)*(--[\w-]+): expected one argument", message):
+            suggestion = f"write {lacking[2]}=… if it begins with a dash, or "
         raise DcomError(message, hint=f"{suggestion}see {self.prog} --help")
 
 
@@ -101,7 +106,7 @@ def _check_empty(arguments: Sequence[str]) -> None:
         option, given, value = each.partition("=")
         if not each:
             what = before if before.startswith("-") else f"an argument of dcomc {arguments[0]}"
-        elif option.startswith("--") and given and not value:
+        elif option.startswith("--") and given and not value and before not in _MAY_BE_EMPTY:
             what = option
         else:
             continue

@@ -186,3 +186,13 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_empty_argument_is_named(arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As an unset variable of a shell leaves it: it does not stand for the current folder."""
     assert assert_one_error(arguments, capsys).startswith(f"error: {what} is empty; see dcomc {arguments[0]} --help")
+
+
+def test_a_text_that_begins_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither an option without its value nor an empty argument; joined to its option it is a text as any."""
+    run = ["run", "a.bin", "--model", "tiny"]
+    error = assert_one_error([*run, "--prompt", "--x="], capsys)
+    assert error.startswith(
+        "error: argument --prompt: expected one argument; write --prompt=… if it begins with a dash"
+    )
+    assert assert_one_error([*run, "--prompt=--x="], capsys).startswith("error: cannot read a.bin")
