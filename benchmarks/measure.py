@@ -90,5 +90,5 @@ def finish(name: str, results: dict[str, Any], goals: Sequence[Goal] = ()) -> No
     where = machine()
     print(f"on {where['processor']}, {where['cores']} cores, load {where['load_average']}, Python {where['python']}")
     plain = {key: asdict(value) if isinstance(value, Measurement) else value for key, value in results.items()}
-    held = [asdict(goal) | {"met": goal.met} for goal in goals]
+    held = [asdict(goal) | {"bound": goal.bound, "met": goal.met} for goal in goals]
     print(json.dumps({"benchmark": name, "machine": where, **plain, "goals": held}))
