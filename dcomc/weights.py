@@ -8,20 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from dcomc.diagnostics import DcomError, atomic_write
+from dcomc.diagnostics import DcomError, atomic_write, readable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "U8": "|u1",
-    "BOOL": "|b1",
-}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""Of the tensors that are read; a file may hold others, such as counters, beside them."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -29,6 +21,7 @@ class SafetensorsWeights(Mapping[str, Array]):
     """The tensors of a file, or of a folder's safetensors files, by name.
 
     A value is a view of the mapped file, except that bfloat16, which NumPy lacks, is widened to float32 at each access.
+    One that is no floating-point number of 16 bits or more raises `DcomError` there.
 
     Attributes:
         metadata: the texts that the files carry beside their tensors.
@@ -58,6 +51,9 @@ class SafetensorsWeights(Mapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         file, kind, shape, offset = self._places[name]
+        if kind not in _DTYPES:
+            hint = f"convert the checkpoint: weights are read as {', '.join(_DTYPES)}"
+            raise DcomError(f"{name} in {readable(file)} is of element type {kind}", hint=hint)
         if file not in self._maps:
             self._maps[file] = np.memmap(file, dtype=np.uint8, mode="r")
         dtype = np.dtype(_DTYPES[kind])
@@ -135,9 +131,10 @@ def _read_header(file: Path, hint: str) -> tuple[dict[str, tuple[Path, str, tupl
         for name, entry in header.items():
             start, end = (8 + length + int(offset) for offset in entry["data_offsets"])
             kind, shape = str(entry["dtype"]), tuple(int(extent) for extent in entry["shape"])
-            if kind not in _DTYPES:
-                raise ValueError(f"element type {kind} of {name} is not supported")
-            if end > size or end - start != np.prod(shape, dtype=np.int64) * np.dtype(_DTYPES[kind]).itemsize:
+            wanted = (
+                np.prod(shape, dtype=np.int64) * np.dtype(_DTYPES[kind]).itemsize if kind in _DTYPES else end - start
+            )
+            if not 8 + length <= start <= end <= size or end - start != wanted:
                 raise ValueError(f"the data of {name} is cut off")
             places[name] = (file, kind, shape, start)
     except OSError as error:

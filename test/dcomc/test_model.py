@@ -179,10 +179,22 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
         file.write_bytes(whole[:size])
         with pytest.raises(DcomError, match="is not a valid safetensors file"):
             SafetensorsWeights(tmp_path)
-    for damage in ((b"[16,16]", b"[16,17]"), (b'"F32"', b'"F99"'), (b'"shape"', b'"shake"'), (b"{", b"\xff")):
+    for damage in ((b"[16,16]", b"[16,17]"), (b'"shape"', b'"shake"'), (b"[0,", b"[9,"), (b"{", b"\xff")):
         file.write_bytes(whole.replace(*damage))
         with pytest.raises(DcomError, match="is not a valid safetensors file"):
             SafetensorsWeights(tmp_path)
+
+
+@pytest.mark.parametrize(("element", "kind"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_tensors_of_other_element_types_are_in_the_way_only_where_they_are_needed(
+    tmp_path: Path, element: torch.dtype, kind: str
+) -> None:
+    save_file({"a": torch.ones(2, 3), "b": torch.ones(3).to(element)}, tmp_path / "model.safetensors")
+    weights = SafetensorsWeights(tmp_path)
+    assert np.array_equal(weights["a"], np.ones((2, 3), np.float32))
+    with pytest.raises(DcomError) as caught:
+        weights["b"]
+    assert str(caught.value).startswith(f"error: b in {tmp_path}/model.safetensors is of element type {kind}; convert")
 
 
 def test_damaged_gguf(gguf_file: Path, tmp_path: Path) -> None:
