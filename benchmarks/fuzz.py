@@ -36,6 +36,7 @@ from dcomc import elf
 from dcomc.container import CONTENT, NOTE, TEXT, parse_container, program_bytes, seal
 from dcomc.diagnostics import DcomError
 from dcomc.disassembler import disassemble
+from dcomc.progress import WorkProgress
 from dcomc.simulate import work_of
 from dcomc.tables import print_table
 from runtime.encoding import WORD_BYTES, Word
@@ -295,12 +296,15 @@ def main() -> int:
             begin: pool.submit(_task, folder, begin, min(begin + CHUNK, last), arguments.seconds)
             for begin in range(arguments.first, last, CHUNK)
         }
+        progress = stack.enter_context(WorkProgress(arguments.count, "running", "mutants"))
         for begin, task in tasks.items():
             try:
-                outcomes += task.result()
+                judged = task.result()
             except BrokenProcessPool:
                 print(f"a process died on one of the mutants from {begin} on", file=sys.stderr)
                 return 1
+            outcomes += judged
+            progress.advance(len(judged))
     return report(outcomes)
 
 

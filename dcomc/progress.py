@@ -125,10 +125,10 @@ class WorkProgress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self) -> None:
-        """One more part is done."""
-        self._done += 1
-        self._bar.advance(self._task)
+    def advance(self, parts: int = 1) -> None:
+        """One more part is done, or so many."""
+        self._done += parts
+        self._bar.advance(self._task, parts)
         now = time.monotonic()
         if self._lines and self._done < self._total and now - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._spoke = now

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dcomc import progress as progress_module
 from dcomc.evaluate import Evaluation, split_windows
-from dcomc.progress import EvaluationProgress
+from dcomc.progress import EvaluationProgress, WorkProgress
 
 
 def test_the_bar_counts_the_layers_of_every_model_and_does_not_jump() -> None:
@@ -57,3 +57,14 @@ def test_without_a_terminal_a_line_is_said_now_and_then(monkeypatch: pytest.Monk
     times = [first, *(time for time, _ in others)]
     assert all(10 <= after - before <= 13 for before, after in pairwise(times))
     assert (end, last) == (120, "20 windows done in 120.0 s")
+
+
+def test_parts_that_are_done_together(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four times 50 parts, 8 seconds each."""
+    seconds = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: seconds[0])
+    with WorkProgress(200, "running", "mutants") as progress:
+        for _ in range(4):
+            seconds[0] += 8
+            progress.advance(50)
+    assert capsys.readouterr().err == "100 of 200 mutants, about 16 s left\n"
