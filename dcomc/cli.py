@@ -154,6 +154,10 @@ def guard(action: Callable[[], int]) -> int:
             name = f"{error.filename}: " if error.filename else ""
             print(DcomError(f"{name}{error.strerror or error}"), file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        print(DcomError(f"cannot import {package}", hint="`pip install dcomc` brings what it needs"), file=sys.stderr)
+        return 1
     except MemoryError as error:
         print(DcomError(f"out of memory: {error}", hint="use a smaller model, shape or batch"), file=sys.stderr)
         return 1

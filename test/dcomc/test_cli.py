@@ -196,3 +196,11 @@ def test_a_text_that_begins_with_dashes(capsys: pytest.CaptureFixture[str]) -> N
         "error: argument --prompt: expected one argument; write --prompt=… if it begins with a dash"
     )
     assert assert_one_error([*run, "--prompt=--x="], capsys).startswith("error: cannot read a.bin")
+
+
+@pytest.mark.parametrize("package", ["xdsl", "numpy"])
+def test_a_package_that_is_not_installed(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from dcomc.cli import main; sys.exit(main(['sim', 'a.bin']))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    error = f"error: cannot import {package}; `pip install dcomc` brings what it needs\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", error)
