@@ -1,7 +1,7 @@
 """`dcom-insert-outlier-split`: keep each prompt's largest channels and tokens out of what will be decomposed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -61,8 +61,8 @@ class Thresholds:
             path,
         )
 
-    def check(self, module: ModuleOp) -> None:
-        """Raises `DcomError` where the table was calibrated on a model of another name than the module's."""
+    def check(self, module: ModuleOp, layers: Collection[int]) -> None:
+        """Raises `DcomError` where the table is of another model than the module, by its name or with more layers."""
         traced = module.attributes.get("dcom.model")
         if self.model is not None and isinstance(traced, StringAttr) and traced.data != self.model:
             raise DcomError(
@@ -70,6 +70,10 @@ class Thresholds:
                 hint="calibrate this model; if it is the same one, change the table's `model`",
                 place=self.path,
             )
+        for layer in self.by_layer:
+            if layer not in layers:
+                what = f"the table has layer {layer}, and the model has layers {min(layers)} to {max(layers)}"
+                raise DcomError(what, hint="calibrate this model", place=self.path)
 
     def of(self, layer: int, site: str) -> float:
         """The threshold of a site; raises `DcomError` where the table has none."""
@@ -78,6 +82,7 @@ class Thresholds:
             raise DcomError(
                 f"the thresholds table has no entry for site {site} of layer {layer}",
                 hint=f"add `{site} = …` to [thresholds.{layer}]",
+                place=self.path,
             )
         return found
 
@@ -156,8 +161,6 @@ class DcomInsertOutlierSplitPass(ModulePass):
         if self.outliers is None and self.exact_rows is None and self.config is None:
             raise DcomError("give outliers, exact_rows or config", hint="for example outliers=3")
         table = Thresholds.read(self.outliers) if isinstance(self.outliers, str) else None
-        if table is not None:
-            table.check(op)
         share = table.capacity_percent if table else float(self.outliers or 0)
         check_limits("outliers", share)
         check_limits("exact_rows", self.exact_rows)
@@ -165,6 +168,8 @@ class DcomInsertOutlierSplitPass(ModulePass):
         if table is not None and config.sets("outliers"):
             raise DcomError("give outliers in the config or a thresholds table, not both", place=self.config)
         layers = Layers.of(op)
+        if table is not None:
+            table.check(op, layers.calls)
         chosen = layers.check(self.layers)
         reuse = check_reuse(self.reuse, sites)
         config.check(chosen, sites)

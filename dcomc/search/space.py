@@ -127,6 +127,11 @@ class Space:
         """
         self._shares: dict[Place, float] = {}
         whole = sum(cost.dense.flops for cost in costs)
+        known = {cost.layer for cost in costs}
+        for calibration in calibrations:
+            if more := {layer for layer, _ in calibration.ratios} - known:
+                what = f"the calibration has layer {min(more)}, and the model has layers {min(known)} to {max(known)}"
+                raise DcomError(what, hint="give one of this model", place=calibration.path)
         self.choices: dict[Place, list[Choice]] = {}
         for cost in costs:
             place = cost.layer, cost.site

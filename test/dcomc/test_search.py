@@ -262,6 +262,10 @@ def test_what_cannot_be_searched(model: Path, tables: list[Path], text: Path, tm
     other = save_model(tmp_path / "other")
     with pytest.raises(DcomError, match=r"the calibration is of model at 16 tokens"):
         search(other, tables, [text], output, Budget(layers=1))
+    deeper = tmp_path / "deeper.toml"
+    deeper.write_text(tables[0].read_text().replace("[statistics.2.", "[statistics.12."))
+    with pytest.raises(DcomError, match="the calibration has layer 12, and the model has layers 0 to"):
+        search(model, [tables[0], deeper], [text], output, Budget(layers=1))
     bare = tmp_path / "bare.toml"
     bare.write_text("capacity_percent = 5.0\n")
     with pytest.raises(DcomError, match="is no calibration with sensitivities"):

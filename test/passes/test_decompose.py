@@ -221,7 +221,12 @@ TABLE = "capacity_percent = 40\nmin_tokens_percent = 30.0\n[thresholds.1]\nqkv =
         (("min_tokens_percent = 30.0\n", ""), "min_tokens_percent is None"),
         (("30.0", "nan"), "min_tokens_percent is nan"),
         (("thresholds.1", "thresholds.one"), r"\[thresholds.one\] names no layer"),
-        (("thresholds.1", "thresholds.2"), "no entry for site qkv of layer 1; add `qkv = …` to .thresholds.1."),
+        (("thresholds.1", "thresholds.0"), "no entry for site qkv of layer 1; add `qkv = …` to .thresholds.1."),
+        (
+            ("[thresh", "[thresholds.7]\n[thresh"),
+            "the table has layer 7, and the model has layers 0 to 2; calibrate",
+        ),
+        (("capacity", 'model = "big"\ncapacity'), "the table is of big, not of toy; calibrate this model"),
         (("qkv", "kv"), "unknown site 'kv' in .thresholds.1.; did you mean 'qkv'"),
         (("2.5", "-2.5"), "thresholds.1.qkv is -2.5, not a number zero or more"),
         (("[thresholds.1]", "[thresholds.1"), "not TOML"),
@@ -233,6 +238,7 @@ def test_mistakes_in_a_thresholds_table(tmp_path: Path, change: tuple[str, str],
     with pytest.raises(DcomError) as caught:
         run(toy(), f'{SPLIT}{{layers=1 sites=qkv outliers="{file}"}}')
     assert re.search(message, str(caught.value)), caught.value
+    assert str(caught.value).startswith(f"{file}: error: ")
 
 
 def traced(batch: int = 1) -> ModuleOp:
