@@ -1,22 +1,20 @@
-"""Causal attention in torch on the CPU, a block of queries after another, its products by oneDNN.
+"""Causal attention in torch on the CPU: a block of queries after another, each by one kernel of our own.
 
-torch's own fused attention multiplies there by MKL, or by narrow vectors: from a few hundred tokens on it takes three
-times as long as the same two products by oneDNN, which leave the scores of a block in the cache between them.
+torch's own fused attention multiplies there by MKL, or by narrow vectors, and takes from twice to four times as long.
 """
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
-
-from runtime.matmul_torch import matmul
 
 Tensor = torch.Tensor
 
 LEAST_TOKENS = 512
 """Tokens below which torch's own attention is as fast."""
 
-_QUERIES = 256
-"""Queries of a block, those of all heads that share a key together."""
+_QUERIES = 512
+"""Queries of a call of the kernel."""
 
 
 def blocked_attention(
@@ -27,39 +25,39 @@ def blocked_attention(
     window: int | None,
     run: Callable[[Callable[[int], None], Iterable[int]], None],
 ) -> Tensor:
-    """See `executor_arrays.Attention`; [B, S, G, R, D] in the element type of v.
+    """See `executor_arrays.Attention`; [B, S, G, R, D] float32.
 
-    Scores and softmax are float32. The probabilities are rounded to bfloat16 where v is of it, as libraries do.
+    Scores, softmax and all sums are float32. Where all are bfloat16, so is what the values are multiplied by, as in
+    libraries.
 
     Args:
         run: calls a function with each of some numbers, on all cores.
     """
+    from runtime import attention_kernel as kernel  # and numba, only where prompts are long
+
     batch, groups, shared, tokens, width = q.shape
-    step = max(_QUERIES // shared, 1)
-    place = torch.arange(step)
-    future = place[:, None] < place
-    result = v.new_empty(batch, tokens, groups, shared, v.shape[-1])
-    blocks = -(-tokens // step)
+    pairs = {x.dtype for x in (q, k, v)} == {torch.bfloat16} and kernel.multiplies_bfloat16()
+    queries, heads, mixed = (x.view(torch.uint16).numpy() if pairs else x.float().numpy() for x in (q, k, v))
+    group, panels = 1 + pairs, -(-tokens // kernel.COLUMNS)
+    shapes = (panels, -(-width // group)), (-(-v.shape[-1] // kernel.COLUMNS), panels * kernel.COLUMNS // group)
+    kind = np.uint32 if pairs else np.float32
+    keys, values = (np.zeros((batch, groups, *shape, kernel.COLUMNS), kind) for shape in shapes)
+    result = torch.empty(batch, tokens, groups, shared, v.shape[-1])
+    out, parts = result.numpy(), -(-tokens // _QUERIES)
 
-    def work(number: int) -> None:
-        rest, group = divmod(number, groups)
-        prompt, block = divmod(rest, blocks)
-        start = block * step
-        end = min(start + step, tokens)
-        first = 0 if window is None else max(start - window + 1, 0)
-        count, keys = end - start, end - first
-        queries = q[prompt, group, :, start:end].float() * scale
-        scores = matmul(queries.reshape(shared * count, width), k[prompt, group, first:end].float().mT)
-        scores = scores.view(shared, count, keys)
-        scores[:, :, start - first :].masked_fill_(future[:count, :count], -torch.inf)
-        if window is not None:
-            past = torch.arange(first, end) <= torch.arange(start, end)[:, None] - window
-            scores.masked_fill_(past, -torch.inf)
-        shares = torch.softmax(scores, 2, out=scores).view(shared * count, keys)
-        values = v[prompt, group, first:end]
-        half = v.dtype == torch.bfloat16
-        mixed = matmul(shares.bfloat16(), values) if half else matmul(shares, values.float())
-        result[prompt, start:end, group] = mixed.view(shared, count, -1).transpose(0, 1)
+    def pack(number: int) -> None:
+        place = divmod(number, groups)
+        kernel.pack_keys(heads[place], keys[place])
+        kernel.pack_values(mixed[place], values[place])
 
-    run(work, range(batch * blocks * groups))
+    def attend(number: int) -> None:
+        rest, part = divmod(number, parts)
+        head, share = divmod(rest, shared)
+        prompt, group = divmod(head, groups)
+        given = queries[prompt, group, share], keys[prompt, group], values[prompt, group], out[prompt, :, group, share]
+        start = part * _QUERIES
+        kernel.attend(*given, np.float32(scale), window or tokens, start, min(start + _QUERIES, tokens))
+
+    run(pack, range(batch * groups))
+    run(attend, range(batch * groups * shared * parts))
     return result

@@ -265,7 +265,7 @@ class TorchArrays:
         batch, groups, shared, tokens, width = q.shape
         differentiable = any(x.requires_grad for x in (q, k, v))
         if self.device.type == "cpu" and tokens >= LEAST_TOKENS and not differentiable:
-            return blocked_attention(q, k, v, scale, window, _on_all_cores).float()
+            return blocked_attention(q, k, v, scale, window, _on_all_cores)
         seen = None
         if window is not None and window < tokens:
             place = torch.arange(tokens, device=self.device)

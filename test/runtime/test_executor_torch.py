@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime import attention_kernel
 from runtime.attention_torch import LEAST_TOKENS
 from runtime.executor_arrays import FLOAT
 from runtime.executor_torch import TorchArrays
@@ -44,21 +45,68 @@ def test_a_product_passes_gradients_on() -> None:
     assert a.grad is not None and a.grad[0, 0] == 600
 
 
-@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16, torch.float16])
+def exact_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, window: int) -> torch.Tensor:
+    """In float64, of all scores at once."""
+    place = torch.arange(q.shape[3])
+    distance = place[:, None] - place
+    seen = (distance >= 0) & (distance < window)
+    scores = torch.where(seen, q.double() @ k.double()[:, :, None].mT * scale, -torch.inf)
+    return (torch.softmax(scores, -1) @ v.double()[:, :, None]).permute(0, 3, 1, 2, 4)
+
+
+ROUNDINGS = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 1e-5}
+"""Half a unit in the last place of what the values are multiplied by; float16 is widened."""
+
+
+@pytest.mark.parametrize("element", ROUNDINGS)
 @pytest.mark.parametrize("window", [None, 1, 100, 700])
-def test_attention_in_blocks_is_attention(element: torch.dtype, window: int | None) -> None:
-    """Two prompts whose last block is not whole, three heads to a key, values not as wide as the keys."""
+@pytest.mark.parametrize(("width", "values"), [(16, 8), (128, 128), (7, 33)])
+def test_attention_in_blocks_is_attention(element: torch.dtype, window: int | None, width: int, values: int) -> None:
+    """Two prompts of odd length, whose last block is not whole, three heads to a key, values as wide as keys or not."""
     torch.manual_seed(0)
-    batch, groups, shared, tokens, width = 2, 2, 3, LEAST_TOKENS + 45, 16
+    batch, groups, shared, tokens = 2, 2, 3, LEAST_TOKENS + 45
     q = torch.randn(batch, groups, shared, tokens, width).to(element)
-    k, v = (torch.randn(batch, groups, tokens, size).to(element) for size in (width, 8))
+    k = torch.randn(batch, groups, tokens, width).to(element)
+    v = torch.randn(batch, tokens, groups, values).to(element).transpose(1, 2)  # as programs have them
     attention = TorchArrays().attention
     assert attention is not None
-    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    seen = (distance >= 0) & (distance < (window or tokens))
-    scores = torch.where(seen, q.double() @ k.double()[:, :, None].mT * 0.25, -torch.inf)
-    exact = (torch.softmax(scores, -1) @ v.double()[:, :, None]).permute(0, 3, 1, 2, 4)
     found = attention(q, k, v, 0.25, window)
     assert found.dtype == torch.float32
-    rounding = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[element]
+    exact, rounding = exact_attention(q, k, v, 0.25, window or tokens), ROUNDINGS[element]
     torch.testing.assert_close(found.double(), exact, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [30.0, -30.0, 0.0])
+def test_attention_of_large_scores(element: torch.dtype, scale: float) -> None:
+    """A few keys have all of the weight, and which they are changes from block to block."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 1, LEAST_TOKENS, 32).to(element) for _ in range(3))
+    found = attend_to(q, k, v, scale)
+    exact = exact_attention(q[:, :, None], k, v, scale, LEAST_TOKENS)
+    torch.testing.assert_close(found.double(), exact, rtol=4e-3, atol=4e-3)
+
+
+def attend_to(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    attention = TorchArrays().attention
+    assert attention is not None
+    return attention(q[:, :, None], k, v, scale, None)
+
+
+def test_attention_where_no_instruction_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is widened then, which rounds less."""
+    monkeypatch.setattr(attention_kernel, "multiplies_bfloat16", lambda: False)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, LEAST_TOKENS, 16).bfloat16() for _ in range(3))
+    exact = exact_attention(q[:, :, None], k, v, 0.25, LEAST_TOKENS)
+    torch.testing.assert_close(attend_to(q, k, v, 0.25).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
+def test_what_attention_sees_of_what_is_no_number(element: torch.dtype) -> None:
+    """A query with a NaN gives one, and the others do not see it; a key with one spoils those that see it."""
+    q, k, v = (torch.ones(1, 1, LEAST_TOKENS, 16, dtype=element) for _ in range(3))
+    q[0, 0, 40] = torch.nan
+    k[0, 0, 300] = torch.nan
+    lost = attend_to(q, k, v, 1.0)[0, :, 0, 0, 0].isnan()
+    assert lost.nonzero()[:, 0].tolist() == [40, *range(300, LEAST_TOKENS)]
