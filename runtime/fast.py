@@ -59,10 +59,8 @@ class FastEngine:
         self.lanes = cluster.mac_rows * cluster.mac_cols
         block = min(self.lanes, kernels.BLOCK)
         self.dots, self.norm2 = kernels.dots(block), kernels.norm2(block)
-        self.matvec_row, self.matvec_column = (
-            kernels.matvec_row(cluster.mac_cols),
-            kernels.matvec_column(cluster.mac_rows, min(cluster.mac_cols, 2)),
-        )
+        self.matvec_row = kernels.matvec(cluster.mac_cols, min(cluster.mac_rows, 2))
+        self.matvec_column = kernels.matvec(cluster.mac_rows, min(cluster.mac_cols, 2))
         self.global_memory = np.zeros(machine.global_memory.bytes // 2, np.uint16)
         if buffers is None:
             buffers = np.zeros((cluster.buffer_bytes // 2, grid.rows * grid.cols), np.uint16)
@@ -146,20 +144,15 @@ class FastEngine:
         else:
             self.copy_in(stream, rows, cols)
 
-    def tiles(self, start: int, count: int) -> tuple[Words, int, int, int]:
-        """Where `count` words of all clusters lie that begin at buffer word `start`.
-
-        Returns:
-            words, one-dimensional; the place of the first word of cluster (0, 0); the step to the next grid row; the
-            step to the next word.
-        """
+    def tiles(self, start: int, count: int) -> tuple[Words, kernels.Place]:
+        """Where `count` words of all clusters lie that begin at buffer word `start`: in a one-dimensional array."""
         cols = self.machine.grid.cols
         for stream in self._pending:
             if stream.buffer <= start and start + count <= stream.buffer + stream.count:
                 first = stream.bank + start - stream.buffer
-                return self.banks.reshape(-1), first * cols, stream.stride * cols, cols
+                return self.banks.reshape(-1), (first * cols, stream.stride * cols, cols)
         self.settle(start, start + count)
-        return self.words.reshape(-1), start * self.words.shape[1], cols, self.words.shape[1]
+        return self.words.reshape(-1), (start * self.words.shape[1], cols, self.words.shape[1])
 
 
 Meaning = Callable[[FastEngine, Values], None]
@@ -222,42 +215,43 @@ def _fill(engine: FastEngine, v: Values) -> None:
 
 @_executes("mv.row")
 def _matvec_row(engine: FastEngine, v: Values) -> None:
-    cluster = engine.machine.cluster
-    outputs, inputs = int(v["rows"]) * cluster.mac_rows, int(v["cols"]) * cluster.mac_cols
-    _matvec(engine, v, engine.matvec_row, cluster.mac_rows, outputs, inputs)
+    down, right = _sides(engine, v)
+    _matvec(engine, v, engine.matvec_row, down, right)
 
 
 @_executes("mv.col")
 def _matvec_column(engine: FastEngine, v: Values) -> None:
-    cluster = engine.machine.cluster
-    outputs, inputs = int(v["cols"]) * cluster.mac_cols, int(v["rows"]) * cluster.mac_rows
-    _matvec(engine, v, engine.matvec_column, cluster.mac_cols, outputs, inputs)
+    down, right = _sides(engine, v)
+    _matvec(engine, v, engine.matvec_column, right, down)
+
+
+def _sides(engine: FastEngine, v: Values) -> tuple[kernels.Side, kernels.Side]:
+    """Down and to the right."""
+    cluster, rows, cols = engine.machine.cluster, int(v["rows"]), int(v["cols"])
+    return (cluster.mac_rows, rows, cols * engine.lanes, cluster.mac_cols), (cluster.mac_cols, cols, engine.lanes, 1)
 
 
 def _matvec(
-    engine: FastEngine, v: Values, kernel: Callable[..., None], other_side: int, outputs: int, inputs: int
+    engine: FastEngine, v: Values, kernel: Callable[..., None], y_side: kernels.Side, x_side: kernels.Side
 ) -> None:
-    y, x, rows, cols = _word(v, "y"), _word(v, "x"), int(v["rows"]), int(v["cols"])
+    y, x, outputs, inputs = _word(v, "y"), _word(v, "x"), y_side[0] * y_side[1], x_side[0] * x_side[1]
     engine.settle(y, y + 2 * outputs)
     engine.settle(x, x + inputs)
-    tiles = engine.tiles(_word(v, "a"), rows * cols * engine.lanes)
-    grid_cols = engine.machine.grid.cols
-    kernel(engine.words, y, x, *tiles, grid_cols, other_side, rows, cols, bool(v["accumulate"]))
+    a, place = engine.tiles(_word(v, "a"), outputs * inputs)
+    kernel(engine.words, y, x, a, place, engine.machine.grid.cols, y_side, x_side, bool(v["accumulate"]))
 
 
 @_executes("dots")
 def _dots(engine: FastEngine, v: Values) -> None:
     d, basis, x = (_word(v, name) for name in ("d", "basis", "x"))
-    cols = engine.machine.grid.cols
     drop = PIECES_DROP[int(v["pieces"])]
-    engine.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), drop, engine.lanes, cols)
+    engine.dots(engine.words, d, basis, x, int(v["count"]), int(v["length"]), drop, engine.lanes)
 
 
 @_executes("norm2")
 def _norm2(engine: FastEngine, v: Values) -> None:
-    cols = engine.machine.grid.cols
     drop = PIECES_DROP[int(v["pieces"])]
-    engine.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), drop, engine.lanes, cols)
+    engine.norm2(engine.words, _word(v, "d"), _word(v, "x"), int(v["length"]), drop, engine.lanes)
 
 
 @_executes("subtract")

@@ -132,8 +132,9 @@ def _tile(
     slices, cluster = (layout.slice_rows, layout.slice_cols), machine.cluster
     # In binary64 the scale and the product are exact, so that binary32 rounds once, as ldexp does.
     scale = ldexp(1.0, -exponent)
+    tile = kernels.tile(min(cluster.mac_cols, kernels.BLOCK))
     for row in range(groups.rows_filled(layout) if groups.folded else 1):
         start = turn * layout.bank_bytes + layout.a_offset + (top + row) * layout.a_stride
         place = (start // 2, layout.a_stride // 2, *slices, cluster.mac_rows, cluster.mac_cols)
-        kernels.tile(matrix, scale, banks, *place, left, groups.cols, row * groups.cols * layout.slice_cols)
+        tile(matrix, scale, banks, *place, left, groups.cols, row * groups.cols * layout.slice_cols)
     return exponent

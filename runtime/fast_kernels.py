@@ -23,12 +23,16 @@ from runtime.fast_compile import compiled
 
 Words = NDArray[np.uint16]
 Single = NDArray[np.float32]
+Place = tuple[int, int, int]
+"""Of words in all clusters: the first word of cluster (0, 0), and words to the next grid row and to the next word."""
+Side = tuple[int, int, int, int]
+"""Of A in a cluster: elements of a tile; tiles; words from a tile to the next; words from an element to the next."""
 
 BLOCK = 16
 """Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""
-_LANES = 16
+LANES = 16
 _LINE = 32  # words of a cache line
-_AHEAD = 4  # tiles from the one that is read to the one that is fetched: measured
+_AHEAD = 2  # tiles from the one that is read to the one that is fetched: measured
 _NAN_HALF, _NAN_SINGLE = 0x7E00, 0x7FC00000
 _I64, _I32, _I16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
@@ -46,9 +50,29 @@ def _pointer(context: Object, builder: Object, kind: Object, words: Object, row:
     return builder.gep(array.data, [offset], inbounds=True)
 
 
-def _element(context: Object, builder: Object, kind: Object, array: Object, offset: Object) -> Object:
-    """A pointer to an element of a one-dimensional contiguous array."""
-    return builder.gep(context.make_array(kind)(context, builder, array).data, [offset], inbounds=True)
+def _vector(context: Object, builder: Object, kind: Object, array: Object, offset: Object, vector: Object) -> Object:
+    """A pointer to neighbours in a one-dimensional contiguous array."""
+    first = builder.gep(context.make_array(kind)(context, builder, array).data, [offset], inbounds=True)
+    return builder.bitcast(first, vector.as_pointer())
+
+
+def _load(context: Object, builder: Object, kind: Object, array: Object, offset: Object, vector: Object) -> Object:
+    value = builder.load(_vector(context, builder, kind, array, offset, vector))
+    value.align = 2
+    return value
+
+
+def _store(context: Object, builder: Object, kind: Object, array: Object, offset: Object, value: Object) -> None:
+    builder.store(value, _vector(context, builder, kind, array, offset, value.type)).align = 2
+
+
+def _in_lanes(builder: Object, lanes: Object, step: Callable[[Object, int], None]) -> None:
+    """step(first, number) for all LANES together where there are so many, else for each of fewer."""
+    with builder.if_else(builder.icmp_signed("==", lanes, _I64(LANES))) as (all_of_them, fewer):
+        with all_of_them:
+            step(_I64(0), LANES)
+        with fewer, for_range(builder, lanes) as loop:
+            step(loop.index, 1)
 
 
 @intrinsic
@@ -117,41 +141,36 @@ def add_trees(
     x_start: Object,
     total: Object,
     total_start: Object,
-    cols: Object,
+    lanes: Object,
     count: Object,
     number: Object,
 ) -> Object:
-    """total[m * cols + c] += tree(a[m * a_next + i * a_step + c] * x[i * cols + c] for i < count).
+    """total[m * LANES + c] += tree(a[m * a_next + i * a_step + c] * x[i * LANES + c] for i < count).
 
-    For m < number and c < cols, and each array from its start on. `a` is uint16 that holds binary16, or float32; x and
-    total are float32; all are one-dimensional. `count` and `number` are constants, count a power of two. Lanes of
-    neighbouring c go through the vector unit together.
+    For m < number and c < lanes, at most LANES, and each array from its start on. `a` is uint16 that holds binary16, or
+    float32; x and total are float32; all are one-dimensional. `count` and `number` are constants, count a power of two.
     """
     leaves, trees = (getattr(literal, "literal_value", None) for literal in (count, number))
     if leaves is None or trees is None:
         return None
 
     def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
-        a, a_start, a_step, a_next, x, x_start, total, total_start, cols, _, _ = args
+        a, a_start, a_step, a_next, x, x_start, total, total_start, lanes, _, _ = args
         a_kind, x_kind, total_kind = (signature.args[index] for index in (0, 4, 6))
 
         def at(start: Object, step: Object, times: int, c: Object) -> Object:
-            return builder.add(builder.add(start, builder.mul(step, _I64(times))), c)
+            return builder.add(builder.add(start, c), builder.mul(step, _I64(times)))
 
         def load(kind: Object, array: Object, offset: Object, lanes: int) -> Object:
-            wide = kind.dtype == types.float32
-            pointer = _element(context, builder, kind, array, offset)
-            stored = ir.VectorType(_FLOAT if wide else _I16, lanes)
-            value = builder.load(builder.bitcast(pointer, stored.as_pointer()))
-            value.align = 4 if wide else 2
-            if wide:
-                return value
-            return builder.fpext(builder.bitcast(value, ir.VectorType(_HALF, lanes)), ir.VectorType(_FLOAT, lanes))
+            single = ir.VectorType(_FLOAT, lanes)
+            if kind.dtype == types.float32:
+                return _load(context, builder, kind, array, offset, single)
+            return builder.fpext(_load(context, builder, kind, array, offset, ir.VectorType(_HALF, lanes)), single)
 
         def step(c: Object, lanes: int) -> None:
-            vector = [load(x_kind, x, at(x_start, cols, i, c), lanes) for i in range(leaves)]
+            vector = [load(x_kind, x, at(x_start, _I64(LANES), i, c), lanes) for i in range(leaves)]
             for m in range(trees):
-                first, place = at(a_start, a_next, m, c), at(total_start, cols, m, c)
+                first, place = at(a_start, a_next, m, c), at(total_start, _I64(LANES), m, c)
 
                 def tree(begin: int, size: int, first: Object = first) -> Object:
                     if size > 1:
@@ -160,35 +179,58 @@ def add_trees(
                     return builder.fmul(left, vector[begin])
 
                 value = builder.fadd(load(total_kind, total, place, lanes), tree(0, leaves))
-                pointer = _element(context, builder, total_kind, total, place)
-                builder.store(value, builder.bitcast(pointer, ir.VectorType(_FLOAT, lanes).as_pointer())).align = 4
+                _store(context, builder, total_kind, total, place, value)
 
-        wide = builder.udiv(cols, _I64(_LANES))
-        with for_range(builder, wide) as loop:
-            step(builder.mul(loop.index, _I64(_LANES)), _LANES)
-        with for_range(builder, cols, start=builder.mul(wide, _I64(_LANES))) as loop:
-            step(loop.index, 1)
+        _in_lanes(builder, lanes, step)
         return context.get_dummy_value()
 
     i64 = types.int64
     return types.void(a, i64, i64, i64, x, i64, total, i64, i64, count, number), code
 
 
-@intrinsic
-def copy_spread(
-    typing: Object, source: Object, start: Object, step: Object, target: Object, place: Object, count: Object
+@literal_intrinsic
+def copy_turned(
+    typing: Object,
+    source: Object,
+    start: Object,
+    step: Object,
+    target: Object,
+    place: Object,
+    cols: Object,
+    lanes: Object,
+    count: Object,
 ) -> Object:
-    """target[place + i] = source[start + i * step] for i < count; both are one-dimensional and uint16."""
+    """target[place + e * cols + n] = source[start + n * step + e] for e < count and n < lanes, at most LANES.
+
+    Both are one-dimensional and uint16; `count` is a constant.
+    """
+    length = getattr(count, "literal_value", None)
+    if length is None:
+        return None
 
     def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
-        source, start, step, target, place, count = args
-        with for_range(builder, count) as loop:
-            taken = builder.add(start, builder.mul(step, loop.index))
-            value = builder.load(_element(context, builder, signature.args[0], source, taken))
-            builder.store(value, _element(context, builder, signature.args[3], target, builder.add(place, loop.index)))
+        source, start, step, target, place, cols, lanes, _ = args
+
+        def turn(first: Object, number: int) -> None:
+            loaded, rows = ir.VectorType(_I16, length), []
+            for n in range(number):
+                begin = builder.add(start, builder.mul(step, builder.add(first, _I64(n))))
+                rows.append(_load(context, builder, signature.args[0], source, begin, loaded))
+            while len(rows) > 1:  # one of each half by turns: in the end all are in one, element by element
+                half, size = len(rows) // 2, rows[0].type.count
+                taken = ir.Constant(ir.VectorType(_I32, 2 * size), [n + i for n in range(size) for i in (0, size)])
+                rows = [builder.shuffle_vector(*pair, taken) for pair in zip(rows[:half], rows[half:], strict=True)]
+            for e in range(length):
+                taken = ir.Constant(ir.VectorType(_I32, number), [*range(e * number, (e + 1) * number)])
+                begin = builder.add(builder.add(place, first), builder.mul(cols, _I64(e)))
+                value = builder.shuffle_vector(rows[0], rows[0], taken)
+                _store(context, builder, signature.args[3], target, begin, value)
+
+        _in_lanes(builder, lanes, turn)
         return context.get_dummy_value()
 
-    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), code
+    i64 = types.int64
+    return types.void(source, i64, i64, target, i64, i64, i64, count), code
 
 
 @intrinsic
@@ -228,107 +270,55 @@ def in_pieces(typing: Object, value: Object, drop: Object) -> Object:
 @compiled
 def aligned(count: int) -> Single:
     """So many float32 with anything in them, at the beginning of a cache line, which vectors then do not straddle."""
-    room = np.empty(count + _LANES, np.float32)
-    start = -(room.ctypes.data // 4) % _LANES
+    room = np.empty(count + LANES, np.float32)
+    start = -(room.ctypes.data // 4) % LANES
     return room[start : start + count]
 
 
 @cache
-def matvec_row(mac_cols: int) -> Callable[..., None]:
-    """y = A x for tiles of mac_cols columns; kernel(...) as its arguments below say.
+def matvec(leaves: int, together: int) -> Callable[..., None]:
+    """y = A x, or A^T x, for tiles with trees of so many leaves, of which so many go together: x is the same for them.
+
+    An element of y is the sum of its trees in all tiles along x, in their order.
 
     Args of the kernel:
-        a: one-dimensional uint16; word w of cluster (r, c) of the tiles is a[a_start + r * a_row + w * a_word + c].
         y, x: their first words in `words`.
+        a, place: one-dimensional uint16; word w of cluster (r, c) of the tiles is a[start + r * row + w * word + c].
+        y_side, x_side: the sides of A that y and x go along; a tile has a tree for each of its elements of y.
     """
 
     @compiled
     def kernel(
-        words: Words,
-        y: int,
-        x: int,
-        a: Words,
-        a_start: int,
-        a_row: int,
-        a_word: int,
-        cols: int,
-        mac_rows: int,
-        tile_rows: int,
-        tile_cols: int,
-        accumulate: bool,
+        words: Words, y: int, x: int, a: Words, place: Place, cols: int, y_side: Side, x_side: Side, accumulate: bool
     ) -> None:
-        vector = aligned(tile_cols * mac_cols * cols)
-        total = aligned(mac_rows * cols)
-        for r in range(words.shape[1] // cols):
-            for e in range(tile_cols * mac_cols):
-                for c in range(cols):
-                    vector[e * cols + c] = load_half(words, x + e, r * cols + c)
-            word = a_start + r * a_row
-            for i in range(tile_rows):
-                out = y + 2 * i * mac_rows
-                for p in range(mac_rows):
-                    for c in range(cols):
-                        old = load_single(words, out + 2 * p, r * cols + c)
-                        total[p * cols + c] = old if accumulate else np.float32(0)
-                size = mac_rows * mac_cols * a_word
-                for j in range(tile_cols):
-                    prefetch(a, word + _AHEAD * size, size)
-                    for p in range(mac_rows):
-                        first = j * mac_cols * cols
-                        add_trees(a, word, a_word, 0, vector, first, total, p * cols, cols, mac_cols, 1)
-                        word += mac_cols * a_word
-                for p in range(mac_rows):
-                    for c in range(cols):
-                        store_single(words, out + 2 * p, r * cols + c, total[p * cols + c])
-
-    return kernel
-
-
-@cache
-def matvec_column(mac_rows: int, together: int) -> Callable[..., None]:
-    """y = A^T x for tiles of mac_rows rows, as `matvec_row`, with mac_cols in the place of mac_rows.
-
-    So many columns go together, 1 or 2: their elements lie side by side, and x is the same for them.
-    """
-
-    @compiled
-    def kernel(
-        words: Words,
-        y: int,
-        x: int,
-        a: Words,
-        a_start: int,
-        a_row: int,
-        a_word: int,
-        cols: int,
-        mac_cols: int,
-        tile_rows: int,
-        tile_cols: int,
-        accumulate: bool,
-    ) -> None:
-        width = tile_cols * mac_cols
-        vector = aligned(mac_rows * cols)
-        total = aligned(width * cols)
-        for r in range(words.shape[1] // cols):
-            for e in range(width):
-                for c in range(cols):
-                    total[e * cols + c] = load_single(words, y + 2 * e, r * cols + c) if accumulate else np.float32(0)
-            word = a_start + r * a_row
-            for i in range(tile_rows):
-                for e in range(mac_rows):
-                    for c in range(cols):
-                        vector[e * cols + c] = load_half(words, x + i * mac_rows + e, r * cols + c)
-                size = mac_rows * mac_cols * a_word
-                for j in range(tile_cols):
-                    prefetch(a, word + _AHEAD * size, size)
-                    for q in range(0, mac_cols, together):
-                        start, place = word + q * a_word, (j * mac_cols + q) * cols
-                        step = mac_cols * a_word
-                        add_trees(a, start, step, a_word, vector, 0, total, place, cols, mac_rows, together)
-                    word += size
-            for e in range(width):
-                for c in range(cols):
-                    store_single(words, y + 2 * e, r * cols + c, total[e * cols + c])
+        a_start, a_row, a_word = place
+        trees, y_tiles, y_next, tree = y_side
+        _, x_tiles, x_next, leaf = x_side
+        vector = aligned(x_tiles * leaves * LANES)
+        total = aligned(trees * LANES)
+        next_leaf, next_tree, fetched = leaf * a_word, tree * a_word, together * leaves * a_word
+        for first in range(0, words.shape[1], cols):
+            for left in range(0, cols, LANES):
+                cluster, lanes = first + left, min(LANES, cols - left)
+                for e in range(x_tiles * leaves):
+                    for c in range(lanes):
+                        vector[e * LANES + c] = load_half(words, x + e, cluster + c)
+                for i in range(y_tiles):
+                    out = y + 2 * i * trees
+                    for m in range(trees):
+                        for c in range(lanes):
+                            old = load_single(words, out + 2 * m, cluster + c)
+                            total[m * LANES + c] = old if accumulate else np.float32(0)
+                    for j in range(x_tiles):
+                        word = a_start + first // cols * a_row + left + (i * y_next + j * x_next) * a_word
+                        begin = j * leaves * LANES
+                        for m in range(0, trees, together):
+                            prefetch(a, word + (_AHEAD * trees + m) * leaves * a_word, fetched)
+                            at, to = word + m * next_tree, m * LANES
+                            add_trees(a, at, next_leaf, next_tree, vector, begin, total, to, lanes, leaves, together)
+                    for m in range(trees):
+                        for c in range(lanes):
+                            store_single(words, out + 2 * m, cluster + c, total[m * LANES + c])
 
     return kernel
 
@@ -348,32 +338,31 @@ def _tree_of_rows(terms: Single, count: int, cols: int) -> None:
 
 @cache
 def dots(block: int) -> Callable[..., None]:
-    """kernel(words, d, basis, x, count, length, drop, lanes, cols) for clusters with `lanes` multipliers.
+    """kernel(words, d, basis, x, count, length, drop, lanes) for clusters with `lanes` multipliers.
 
     The lowest `drop` bits of x are rounded away; `block` divides `lanes`.
     """
 
     @compiled
-    def kernel(
-        words: Words, d: int, basis: int, x: int, count: int, length: int, drop: int, lanes: int, cols: int
-    ) -> None:
+    def kernel(words: Words, d: int, basis: int, x: int, count: int, length: int, drop: int, lanes: int) -> None:
         clusters = words.shape[1]
         flat = words.reshape(-1)
         chunks = (length + lanes - 1) // lanes
         whole = length // lanes
-        vector = np.zeros(chunks * lanes * cols, np.float32)
-        last = np.zeros(lanes * cols, np.uint16)  # the last chunk, where it is short
-        terms = np.empty(lanes // block * cols, np.float32)
-        total = np.empty(cols, np.float32)
-        for first in range(0, clusters, cols):
+        vector = np.zeros(chunks * lanes * LANES, np.float32)
+        last = np.zeros(lanes * LANES, np.uint16)  # the last chunk, where it is short
+        terms = np.empty(lanes // block * LANES, np.float32)
+        total = np.empty(LANES, np.float32)
+        for first in range(0, clusters, LANES):
+            cols = min(LANES, clusters - first)
             for e in range(length):
                 for c in range(cols):
-                    vector[e * cols + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
+                    vector[e * LANES + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
             for i in range(count):
                 row = basis + i * length
                 for e in range(whole * lanes, length):
                     for c in range(cols):
-                        last[(e - whole * lanes) * cols + c] = words[row + e, first + c]
+                        last[(e - whole * lanes) * LANES + c] = words[row + e, first + c]
                 total[:] = 0
                 for chunk in range(chunks):
                     terms[:] = 0
@@ -381,11 +370,11 @@ def dots(block: int) -> Callable[..., None]:
                         e = chunk * lanes + b * block
                         if chunk < whole:
                             start = (row + e) * clusters + first
-                            add_trees(flat, start, clusters, 0, vector, e * cols, terms, b * cols, cols, block, 1)
+                            add_trees(flat, start, clusters, 0, vector, e * LANES, terms, b * LANES, cols, block, 1)
                         else:
-                            start = b * block * cols
-                            add_trees(last, start, cols, 0, vector, e * cols, terms, b * cols, cols, block, 1)
-                    _tree_of_rows(terms, lanes // block, cols)
+                            start = b * block * LANES
+                            add_trees(last, start, LANES, 0, vector, e * LANES, terms, b * LANES, cols, block, 1)
+                    _tree_of_rows(terms, lanes // block, LANES)
                     for c in range(cols):
                         total[c] += terms[c]
                 for c in range(cols):
@@ -396,25 +385,26 @@ def dots(block: int) -> Callable[..., None]:
 
 @cache
 def norm2(block: int) -> Callable[..., None]:
-    """kernel(words, d, x, length, drop, lanes, cols), as `dots`."""
+    """kernel(words, d, x, length, drop, lanes), as `dots`."""
 
     @compiled
-    def kernel(words: Words, d: int, x: int, length: int, drop: int, lanes: int, cols: int) -> None:
+    def kernel(words: Words, d: int, x: int, length: int, drop: int, lanes: int) -> None:
         chunks = (length + lanes - 1) // lanes
-        vector = np.zeros(chunks * lanes * cols, np.float32)
-        terms = np.empty(lanes // block * cols, np.float32)
-        total = np.empty(cols, np.float32)
-        for first in range(0, words.shape[1], cols):
+        vector = np.zeros(chunks * lanes * LANES, np.float32)
+        terms = np.empty(lanes // block * LANES, np.float32)
+        total = np.empty(LANES, np.float32)
+        for first in range(0, words.shape[1], LANES):
+            cols = min(LANES, words.shape[1] - first)
             for e in range(length):
                 for c in range(cols):
-                    vector[e * cols + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
+                    vector[e * LANES + c] = in_pieces(load_single(words, x + 2 * e, first + c), drop)
             total[:] = 0
             for chunk in range(chunks):
                 terms[:] = 0
                 for b in range(lanes // block):
-                    start = (chunk * lanes + b * block) * cols
-                    add_trees(vector, start, cols, 0, vector, start, terms, b * cols, cols, block, 1)
-                _tree_of_rows(terms, lanes // block, cols)
+                    start = (chunk * lanes + b * block) * LANES
+                    add_trees(vector, start, LANES, 0, vector, start, terms, b * LANES, cols, block, 1)
+                _tree_of_rows(terms, lanes // block, LANES)
                 for c in range(cols):
                     total[c] += terms[c]
             for c in range(cols):
@@ -463,38 +453,46 @@ def reduce(words: Words, x: int, length: int, line: int, span: int, lanes: int) 
                     store_single(words, x + 2 * e, first + n, terms[n])
 
 
-@compiled
-def tile(
-    a: Single,
-    factor: float,
-    banks: Words,
-    start: int,
-    stride: int,
-    slice_rows: int,
-    slice_cols: int,
-    mac_rows: int,
-    mac_cols: int,
-    left: int,
-    clusters: int,
-    first: int,
-) -> None:
+@cache
+def tile(block: int) -> Callable[..., None]:
     """Write binary16(binary32(a * factor)), a [S, H], to `banks`, [word, column], in tiles; place and stride in words.
 
     Of the columns of a from `first` on, each of so many `clusters` from the grid's column `left` on gets slice_cols;
-    their block of the r-th slice_rows rows lies at start + r * stride, as `runtime.banks` says.
+    their block of the r-th slice_rows rows lies at start + r * stride, as `runtime.banks` says. `block` divides
+    mac_cols.
     """
-    rows, columns, flat = a.shape[0], banks.shape[1], banks.reshape(-1)
-    last = min(a.shape[1], first + clusters * slice_cols)
-    lines = np.zeros((mac_rows, clusters * slice_cols), np.uint16)
-    for top in range(0, rows, mac_rows):
-        for p in range(min(mac_rows, rows - top)):
-            for h in range(first, last):
-                store_half(lines, p, h - first, np.float32(np.float64(a[top + p, h]) * factor))
-        for p in range(rows - top, mac_rows):
-            lines[p] = 0
-        word = start + top // slice_rows * stride + top % slice_rows * slice_cols
-        for j in range(slice_cols // mac_cols):
+
+    @compiled
+    def kernel(
+        a: Single,
+        factor: float,
+        banks: Words,
+        start: int,
+        stride: int,
+        slice_rows: int,
+        slice_cols: int,
+        mac_rows: int,
+        mac_cols: int,
+        left: int,
+        clusters: int,
+        first: int,
+    ) -> None:
+        rows, columns, flat = a.shape[0], banks.shape[1], banks.reshape(-1)
+        last = min(a.shape[1], first + clusters * slice_cols)
+        line = np.zeros((1, clusters * slice_cols), np.uint16)
+        for top in range(0, rows, mac_rows):
+            word = start + top // slice_rows * stride + top % slice_rows * slice_cols
             for p in range(mac_rows):
-                for q in range(mac_cols):
-                    copy_spread(lines[p], j * mac_cols + q, slice_cols, flat, word * columns + left, clusters)
-                    word += 1
+                if top + p < rows:
+                    taken = a[top + p, first:last]
+                    for h in range(len(taken)):
+                        store_half(line, 0, h, np.float32(np.float64(taken[h]) * factor))
+                else:
+                    line[:] = 0
+                for e in range(0, slice_cols, block):
+                    place = word + (e // mac_cols * mac_rows + p) * mac_cols + e % mac_cols
+                    for n in range(0, clusters, LANES):
+                        begin, lanes = n * slice_cols + e, min(LANES, clusters - n)
+                        copy_turned(line[0], begin, slice_cols, flat, place * columns + left + n, columns, lanes, block)
+
+    return kernel
