@@ -6,9 +6,9 @@ The default is the paper's largest workload. Each prompt is made from a seed, ou
 decomposed by simulated instructions on the fast engine, cycles counted, and by NumPy, both up to the factors truncated
 to the rank. They take turns, some prompts at a time, so that what else the computer does falls on both alike; each
 thread works on a prompt of its own, and NumPy's BLAS is kept to that thread: left to itself it starts more, which get
-into each other's way. Loading (or, the first time, compiling) the engine's code stands apart. The last line is one JSON
-object; its `cpu_ratio` compares processor time, which a busy computer distorts less. The goal: a ratio of at most 1.5,
-under 4 GB.
+into each other's way. The ratios are medians over the turns. Loading (or, the first time, compiling) the engine's code
+stands apart. The last line is one JSON object; its `cpu_ratio` compares processor time, which a busy computer distorts
+less. The goal: a ratio of at most 1.5 in wall time, under 4 GB.
 """
 
 import argparse
@@ -52,6 +52,11 @@ def by_numpy(rank: int, iterations: int, prompts: list[np.ndarray], threads: int
     )
 
 
+def typical_ratio(turns: dict[str, list[float]]) -> float:
+    """The median over the turns of the simulation's time by NumPy's."""
+    return float(np.median(np.divide(turns["simulation"], turns["numpy"])))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("prompts", 64), ("rows", 4096), ("cols", 4096), ("rank", 10), ("iterations", 10)):
@@ -72,7 +77,8 @@ def main() -> None:
     simulate(program, [np.zeros((args.rows, args.cols), np.float32)], 1)
     start_seconds = time.perf_counter() - started
 
-    seconds, cpu_seconds = {"simulation": 0.0, "numpy": 0.0}, {"simulation": 0.0, "numpy": 0.0}
+    seconds: dict[str, list[float]] = {"simulation": [], "numpy": []}
+    cpu_seconds: dict[str, list[float]] = {"simulation": [], "numpy": []}
     cycles, errors = 0, (0.0, 0.0)
     turn = 4 * args.threads
     for first in range(0, args.prompts, turn):
@@ -84,23 +90,23 @@ def main() -> None:
         computed = by_numpy(args.rank, args.iterations, prompts, args.threads)
         clocks.append((time.perf_counter(), time.process_time()))
         for side, (before, after) in zip(seconds, itertools.pairwise(clocks), strict=True):
-            seconds[side] += after[0] - before[0]
-            cpu_seconds[side] += after[1] - before[1]
+            seconds[side].append(after[0] - before[0])
+            cpu_seconds[side].append(after[1] - before[1])
         cycles += sum(count for _, count in simulated)
         if not first:
             errors = relative_error(prompts[0], *simulated[0][0]), relative_error(prompts[0], *computed[0])
         print(
-            f"{numbers.stop} of {args.prompts} prompts: simulation {seconds['simulation']:.2f} s, "
-            f"NumPy {seconds['numpy']:.2f} s",
+            f"{numbers.stop} of {args.prompts} prompts: simulation {sum(seconds['simulation']):.2f} s, "
+            f"NumPy {sum(seconds['numpy']):.2f} s",
             file=sys.stderr,
         )
     result: dict[str, Any] = {
         "workload": f"{args.prompts} x {args.rows} x {args.cols}, rank {args.rank}, {args.iterations} iterations",
         "threads": args.threads,
-        "simulation_seconds": round(seconds["simulation"], 3),
-        "numpy_seconds": round(seconds["numpy"], 3),
-        "ratio": round(seconds["simulation"] / seconds["numpy"], 3),
-        "cpu_ratio": round(cpu_seconds["simulation"] / cpu_seconds["numpy"], 3),
+        "simulation_seconds": round(sum(seconds["simulation"]), 3),
+        "numpy_seconds": round(sum(seconds["numpy"]), 3),
+        "ratio": round(typical_ratio(seconds), 3),
+        "cpu_ratio": round(typical_ratio(cpu_seconds), 3),
         "start_seconds": round(start_seconds, 3),
         "timing_only_seconds": round(timing_seconds, 3),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
@@ -108,12 +114,13 @@ def main() -> None:
         "relative_error": round(errors[0], 5),
         "numpy_relative_error": round(errors[1], 5),
     }
-    print(f"simulation over NumPy, {result['workload']}, {args.threads} threads: {result['ratio']}")
+    print(f"simulation over NumPy, {result['workload']}, {args.threads} threads: {result['ratio']}, ", end="")
+    print(f"{result['cpu_ratio']} in processor time")
     finish(
         "engine",
         result,
         [
-            Goal("simulation over NumPy, processor time", result["cpu_ratio"], 1.5),
+            Goal("simulation over NumPy, wall time", result["ratio"], 1.5),
             Goal("most memory, GB", result["peak_memory_gb"], 4),
             Goal("timing alone, seconds", result["timing_only_seconds"], 1),
         ],
