@@ -39,6 +39,7 @@ from runtime.executor_block import (
     static_shape,
     unsupported,
 )
+from runtime.executor_casts import fuse_arithmetic
 from runtime.executor_scalar import BUILDERS as SCALAR
 from runtime.executor_scalar import COMBINERS
 from runtime.executor_views import View, iteration_space, loop_axis, loop_dims, view
@@ -56,7 +57,7 @@ class _BodyHost:
         return self.host.build(op, host)
 
     def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
-        return {}
+        return {} if self.arrays.attention is None else fuse_arithmetic(operations, self.arrays)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ def rsqrt(x: Value) -> Value:
     return np.reciprocal(np.sqrt(x))
 
 
+def silu(x: Value) -> Value:
+    """x / (1 + exp(-x))."""
+    return x / (1 + np.exp(-x))
+
+
 def _div_to_zero(a: Value, b: Value) -> Value:
     """Signed division rounded towards zero; `fmod` has C's remainder, so the division is exact."""
     return (a - np.fmod(a, b)) // b

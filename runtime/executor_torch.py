@@ -94,6 +94,7 @@ _FUNCTIONS: dict[Function, Function] = {
     np.tanh: torch.tanh,
     scalar.rsqrt: torch.rsqrt,
     scalar.erf: torch.erf,
+    scalar.silu: torch.nn.functional.silu,
     scalar.select: torch.where,
     np.equal: torch.eq,
     np.not_equal: torch.ne,

@@ -17,7 +17,7 @@ from dcomc.tracer.capture import capture
 from dcomc.tracer.program import build_module
 from passes import make_passes
 from runtime.executor import Executor
-from runtime.executor_casts import fuse_casts
+from runtime.executor_casts import fuse_arithmetic, fuse_casts
 from runtime.executor_torch import TorchArrays
 
 TOKENS = 16
@@ -117,3 +117,74 @@ def test_what_something_else_uses_is_made() -> None:
     wanted = (exact.astype(ml_dtypes.bfloat16), x.astype(np.float32), exact)
     for result, expected in zip(executor.run("main", x, w), wanted, strict=True):
         assert_near(result, expected, "fused")
+
+
+def elementwise(body: str, element: str) -> ModuleOp:
+    """A body of %a, %c of [3, 8] and %b of [8], all of one element type, that yields %y."""
+    types = f"tensor<3x8x{element}>", f"tensor<8x{element}>"
+    return parse_module(
+        f"""
+        #rows = affine_map<(d0, d1) -> (d0, d1)>
+        func.func @main(%x: {types[0]}, %z: {types[1]}) -> {types[0]} {{
+          %e = tensor.empty() : {types[0]}
+          %r = linalg.generic {{indexing_maps = [#rows, affine_map<(d0, d1) -> (d1)>, #rows],
+              iterator_types = ["parallel", "parallel"]}} ins(%x, %z : {types[0]}, {types[1]}) outs(%e : {types[0]}) {{
+          ^bb0(%a: {element}, %b: {element}, %c: {element}):
+            %wa = arith.extf %a : {element} to f32
+            %wb = arith.extf %b : {element} to f32
+            %one = arith.constant 1.0 : f32
+            {body}
+            linalg.yield %y : {element}
+          }} -> {types[0]}
+          func.return %r : {types[0]}
+        }}""",
+        "test",
+    )
+
+
+_ROUND = "%y = arith.truncf %w : f32 to T"
+NARROW_BODIES = {
+    "add": (f"%w = arith.addf %wa, %wb : f32\n{_ROUND}", "addf extf extf"),
+    "subtract": (f"%w = arith.subf %wa, %wb : f32\n{_ROUND}", "extf extf subf"),
+    "square": (f"%w = arith.mulf %wa, %wa : f32\n{_ROUND}", "extf mulf"),
+    "divide": (f"%w = arith.divf %wa, %wb : f32\n{_ROUND}", "divf extf extf"),
+    "nothing": ("%y = arith.truncf %wa : f32 to T", "extf"),
+    "silu": (
+        "%m = arith.negf %wa : f32\n%p = math.exp %m : f32\n%s = arith.addf %one, %p : f32\n"
+        f"%w = arith.divf %wa, %s : f32\n{_ROUND}",
+        "addf divf exp extf negf",
+    ),
+    "a sum of three": (f"%v = arith.addf %wa, %wb : f32\n%w = arith.addf %v, %one : f32\n{_ROUND}", ""),
+    "no silu": (
+        f"%p = math.exp %wa : f32\n%s = arith.addf %one, %p : f32\n%w = arith.divf %wa, %s : f32\n{_ROUND}",
+        "",
+    ),
+    "used twice": (
+        "%v = arith.mulf %wa, %wb : f32\n%u = arith.truncf %v : f32 to T\n%t = arith.extf %u : T to f32\n"
+        f"%w = arith.addf %v, %t : f32\n{_ROUND}",
+        "",
+    ),
+}
+"""Bodies, and the operations that are not run by themselves."""
+
+
+@pytest.mark.parametrize("element", ["bf16", "f16"])
+@pytest.mark.parametrize("name", NARROW_BODIES)
+def test_bodies_compute_in_the_narrow_type_where_that_is_the_same(name: str, element: str) -> None:
+    body, _ = NARROW_BODIES[name]
+    module = elementwise(body.replace("T", element), element)
+    dtype = np.dtype(ml_dtypes.bfloat16 if element == "bf16" else np.float16)
+    random = np.random.default_rng(0)
+    x, z = (random.normal(0, 3, shape).astype(dtype) for shape in ((3, 8), (8,)))
+    (result,) = Executor(module, {}, arrays=TorchArrays()).run("main", x, z)
+    (expected,) = Executor(module, {}).run("main", x, z)  # which fuses nothing
+    np.testing.assert_array_equal(result.view(np.int16), expected.view(np.int16))
+
+
+@pytest.mark.parametrize("name", NARROW_BODIES)
+def test_which_operations_of_a_body_are_left_out(name: str) -> None:
+    body, absorbed = NARROW_BODIES[name]
+    (generic,) = (op for op in elementwise(body.replace("T", "bf16"), "bf16").walk() if isinstance(op, GenericOp))
+    fused = fuse_arithmetic(list(generic.body.block.ops), TorchArrays())
+    left_out = sorted(op.name.split(".")[1] for fusion in fused.values() for op in fusion.absorbed)
+    assert " ".join(left_out) == absorbed
