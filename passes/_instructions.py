@@ -52,6 +52,8 @@ class Lowering:
         self._groups = Groups.of(self._layout, machine.grid)
         self._labels = 0
         self._bank, self._stored_token = _BANK, 3
+        self._started = False
+        """Whether the start vector is there, which no round overwrites."""
 
     def kernel(self, streams: Sequence[isa.Rectangle] = ()) -> isa.KernelOp:
         """The kernel in instructions, for one stream or for several that all run them."""
@@ -60,6 +62,9 @@ class Lowering:
             self._label(_BEGIN)
         rounds = bool(streams) and self._slices["in_flight"] == 1
         if rounds:
+            self._lower(only(self._kernel, cluster.LoadStartOp))
+            self._started = True
+            self._location = self._kernel.location
             self._emit("loop", count=COUNT.pack_register(ROUNDS_REGISTER), end=_END)
             self._clear_scalars()
         self._lower_body()
@@ -108,6 +113,8 @@ class Lowering:
             case cluster.MatrixOp():
                 self._prefetch()
             case cluster.AllocOp():
+                pass
+            case cluster.LoadStartOp() if self._started:
                 pass
             case cluster.ZeroOp():
                 self._emit("fill", x=self._at(op.room), bytes=alloc_bytes(op.room.type, self._slices))

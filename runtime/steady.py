@@ -7,9 +7,11 @@ since is done again and again, as long as no loop ends that was open all the tim
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from runtime.encoding import Word
+from runtime.instruction import GLOBAL_PORTS
 from runtime.machine import Machine
 from runtime.program import KernelLayout, KernelStream
 from runtime.sequencer import Flow, Issue, Loop, issues_of
@@ -59,21 +61,67 @@ def time_streams(
         StreamFault: a deadlock.
         MachineFault: as `time_stream`.
     """
-    shared, ports = shared_units(streams), ports_of(streams)
+    timings: dict[int, Timing] = {}
+    timed: dict[tuple[_Task, ...], list[Timing]] = {}
+    for numbers in _meeting(words, streams):
+        first = min(streams[number].col for number in numbers)
+        tasks = tuple(
+            _Task(replace(streams[number], row=0, col=streams[number].col - first), decided, rounds[number])
+            for number in numbers
+            for decided in [tuple(decisions[number])]
+        )
+        if tasks not in timed:
+            timed[tasks] = _time_together(words, machine, layout, tasks, limit)
+        timings.update(zip(numbers, timed[tasks], strict=True))
+    return Timing.of_streams(streams, [timings[number] for number in range(len(streams))], machine.grid.cols)
+
+
+class _Task(NamedTuple):
+    """What a stream does, wherever it stands beside those that it meets."""
+
+    stream: KernelStream
+    decisions: tuple[bool, ...]
+    rounds: int
+
+
+def _meeting(words: Sequence[Word], streams: Sequence[KernelStream]) -> list[list[int]]:
+    """The streams by their numbers, those together that meet: at barriers, at the global memory, or at a bank."""
+    if any(word.instruction.mnemonic == "barrier" or word.instruction.unit in GLOBAL_PORTS for word in words):
+        return [list(range(len(streams)))]
+    found: list[list[int]] = []
+    end = 0
+    for number, stream in sorted(enumerate(streams), key=lambda each: each[1].col):
+        if not found or stream.columns.start >= end:
+            found.append([])
+        found[-1].append(number)
+        end = max(end, stream.columns.stop)
+    return [sorted(numbers) for numbers in found]
+
+
+def _time_together(
+    words: Sequence[Word],
+    machine: Machine,
+    layout: KernelLayout | None,
+    tasks: Sequence[_Task],
+    limit: int | None,
+) -> list[Timing]:
+    """What each stream takes of those that meet."""
+    streams = [task.stream for task in tasks]
+    shared = shared_units(streams)
     readers = [
         Turns(
             words,
             machine.part(stream.rows, stream.cols),
             layout,
-            left,
-            of_stream,
+            decisions,
+            ports,
             shared,
-            Flow.at_entry(0, turns, stream.entry),
+            Flow.at_entry(0, rounds, stream.entry),
         )
-        for stream, left, turns, of_stream in zip(streams, decisions, rounds, ports, strict=True)
+        for (stream, decisions, rounds), ports in zip(tasks, ports_of(streams), strict=True)
     ]
     together = _Together(readers)
-    ends = [together.turn_ends if len(streams) > 1 else readers[0].turn_ends, *(each.turn_ends for each in readers[1:])]
+    ends = [together.turn_ends if len(tasks) > 1 else readers[0].turn_ends, *(each.turn_ends for each in readers[1:])]
     issues = [
         issues_of(words, reader.flow, reader.leaves, turn_ends, limit)
         for reader, turn_ends in zip(readers, ends, strict=True)
@@ -85,7 +133,7 @@ def time_streams(
 
     for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], stands_back):
         readers[number].read(issue, released)
-    return Timing.of_streams(streams, [reader.clock.result() for reader in readers], machine.grid.cols)
+    return [reader.clock.result() for reader in readers]
 
 
 @dataclass(frozen=True)
