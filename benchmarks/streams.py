@@ -1,13 +1,13 @@
 """Streams side by side against groups of clusters in step: cycles of the same matrices, as ratios.
 
-    python benchmarks/streams.py [--shapes 512x512x576 512x64x576 …] [--streams 1x2 4x1 4x4] [--iterations 15]
+    python benchmarks/streams.py [--shapes 64x1024x576 512x64x576 …] [--streams 1x2 4x1 4x4] [--iterations 15]
 
 Shapes are matrices x rows x columns. All are decomposed by the mapping that `auto` chooses, on all of the grid for the
-column `groups`, and on each of the rectangles that `--streams` names. Streams are not bound to one another, so that one
-never waits for another's reduction, and a rectangle that is one group holds its matrix cut by rows and columns, not
-folded; but streams above one another share banks, which `auto` does not reckon with, and each has its own share of the
-matrices to balance. Cycles are counted without data, so without what early breakdowns save streams. The last line is
-one JSON object.
+column `groups`, on each of the rectangles that `--streams` names, and on those that `auto` itself chooses. Streams are
+not bound to one another: where groups in step have room for one matrix each, all wait while all load theirs, but one
+stream loads beside the products of another; and a rectangle that is one group holds its matrix cut by rows and columns,
+not folded. But streams above one another share banks, and each has its own share of the matrices to balance. Cycles are
+counted without data, so without what early breakdowns save streams. The last line is one JSON object.
 """
 
 import argparse
@@ -29,18 +29,23 @@ def count_cycles(shape: tuple[int, int, int], iterations: int, mapping: str, str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", default=["512x512x576", "512x64x576", "64x4096x4096"])
+    parser.add_argument(
+        "--shapes", nargs="+", default=["64x1024x576", "64x512x4096", "512x512x576", "512x64x576", "64x4096x4096"]
+    )
     parser.add_argument("--streams", nargs="+", default=["1x2", "4x1", "4x4"])
     parser.add_argument("--iterations", type=int, default=15, help="default: %(default)s")
     args = parser.parse_args()
-    print(f"{'matrices':>14} {'groups, cycles':>14} {'grid':>7}" + "".join(f"{streams:>7}" for streams in args.streams))
+    print(
+        f"{'matrices':>14} {'groups, cycles':>14} {'grid':>7}"
+        + "".join(f"{streams:>7}" for streams in (*args.streams, "auto"))
+    )
     ratios: dict[str, dict[str, float | None]] = {}
     for text in args.shapes:
         matrices, rows, cols = map(int, text.split("x"))
         shape = matrices, rows, cols
         groups = count_cycles(shape, args.iterations, "auto", "1x1")
         found: dict[str, float | None] = {"grid": count_cycles(shape, args.iterations, "grid", "1x1") / groups}
-        for streams in args.streams:
+        for streams in (*args.streams, "auto"):
             try:
                 found[streams] = count_cycles(shape, args.iterations, "auto", streams) / groups
             except DcomError:  # no room in the buffers of so few clusters

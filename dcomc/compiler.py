@@ -56,7 +56,7 @@ def compile(
     model: "Model | str | Path | None" = None,
     machine: str | Path = DEFAULT_MACHINE,
     mapping: str = "auto",
-    streams: str = "1x1",
+    streams: str = "auto",
     activations: Mapping[str, NDArray[Any]] | str | Path | None = None,
 ) -> Program:
     """Decompose layers of a traced model and make a program for the accelerator and its host.
@@ -83,7 +83,7 @@ def compile(
         mapping: which clusters decompose a matrix together: `grid`, `column`, `cluster`, rows and columns of clusters
             such as `8x8`, or `auto`, which chooses by the shape and number of matrices.
         streams: rows and columns of equal rectangles of clusters, such as `2x2`, each of which takes its share of a
-            launch's matrices at its own pace.
+            launch's matrices at its own pace; or `auto`: beside the mapping `auto` those that save cycles, else one.
         activations: inputs of launches to store in the program, [prompts * S, H] by launch, such as `layer10.qkv`; or
             an .npz file of them.
 

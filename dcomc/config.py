@@ -44,7 +44,7 @@ class SiteOptions:
     """Tokens kept exact, in percent."""
     mapping: str = "auto"
     """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
-    streams: str = "1x1"
+    streams: str = "auto"
     """Rectangles of clusters that take their shares of the matrices side by side: `streams` of `cluster-map`."""
     weight_rank: int = 0
     """Of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""

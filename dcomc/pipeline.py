@@ -70,7 +70,7 @@ class Decomposition:
     """Of the weights; they stay as they are unless given, here or in the config."""
     mapping: str = "auto"
     """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
-    streams: str = "1x1"
+    streams: str = "auto"
     """Rectangles of clusters that each take their share of a launch at their own pace: `streams` of `cluster-map`."""
 
     def of_weights(self) -> WeightDecomposition | None:
@@ -128,7 +128,7 @@ def cluster_pipeline(
     *,
     config: str | None = None,
     explain: bool = False,
-    streams: str = "1x1",
+    streams: str = "auto",
 ) -> list[ModulePass]:
     """The passes from the dcom dialect to mapped and scheduled kernels for a machine, by name or TOML file.
 

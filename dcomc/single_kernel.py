@@ -20,7 +20,7 @@ def compile_kernel(
     machine: str = MACHINE,
     gram_schmidt: str = "classical",
     expansion: ClusterExpandReductionsPass | None = None,
-    streams: str = "1x1",
+    streams: str = "auto",
 ) -> Kernel:
     """The Lanczos kernel of one shape, with `passes` of Gram-Schmidt.
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 from xdsl.context import Context
@@ -16,11 +16,12 @@ from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
+from passes._candidates import choose, explain
 from passes._kernels import dictionary
-from passes._mappings import Candidate, choose, explain, group_of, mapping_of
+from passes._mappings import group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
 from passes._sites import read_config
-from passes._streams import parse_streams, part_for
+from passes._streams import ONE_STREAM, Sides, parse_streams, part_for, set_streams
 from runtime.machine import Machine, load_machine
 
 
@@ -40,10 +41,12 @@ class ClusterMapPass(ModulePass):
 
     `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at
     its own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down
-    early, or waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is. Whether
-    that pays beside groups in step depends on the shape: 16 streams took 0.74 of their cycles for 512 matrices of 512
-    x 576, 1.09 for as many of 64 x 576, and two streams 0.996 to 1 (`benchmarks/streams.py`). `auto` chooses no
-    streams by itself, and does not reckon with banks that streams above one another share.
+    early, or waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is. `auto` is
+    one stream where a mapping is given. Where that is `auto`, too, rectangles that hold a matrix each are looked at
+    beside groups in step; a round of theirs is expected to take what one matrix takes alone, or what the bank takes
+    for all streams above one another. If that may be sooner, the launches are timed both ways, and streams taken that
+    save two cycles in a hundred. They do where a matrix fills most of its group's buffers, so that no other can be in
+    flight while it is loaded (`benchmarks/streams.py`).
 
     Before:
 
@@ -67,8 +70,8 @@ class ClusterMapPass(ModulePass):
     """A TOML file whose `mapping` and `streams` are for single layers and sites (`dcomc.config.SiteConfig`)."""
     explain: bool = False
     """Print to standard error what is expected of each mapping."""
-    streams: str = "1x1"
-    """Rows and columns of rectangles with a stream each, such as `2x2`."""
+    streams: str = "auto"
+    """Rows and columns of rectangles with a stream each, such as `2x2`, or `auto`."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `DcomError` where the groups do not fill the grid, a kernel's matrix is too long for it, or so many in
@@ -108,24 +111,25 @@ class ClusterMapPass(ModulePass):
 
     def _place(self, kernel: KernelOp, placing: "_Placing", machine: Machine, launches: Sequence[DecomposeOp]) -> None:
         """Give a kernel its mapping, and its streams where it has several."""
-        down, across = parse_streams(placing.streams, machine)
-        part = placing.part(machine)
-        matrices = [ceil(launch.factors.type.blocks[0] / (down * across)) for launch in launches] or [1]
-        kernel.properties["mapping"] = dictionary(self._mapping(kernel, placing.group(part), part, matrices))
-        kernel.properties.pop("streams", None)
-        if down * across > 1:
-            kernel.properties["streams"] = dictionary({"across": across, "down": down})
-
-    def _mapping(
-        self, kernel: KernelOp, group: tuple[int, int] | None, machine: Machine, matrices: Sequence[int]
-    ) -> dict[str, int]:
-        found: list[Candidate] = []
+        matrices = [launch.factors.type.blocks[0] for launch in launches] or [1]
+        streams, group = placing.streams_on(machine), placing.group(placing.part(machine))
         if group is None or self.explain:
-            found = choose(kernel, machine, matrices, group=group, in_flight=self.in_flight, every=self.explain)
-        group = group or found[0].group
-        if self.explain:
-            explain(kernel, machine, matrices, found, group)
-        return mapping_of(kernel, group, machine, max(matrices), self.in_flight)
+            choice = choose(
+                kernel,
+                machine,
+                matrices,
+                streams=None if placing.is_free else streams,
+                group=group,
+                in_flight=self.in_flight,
+                every=self.explain,
+            )
+            streams, group = choice.streams, choice.group
+            if self.explain:
+                explain(kernel, machine, matrices, choice)
+        own = ceil(max(matrices) / prod(streams))
+        values = mapping_of(kernel, group, part_for(streams, machine), own, self.in_flight)
+        kernel.properties["mapping"] = dictionary(values)
+        set_streams(kernel, streams)
 
 
 class _Placing(NamedTuple):
@@ -134,16 +138,25 @@ class _Placing(NamedTuple):
     mapping: str
     streams: str
 
+    @property
+    def is_free(self) -> bool:
+        """Whether streams are to be chosen."""
+        return self.mapping == self.streams == "auto"
+
+    def streams_on(self, machine: Machine) -> Sides:
+        """Rectangles down and across, one for `auto`; raises `DcomError` where they do not fill the grid."""
+        return ONE_STREAM if self.streams == "auto" else parse_streams(self.streams, machine)
+
     def part(self, machine: Machine) -> Machine:
         """The rectangle of each stream; raises `DcomError` where they do not fill the grid."""
-        return part_for(parse_streams(self.streams, machine), machine)
+        return part_for(self.streams_on(machine), machine)
 
     def group(self, part: Machine) -> tuple[int, int] | None:
         """Rows and columns of clusters in a group of that rectangle, None for `auto`; raises `DcomError` where groups
         do not fill it."""
         if self.mapping == "auto":
             return None
-        return group_of(self.mapping, part, "" if self.streams == "1x1" else "each stream on ")
+        return group_of(self.mapping, part, "" if self.streams in ("auto", "1x1") else "each stream on ")
 
 
 def _copies(

@@ -153,10 +153,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--streams",
-        default="1x1",
+        default="auto",
         metavar="ROWSxCOLUMNS",
         help="equal rectangles of clusters that take their shares of a launch's matrices side by side, each at its own "
-        "pace (default: %(default)s)",
+        "pace (default: %(default)s: beside the mapping auto what is soonest, else 1x1)",
     )
     group.add_argument(
         "--activations", metavar="FILE.npz", help="inputs to store in the program for `dcomc sim`, by `layer10.qkv`"

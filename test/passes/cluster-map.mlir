@@ -33,7 +33,7 @@ cluster.kernel @again attributes {seed = 0 : i64, mapping = {folded = 0 : i64, i
 }
 
 // THREE: error: 3 x 1 streams do not fill the 16 x 16 clusters of dcom-16x16; give divisors of these
-// TWO: error: streams 'two' are no rows and columns; such as 2x2, or 1x1 for one stream
+// TWO: error: streams 'two' are no rows and columns; such as 2x2, 1x1 for one stream, or auto
 // GROUP: error: groups of 8 x 8 do not fill the 4 x 4 clusters of each stream on dcom-16x16; give divisors of these
 // UNKNOWN: error: unknown machine 'dcom-61x61'; did you mean 'dcom-16x16'?
 // LONG: {{.*}}.mlir:18: error: an activation of 524289 x 8 gives a cluster 32776 x 8 elements; an instruction counts to 32767;

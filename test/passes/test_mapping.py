@@ -1,9 +1,12 @@
 """Groups of clusters chosen by the shape and number of matrices, held against the simulator."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.rewriter import InsertPoint, Rewriter
 
@@ -13,8 +16,9 @@ from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
-from passes import _mappings
-from passes._mappings import choose
+from passes import _candidates
+from passes._candidates import Candidate, choose
+from passes._streams import ONE_STREAM
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
@@ -40,9 +44,16 @@ def decomposition(shape: Shape, matrices: int, gram_schmidt: str = "classical") 
     return parse_module(text, "kernel.mlir", make_context())
 
 
-def compiled(shape: Shape, matrices: int, mapping: str, in_flight: int | None = None) -> Kernel:
+def compiled(
+    shape: Shape,
+    matrices: int,
+    mapping: str,
+    in_flight: int | None = None,
+    streams: str = "1x1",
+    machine: str = "dcom-16x16",
+) -> Kernel:
     module = decomposition(shape, matrices)
-    passes = cluster_pipeline("dcom-16x16", mapping, in_flight) + isa_pipeline("dcom-16x16")
+    passes = cluster_pipeline(machine, mapping, in_flight, streams=streams) + isa_pipeline(machine)
     run_passes(make_context(), module, passes)
     (kernel,) = (isa.assemble_kernel(op) for op in module.body.block.ops if isinstance(op, isa.KernelOp))
     return kernel
@@ -60,7 +71,7 @@ def test_what_is_expected_is_what_the_simulator_finds(shape: Shape, matrices: in
     module = decomposition(shape, matrices)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    best = choose(kernel, MACHINE, [matrices], every=True)[:3]
+    best = choose(kernel, MACHINE, [matrices], streams=ONE_STREAM, every=True).found[:3]
     found: list[int] = []
     for candidate in best:
         rows, cols = candidate.group
@@ -96,7 +107,7 @@ def test_one_matrix_takes_the_soonest_of_all_groups(shape: Shape, group: tuple[i
     module = decomposition(shape, 1)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    every, some = choose(kernel, MACHINE, [1], every=True), choose(kernel, MACHINE, [1])
+    every, some = choose(kernel, MACHINE, [1], every=True).found, choose(kernel, MACHINE, [1]).found
     assert every[0] == some[0] and set(some) <= set(every)
     assert every[0].group == group
     found = {one.group: cycles(compiled(shape, 1, f"{one.group[0]}x{one.group[1]}"), 1) for one in every[:4]}
@@ -109,11 +120,15 @@ def test_no_mapping_is_better_than_its_bound(shape: Shape, matrices: int, monkey
     module = decomposition(shape, matrices)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    timed = {one.group: one for one in choose(kernel, MACHINE, [matrices], every=True)}
-    monkeypatch.setattr(_mappings, "_timed", lambda bound, *_: bound)
-    bounds = {one.group: one for one in choose(kernel, MACHINE, [matrices], every=True)}
+    timed = {one.place: one for one in choose(kernel, MACHINE, [matrices], every=True).found}
+
+    def unchanged(bound: Candidate, *_: object) -> Candidate:
+        return bound
+
+    monkeypatch.setattr(_candidates, "_timed", unchanged)
+    bounds = {one.place: one for one in choose(kernel, MACHINE, [matrices], every=True).found}
     assert len(timed) > 1
-    assert all(bounds[group].cycles(matrices) <= one.cycles(matrices) for group, one in timed.items())
+    assert all(bounds[place].cycles(matrices) <= one.cycles(matrices) for place, one in timed.items())
 
 
 def test_no_more_in_flight_than_there_are_matrices() -> None:
@@ -127,9 +142,11 @@ def test_those_in_flight_that_are_given_are_chosen_for() -> None:
     module = decomposition((128, 4096, 10), 2048)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=2)} == {2}
-    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=3)}
-    assert (8, 8) not in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=4)}
+    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=2).found} == {2}
+    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=3).found}
+    assert (8, 8) not in {
+        candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=4).found
+    }
     assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
 
 
@@ -156,6 +173,51 @@ def test_the_choice_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 def squeezed(text: str) -> str:
     """With two spaces between columns and none before the first."""
     return re.sub(r"  +", "  ", re.sub(r"^ +", "", text, flags=re.M))
+
+
+def all_cycles(shape: Shape, matrices: int) -> dict[str, int]:
+    """Of each number of streams that halves the grid again and again, with a matrix in each, where there is room."""
+    found: dict[str, int] = {}
+    for down in (1, 2, 4, 8, 16):
+        for across in (1, 2, 4, 8, 16):
+            if 1 < down * across <= min(16, matrices):
+                with suppress(DcomError):
+                    kernel = compiled(shape, matrices, "grid", streams=f"{down}x{across}")
+                    found[f"{down}x{across}"] = cycles(kernel, matrices)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrices", "several"),
+    [((1024, 576, 3), 64, True), ((512, 2048, 4), 16, True), ((512, 4096, 2), 24, True), ((64, 576, 3), 64, False)],
+)
+def test_streams_are_chosen_where_they_save_cycles(shape: Shape, matrices: int, several: bool) -> None:
+    """And then nearly as few as the best take."""
+    auto, one = (compiled(shape, matrices, "auto", streams=streams) for streams in ("auto", "1x1"))
+    assert bool(auto.streams) is several
+    best = min(cycles(one, matrices), *all_cycles(shape, matrices).values())
+    assert cycles(auto, matrices) <= 1.03 * best
+    assert several == (best < 0.98 * cycles(one, matrices))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3), st.integers(1, 40))
+def test_a_choice_of_streams_never_takes_longer_than_one(rows: int, cols: int, iterations: int, matrices: int) -> None:
+    shape = rows, cols, min(iterations, rows, cols)
+    machine = load_machine("edge-4x4")
+    found = {
+        streams: sum(timing.cycles for timing in time_launch(kernel, machine, matrices))
+        for streams in ("auto", "1x1")
+        for kernel in [compiled(shape, matrices, "auto", streams=streams, machine="edge-4x4")]
+    }
+    assert found["auto"] <= found["1x1"]
+
+
+def test_streams_that_share_a_bank_wait_for_it() -> None:
+    """Eight matrices for four streams take two rounds, of a matrix alone or of the bank for all four."""
+    for bank, a_round in ((40, 160), (20, 100)):
+        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank)
+        assert candidate.cycles(8) == 2 * a_round
 
 
 @pytest.mark.parametrize("in_flight", [0, 5, -1])
