@@ -1,6 +1,6 @@
 """From a lowered module to a program: kernels assembled, launches listed in the order of the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import CallOp, FuncOp
 
+from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, readable
 from dcomc.ir import describe_location, place_of, print_module
 from dcomc.pipeline import Decomposition
 from dcomc.program import Program
 from dialects import isa
 from dialects.dcom import DecomposeOp
+from passes._sites import read_config
 from runtime.machine import Machine
 from runtime.program import Launch
 
@@ -50,6 +52,8 @@ def make_program(
         op.erase()
     options = {"model": describe_module(module), "source": source, **_options(asdict(decomposition))}
     launches = tuple(_launch(op) for op in _decompositions(module))
+    if placings := _placings(decomposition, launches):
+        options["kernels"] = placings
     program = Program(machine, kernels, launches, print_module(module), options, activations or {}, factors)
     check_launches(program, module)
     _check_activations(program)
@@ -69,6 +73,18 @@ def _options(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             options[name] = value
     return options
+
+
+def _placings(decomposition: Decomposition, launches: Iterable[Launch]) -> dict[str, dict[str, str]]:
+    """What the mapping and the streams of each kernel were asked to be, where a config has some: it is only named."""
+    config, given = (
+        read_config(decomposition.config),
+        SiteOptions(mapping=decomposition.mapping, streams=decomposition.streams),
+    )
+    if not config.sets("mapping") and not config.sets("streams"):
+        return {}
+    asked = {launch.kernel: config.options(launch.layer, launch.site, given) for launch in launches}
+    return {kernel: {"mapping": options.mapping, "streams": options.streams} for kernel, options in asked.items()}
 
 
 def _decompositions(module: ModuleOp) -> Iterator[DecomposeOp]:

@@ -7,15 +7,16 @@ of the program; nothing overlaps that it does not start side by side.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from xdsl.dialects.builtin import ModuleOp
 
+from dcomc.dcom_times import DcomSeconds
 from dcomc.gpu_lanczos import lanczos_seconds
 from dcomc.gpu_model import Host, Kernel
 from dcomc.host_kernels import Step, element_bytes, module_steps
 from dcomc.list_schedule import Schedule, Task, schedule
-from dcomc.program import Program
 from runtime.gpu import Gpu
 
 Speed = Literal["middle", "fastest", "slowest"]
@@ -26,9 +27,6 @@ VARIANTS: tuple[Variant, ...] = ("dense", "gpu", "dcom")
 
 PARTS = (1, 2, 4, 8, 16)
 """Numbers of parts of a batch that are tried; the fastest is taken for each variant."""
-
-DcomSeconds = Mapping[tuple[int, str], float]
-"""Seconds of a D-com for the decomposition of one prompt, by layer and site."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +95,13 @@ class Run:
         return found
 
 
-def dcom_seconds(program: Program, program_batch: int) -> DcomSeconds:
-    """What the program's own machine takes, by the timing of its kernels.
-
-    Args:
-        program: its launches hold a matrix for each block of tokens of each prompt.
-        program_batch: prompts that it was traced for.
-    """
-    simulation = program.simulate(timing_only=True)
-    return {
-        (result.launch.layer, result.launch.site): result.cycles / program.machine.clock.hz / program_batch
-        for result in simulation.launches
-    }
-
-
 def estimate(module: ModuleOp, program_batch: int, dcom: DcomSeconds, options: Options) -> tuple[Run, ...]:
     """The three variants of a compiled model, each with its best number of parts.
 
     Args:
         module: the host's part of a program.
         program_batch: prompts that it was traced for.
-        dcom: of every decomposition of the program.
+        dcom: of its decompositions.
         options: the GPUs, and the batch, which may be another than the program's.
 
     Raises:
@@ -192,21 +176,20 @@ def _tasks(
     options: Options,
 ) -> Iterable[Task]:
     """The tasks of all parts, one part after another."""
-    prompts = options.batch / parts
+    share = Fraction(options.batch // parts, program_batch)
     part: list[Task] = []
     last: list[int] = []
     """The task that ends each step."""
     for step in steps:
-        kernel = step.kernel.of_prompts(prompts / program_batch)
+        kernel = step.kernel.of_prompts(share)
         needs = tuple(last[n] for n in kernel.needs)
         if kernel.decomposition is None:
             part.append(Task(_resource(kernel), host.seconds(kernel), needs))
         elif variant == "dcom":
-            seconds = dcom[step.layer if step.layer is not None else -1, kernel.site] * prompts
             first = len(part)
             part += (
                 Task("D-com link", kernel.input_bytes / host.dcom_bytes_per_second, needs),
-                Task("D-com", seconds, (first,)),
+                Task("D-com", dcom(kernel.decomposition, step.layer, kernel.site), (first,)),
                 Task("D-com link", kernel.output_bytes / host.dcom_bytes_per_second, (first + 1,)),
             )
         else:

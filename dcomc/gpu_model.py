@@ -1,6 +1,7 @@
 """What kernels take on a GPU: a roofline with stated efficiencies, launches, tensor parallelism and its collectives."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil
 from typing import Literal
 
@@ -28,6 +29,8 @@ class LanczosWork:
     rank: int
     passes: int
     """Of Gram-Schmidt, for each new vector."""
+    gram_schmidt: str = "classical"
+    """Of a D-com's kernel: `classical` or `modified`; what a GPU does is an argument of `dcomc.gpu_lanczos`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Kernel:
         """Of the weights, those that are read."""
         return min(self.chosen_bytes, self.weight_bytes) if self.chosen_bytes else self.weight_bytes
 
-    def of_prompts(self, share: float) -> "Kernel":
+    def of_prompts(self, share: float | Fraction) -> "Kernel":
         """The kernel for that share of the prompts: the weights are still read whole, or as far as these choose."""
         found = self.decomposition
         return replace(

@@ -215,6 +215,7 @@ class Body:
             op.iterations.value.data,
             op.factors.type.rank.data,
             op.reorthogonalisation.value.data,
+            "modified" if op.modified else "classical",
         )
         kernel = replace(self._kernel(op, "decompose", "decompose"), decomposition=work, site=op.site.data)
         self._add(op, kernel)

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, write_text
 from dcomc.toml_files import from_table, read_toml, shipped_file
 
 _MOST, _LONGEST_SIDE = 1 << 40, 1 << 10
@@ -144,3 +147,16 @@ def load_machine(name_or_file: str) -> Machine:
     """
     file, hint = shipped_file("machines", name_or_file)
     return machine_from_values(read_toml(file, hint), name_or_file)
+
+
+@contextmanager
+def machine_file(machine: Machine) -> Generator[str]:
+    """A file of the machine's description for the block, which passes take."""
+    values = asdict(machine)
+    lines = [f"name = {json.dumps(values.pop('name'))}"]
+    for name, table in values.items():
+        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in table.items())]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "machine.toml"
+        write_text(path, "\n".join(lines) + "\n")
+        yield str(path)

@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=int,
         metavar="B",
-        help="prompts (default: the program's); the D-com's time is scaled, as if no more were decomposed side by side "
-        "than the program was compiled for",
+        help="prompts (default: the program's); kernels for another number of them are lowered and timed anew",
     )
     parser.add_argument(
         "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
@@ -57,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate and print."""
     import dcomc
-    from dcomc.estimate import Options, dcom_seconds, estimate
+    from dcomc.dcom_times import program_seconds
+    from dcomc.estimate import Options, estimate
     from dcomc.host_kernels import decomposed_layers, module_steps, weight_bytes
     from dcomc.host_memory import memory
     from dcomc.ir import parse_module
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         args.attention == "fused",
         args.batched_lanczos,
     )
-    runs = estimate(module, traced, dcom_seconds(program, traced), options)
+    runs = estimate(module, traced, program_seconds(program), options)
     memories = {
         name: memory(
             module_steps(module, dense=dense), weight_bytes(module, dense=dense), options.batch / traced, args.tp
@@ -97,8 +97,7 @@ def run(args: argparse.Namespace) -> int:
     }
     layers = decomposed_layers(module)
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
-    scaled = "" if options.batch == traced else f", its time as compiled for {counted(traced, 'prompt')}, scaled"
-    print(f"D-com: {program.machine.name} ({program.machine.hash}){scaled}")
+    print(f"D-com: {program.machine.name} ({program.machine.hash})")
     prompts = f"{counted(options.batch, 'prompt')} of {counted(module_size(module, 'seq_len'), 'token')}"
     print(f"model: {prompts}; decomposed: {layers_text(layers) if layers else 'nothing'}")
     _print_runs(runs)
@@ -127,6 +126,7 @@ def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str 
     from dcomc.encode import make_program
     from dcomc.host_kernels import element_bytes
     from dcomc.pipeline import Decomposition, WeightDecomposition
+    from runtime.machine import machine_file
 
     traced, given = program.options.get("model", {}), program.options
     try:
@@ -138,7 +138,8 @@ def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str 
         if given.get("weights") is not None:
             values["weights"] = WeightDecomposition(**{key: _hashable(x) for key, x in given["weights"].items()})
         options = Decomposition(**values)
-        return make_program(dcomc.lower(anew, options, program.machine.name), program.machine, options)
+        with machine_file(program.machine) as machine:
+            return make_program(dcomc.lower(anew, options, machine), program.machine, options)
     except DcomError as error:
         hint = f"give --model, or trace and compile the model with --seq-len {seq_len}"
         what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew: {error.what}"

@@ -20,11 +20,12 @@ from dcomc.program import Program
 from dcomc.report.cycles import KernelCycles, Roofline, make_roofline, time_kernels
 from dcomc.report.expansion import Expansion, sweep_kernels
 from dcomc.report.results import Latency, Quality, read_results
-from dcomc.report.stages import Pipeline, machine_file, make_pipeline
+from dcomc.report.stages import Pipeline, make_pipeline
 from dcomc.simulate import LaunchResult
 from dialects.dcom import DecomposeOp, OutlierSplitOp, ProjectOp, TokenSplitOp
 from passes._sites import Layers
 from runtime.instructions import Unit
+from runtime.machine import machine_file
 
 SiteKey = tuple[int, str]
 

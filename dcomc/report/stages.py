@@ -4,26 +4,23 @@ What the accelerator runs is lowered anew from the program's own `dcom.decompose
 equals the program's kernels. The stages before are no part of a program; `dcomc compile --dump-ir-dir` leaves them.
 """
 
-import json
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp
 
-from dcomc.diagnostics import DcomError, write_text
+from dcomc.diagnostics import DcomError
 from dcomc.disassembler import instruction_text
 from dcomc.ir import make_context, print_module
 from dcomc.pipeline import Decomposition, compile_pipeline, run_passes
 from dcomc.report.ir_text import Line, ModuleText, Origin, Origins, Place, cut_module, parse_lines
 from dialects import cluster, isa
 from dialects.dcom import DecomposeOp
-from runtime.machine import Machine
+from runtime.machine import machine_file
 from runtime.program import Kernel, Program
 
 _CONTEXT = 1
@@ -213,19 +210,6 @@ def _options(program: Program) -> Decomposition:
     if "reuse" in given:
         given["reuse"] = tuple(given["reuse"])
     return replace(Decomposition(layers=()), **given)
-
-
-@contextmanager
-def machine_file(machine: Machine) -> Generator[str]:
-    """A file of the machine's description for the block, which passes take."""
-    values = asdict(machine)
-    lines = [f"name = {json.dumps(values.pop('name'))}"]
-    for name, table in values.items():
-        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in table.items())]
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "machine.toml"
-        write_text(path, "\n".join(lines) + "\n")
-        yield str(path)
 
 
 def _python(stages: Sequence[Stage], origins: Origins, table: dict[str, int]) -> list[Stage]:

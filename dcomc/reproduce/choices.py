@@ -1,7 +1,7 @@
 """What the paper leaves open of its host, and our results by each plausible choice of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcomc.estimate import Run, Speed
 from dcomc.reproduce.claims import Claim
@@ -17,16 +17,29 @@ class HostChoice:
     batched: bool = False
     """Each kernel of a decomposition works on all prompts; or prompts come one after another (section 3.1)."""
 
+    alone: bool = False
+    """On a D-com each prompt has all clusters to itself, one prompt after another; or short ones stand side by side, as
+    the compiler maps them."""
+
     @property
     def name(self) -> str:
         """Of what is other than ours; empty for ours."""
-        return named("layers on the GPUs in turn" * self.in_turn, "prompts batched on the GPU" * self.batched)
+        return named(
+            "layers on the GPUs in turn" * self.in_turn,
+            "prompts batched on the GPU" * self.batched,
+            ALONE * self.alone,
+        )
+
+
+ALONE = "one prompt at a time on D-com"
 
 
 OURS = HostChoice()
 HOSTS = tuple(HostChoice(in_turn, batched) for in_turn in (False, True) for batched in (False, True))
 UNBATCHED = tuple(choice for choice in HOSTS if not choice.batched)
 """The choices where no GPU decomposes."""
+OF_SHORT = tuple(replace(choice, alone=alone) for choice in UNBATCHED for alone in (False, True))
+"""The same where prompts are short: long ones have all clusters to themselves anyhow."""
 
 
 def named(*choices: str) -> str:

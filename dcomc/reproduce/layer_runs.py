@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from dcomc.dcom_times import dcom_seconds
 from dcomc.estimate import SPEEDS, Run
 from dcomc.gpu_lanczos import lanczos_seconds
-from dcomc.gpu_model import Host
+from dcomc.gpu_model import Host, LanczosWork
 from dcomc.host_kernels import Step
 from dcomc.reproduce.choices import OURS, HostChoice, named, speed_name
 from dcomc.reproduce.workbench import ONE_BASIS, Workbench
@@ -30,17 +31,10 @@ class LayerRuns:
 
 @dataclass(frozen=True)
 class Layer:
-    """The kernels of a layer, and how long its decompositions take."""
+    """The kernels of a layer."""
 
     dense: tuple[Step, ...]
     decomposed: tuple[Step, ...]
-    by_site: dict[str, float]
-    """Seconds of a D-com for one prompt."""
-
-    @property
-    def dcom_seconds(self) -> float:
-        """Of a D-com for the decompositions of a batch."""
-        return BATCH * sum(self.by_site.values())
 
 
 @cache
@@ -51,7 +45,6 @@ def make_layer(bench: Workbench, seq_len: int, reading: str) -> Layer:
     return Layer(
         bench.steps(seq_len, inside=True),
         bench.steps(seq_len, 1, [0], inside=True, **options),
-        bench.decomposition_seconds(seq_len, **options),
     )
 
 
@@ -60,15 +53,15 @@ def layer_runs(bench: Workbench, seq_len: int, reading: str, choice: HostChoice 
     """The runs of a layer with 64 prompts of a length."""
     layer = make_layer(bench, seq_len, reading)
     return LayerRuns(
-        bench.run(layer.dense, "dense", BATCH, choice=choice),
-        bench.run(layer.decomposed, "gpu", BATCH, choice=choice),
-        bench.run(layer.decomposed, "dcom", BATCH, layer.by_site, choice),
+        bench.run(layer.dense, "dense", BATCH, choice),
+        bench.run(layer.decomposed, "gpu", BATCH, choice),
+        bench.run(layer.decomposed, "dcom", BATCH, choice),
     )
 
 
 def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mapping[str, float]:
     """Of one GPU for the decompositions of a batch among these kernels, by choice."""
-    works = [work for step in steps if (work := step.kernel.of_prompts(BATCH).decomposition) is not None]
+    works = _works(steps)
     return {
         named(choice.name, speed_name(speed)): sum(
             lanczos_seconds(Host(bench.gpu, optimism=optimism), work, batched=choice.batched) for work in works
@@ -76,3 +69,13 @@ def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mappin
         for choice in (OURS, HostChoice(batched=True))
         for speed, optimism in SPEEDS.items()
     }
+
+
+def dcom_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> float:
+    """Of a D-com for the same."""
+    return sum(dcom_seconds(work, bench.machine) for work in _works(steps))
+
+
+def _works(steps: Sequence[Step]) -> list[LanczosWork]:
+    """The decompositions of a batch among these kernels."""
+    return [work for step in steps if (work := step.kernel.of_prompts(BATCH).decomposition) is not None]

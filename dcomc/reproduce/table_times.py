@@ -1,15 +1,15 @@
 """The decomposition times of table 2: between ranks, between a GPU and D-com, and for all of ARC-Easy."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from typing import get_args
 
+from dcomc.dcom_times import dcom_seconds
 from dcomc.estimate import SPEEDS
 from dcomc.gpu_lanczos import Method, lanczos_seconds
 from dcomc.gpu_model import Host, LanczosWork
-from dcomc.reproduce.choices import claim_of, named, speed_name
+from dcomc.reproduce.choices import ALONE, claim_of, named, speed_name
 from dcomc.reproduce.claims import Claim, Curve, Plot, paper_table
-from dcomc.reproduce.layer_runs import BATCH, READINGS
+from dcomc.reproduce.layer_runs import BATCH
 from dcomc.reproduce.tables import BATCHES, SHORT, table_layers
 from dcomc.reproduce.workbench import Workbench
 
@@ -46,7 +46,11 @@ def decomposition_claims(bench: Workbench, table: str) -> tuple[list[Claim], lis
         for slow, fast in ((10, 1), (20, 10), (20, 1))
     ]
     for rank in _RANKS:
-        ratios = {named(*key): times[rank] / dcom[key[0], key[-1]][rank] for key, times in gpu.items()}
+        ratios = {
+            named(*key, alone): times[rank] / dcom[key[0], key[-1], alone][rank]
+            for key, times in gpu.items()
+            for alone in ("", ALONE)
+        }
         rows = [float(row["decomp_gpu_s"]) / float(row["decomp_dcom_s"]) for row in _rows(table, rank)]
         why = f"the paper's is {min(rows):.1f} to {max(rows):.1f} in all its rows of the rank"
         what = f"decomposition on the GPU over that on D-com, rank {rank}"
@@ -78,7 +82,7 @@ def _gpu_times(bench: Workbench) -> Iterator[tuple[tuple[str, str, str, str, str
                             rank: sum(
                                 lanczos_seconds(
                                     host,
-                                    LanczosWork(BATCH, SHORT, width, count(rank), rank, _PASSES),
+                                    _work(width, count(rank), rank),
                                     batched=batched,
                                     method=method,
                                 )
@@ -90,27 +94,30 @@ def _gpu_times(bench: Workbench) -> Iterator[tuple[tuple[str, str, str, str, str
                         yield (name, _METHODS[method], batching, speed_name(speed), _reading_name(reading)), times
 
 
-def _dcom_times(bench: Workbench) -> Iterator[tuple[tuple[str, str], Times]]:
-    """By iterations and reading."""
+def _dcom_times(bench: Workbench) -> Iterator[tuple[tuple[str, str, str], Times]]:
+    """By iterations, reading, and whether prompts stand side by side."""
     for name, count in _ITERATIONS.items():
-        for reading in READINGS:
-            yield (
-                (name, _reading_name(reading)),
-                {rank: _dcom_seconds(bench, rank, count(rank), reading) for rank in _RANKS},
-            )
+        bench.say(f"D-com: {name or 'rank iterations'}")
+        for reading, widths in _WIDTHS.items():
+            for alone in ("", ALONE):
+                times = {
+                    rank: sum(
+                        dcom_seconds(_work(width, count(rank), rank), bench.machine, alone=bool(alone))
+                        for width in widths
+                    )
+                    for rank in _RANKS
+                }
+                yield (name, _reading_name(reading), alone), times
+
+
+def _work(width: int, iterations: int, rank: int) -> LanczosWork:
+    """A batch's."""
+    return LanczosWork(BATCH, SHORT, width, iterations, rank, _PASSES)
 
 
 def _reading_name(reading: str) -> str:
     """Of a choice: ours is one basis a layer."""
     return "" if reading == "one basis a layer" else reading
-
-
-@cache
-def _dcom_seconds(bench: Workbench, rank: int, iterations: int, reading: str) -> float:
-    """Of a batch's decompositions in one layer, prompts one after another."""
-    bench.say(f"D-com: rank {rank}, {iterations} iterations, {reading}")
-    options = {"rank": rank, "iterations": iterations, "outliers": 0.0, "reuse": READINGS[reading]}
-    return BATCH * sum(bench.decomposition_seconds(SHORT, **options).values())
 
 
 def _rows(table: str, rank: int) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """The columns that tables 2 and 3 share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from statistics import fmean
 
@@ -9,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from dcomc.costs import count_costs
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.pipeline import WeightDecomposition
-from dcomc.reproduce.choices import UNBATCHED, claim_of, compare_runs, named, speed_name
+from dcomc.reproduce.choices import OF_SHORT, UNBATCHED, claim_of, compare_runs, named, speed_name
 from dcomc.reproduce.claims import Claim, paper_claims, paper_table
 from dcomc.reproduce.layer_runs import BATCH
 from dcomc.reproduce.workbench import ONE_BASIS, Workbench
@@ -38,7 +39,7 @@ def dense_claim(bench: Workbench) -> Claim:
     for name, length in {"": SHORT, **LENGTHS}.items():
         steps = bench.steps(length, _LAYERS)
         for choice in UNBATCHED:
-            run = bench.run(steps, "dense", BATCH, choice=choice)
+            run = bench.run(steps, "dense", BATCH, choice)
             values |= {
                 named(name, choice.name, speed_name(speed)): seconds * BATCHES
                 for speed, seconds in run.by_speed.items()
@@ -55,11 +56,14 @@ def dense_claim(bench: Workbench) -> Claim:
 def runtime_claims(bench: Workbench, table: str) -> list[Claim]:
     """The model's runtime with D-com over the dense model's, for each row; in table 3 weights are in factors too."""
     steps = bench.steps(SHORT, _LAYERS)
-    dense = {choice: bench.run(steps, "dense", BATCH, choice=choice) for choice in UNBATCHED}
+    dense = {choice: bench.run(steps, "dense", BATCH, choice) for choice in UNBATCHED}
     claims: list[Claim] = []
     for row in paper_table(table):
-        steps, by_site = module_steps(_module(bench, row, weights=table == "table3")), _by_site(bench, int(row["rank"]))
-        runs = {choice: (bench.run(steps, "dcom", BATCH, by_site, choice), run) for choice, run in dense.items()}
+        steps = module_steps(_module(bench, row, weights=table == "table3"))
+        runs = {
+            choice: (bench.run(steps, "dcom", BATCH, choice), dense[replace(choice, alone=False)])
+            for choice in OF_SHORT
+        }
         what = f"runtime with D-com over the dense model's, {_of(row)}"
         claims.append(compare_runs(what, float(row["model_runtime_ratio"]), 0.05, runs, why=contradiction(row)))
     return claims
@@ -180,8 +184,3 @@ def _module(bench: Workbench, row: Mapping[str, str], *, weights: bool = False) 
     """The model of a row: its layers in one basis each, its channels exact, and perhaps its weights in factors."""
     outliers = float(row["outlier_percent"])
     return _lowered(bench, row["layers"], int(row["rank"]), outliers, weights=weights)
-
-
-@cache
-def _by_site(bench: Workbench, rank: int) -> dict[str, float]:
-    return bench.decomposition_seconds(SHORT, rank=rank, iterations=rank, reuse=ONE_BASIS)

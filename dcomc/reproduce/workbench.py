@@ -12,7 +12,9 @@ from typing import Any
 from xdsl.dialects.builtin import ModuleOp
 
 import dcomc
-from dcomc.estimate import DcomSeconds, Options, Run, Variant, dcom_seconds, run_steps
+from dcomc.dcom_times import dcom_seconds
+from dcomc.estimate import Options, Run, Variant, run_steps
+from dcomc.gpu_model import LanczosWork
 from dcomc.host_kernels import Step, module_steps
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition
@@ -78,22 +80,12 @@ class Workbench:
         module = traced(seq_len, layers)
         return dcomc.lower(module.clone(), chosen, self.machine_name, level="dcom") if chosen.layers else module
 
-    def decomposition_seconds(self, seq_len: int, **options: Any) -> dict[str, float]:
-        """Seconds of a D-com for one prompt, by site."""
-        program = dcomc.compile(traced(seq_len, 1), [0], machine=self.machine_name, **options)
-        return {site: seconds for (_, site), seconds in dcom_seconds(program, 1).items()}
+    def run(self, steps: tuple[Step, ...], variant: Variant, batch: int, choice: HostChoice = OURS) -> Run:
+        """Schedule kernels; raises `DcomError` where the D-com has no room for a decomposition."""
 
-    def run(
-        self,
-        steps: tuple[Step, ...],
-        variant: Variant,
-        batch: int,
-        by_site: dict[str, float] | None = None,
-        choice: HostChoice = OURS,
-    ) -> Run:
-        """Schedule kernels; `by_site` is what a D-com takes for a prompt."""
-        layers = {step.layer for step in steps if step.layer is not None}
-        seconds: DcomSeconds = {(n, site): value for n in layers for site, value in (by_site or {}).items()}
+        def seconds(work: LanczosWork, layer: int | None, site: str) -> float:
+            return dcom_seconds(work, self.machine, alone=choice.alone)
+
         return run_steps(steps, variant, 1, seconds, self.options(batch, choice))
 
     def say(self, what: str) -> None:

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 from xdsl.dialects.builtin import ModuleOp
 
 from dcomc.compiler import lower
+from dcomc.dcom_times import DcomSeconds, program_seconds
 from dcomc.diagnostics import write_text
 from dcomc.encode import make_program
-from dcomc.estimate import DcomSeconds, Options, Variant, dcom_seconds, run_steps
+from dcomc.estimate import Options, Variant, run_steps
 from dcomc.host_kernels import element_bytes, module_steps
 from dcomc.pipeline import Decomposition
 from dcomc.search.space import Candidate
@@ -30,7 +31,8 @@ class Runtime:
             host: the GPUs and the batch.
             machine: name or TOML file of the D-com.
         """
-        self._module, self._sites, self._host, self._machine = module, tuple(sites), host, machine
+        self._module, self._sites, self._host = module, tuple(sites), host
+        self._name, self._machine = machine, load_machine(machine)
         self._known: dict[str, float] = {}
 
     def share(self, candidate: Candidate) -> float:
@@ -50,14 +52,13 @@ class Runtime:
             file = Path(folder) / "config.toml"
             write_text(file, config)
             options = Decomposition(layers, self._sites, config=str(file))
-            lowered = lower(self._module.clone(), options, self._machine)
-            program = make_program(lowered, load_machine(self._machine), options)
-        seconds = dcom_seconds(program, module_size(self._module, "batch"))
-        return self._seconds(lowered, "dcom", seconds) / self._dense
+            lowered = lower(self._module.clone(), options, self._name)
+            program = make_program(lowered, self._machine, options)
+        return self._seconds(lowered, "dcom", program_seconds(program)) / self._dense
 
     @cached_property
     def _dense(self) -> float:
-        return self._seconds(self._module, "dense", {})
+        return self._seconds(self._module, "dense", lambda work, layer, site: 0.0)
 
     def _seconds(self, module: ModuleOp, variant: Variant, dcom: DcomSeconds) -> float:
         steps = module_steps(module, fused_attention=self._host.fused_attention)

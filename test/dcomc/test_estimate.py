@@ -1,22 +1,33 @@
 """`dcomc estimate`: the list schedule, what overlaps, memory, and the command."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from shutil import copy
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_layer import llama_layer
+from xdsl.dialects.builtin import ModuleOp
 
 import dcomc
 from dcomc.cli import main
-from dcomc.estimate import Options, Run, dcom_seconds, estimate
+from dcomc.dcom_times import program_seconds
+from dcomc.estimate import Options, Run, estimate
+from dcomc.gpu_model import LanczosWork
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.host_memory import memory
+from dcomc.ir import parse_module
 from dcomc.list_schedule import Task, schedule
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition, WeightDecomposition
+from passes._sites import module_size
 from runtime.gpu import load_gpu
+from runtime.machine import Grid, load_machine, machine_file
 
 A100 = load_gpu("a100-80gb")
 
@@ -60,10 +71,11 @@ def program() -> dcomc.Program:
 
 def runs(program: dcomc.Program, factor: float, batch: int = 8) -> dict[str, Run]:
     """The variants where a D-com takes `factor` of what the dense layer does."""
-    from dcomc.ir import parse_module
-
     module = parse_module(program.host, "host")
-    seconds = {(1, site): factor * 1e-3 for site in ("qkv", "o", "gate_up", "down")}
+
+    def seconds(work: LanczosWork, layer: int | None, site: str) -> float:
+        return factor * 1e-3 * work.matrices
+
     return {run.variant: run for run in estimate(module, 1, seconds, Options(A100, 4, batch, graph=True))}
 
 
@@ -78,12 +90,63 @@ def test_a_slow_decomposer_is_what_the_model_waits_for_and_a_fast_one_hides(prog
         assert 8 % run.parts == 0
 
 
-def test_a_d_com_takes_as_long_as_simulated_for_all_blocks_of_a_prompt() -> None:
-    for batch, block in ((1, None), (1, 16), (2, 16)):
-        module = dcomc.trace("tiny", seq_len=64, batch=batch)
-        made = dcomc.compile(module, [1], sites=["qkv"], rank=4, block=block)
-        cycles = made.simulate(timing_only=True).cycles
-        assert dcom_seconds(made, batch)[1, "qkv"] * batch * made.machine.clock.hz == pytest.approx(cycles)
+@cache
+def traced(batch: int) -> ModuleOp:
+    return dcomc.trace("tiny", seq_len=64, batch=batch)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"block": 16},
+        {"gram_schmidt": "modified", "reorthogonalisation": 1, "start": "mean"},
+        {"mapping": "8x8", "streams": "2x1"},
+        {"mapping": "cluster", "config": 'rank = 3\n[sites.o]\nmapping = "column"\n'},
+        {"machine": replace(load_machine("dcom-16x16"), name="mine", grid=Grid(8, 16))},
+    ],
+    ids=("defaults", "block", "modified", "streams", "config", "machine"),
+)
+def test_a_d_com_takes_as_long_as_the_model_compiled_for_as_many_prompts(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Also where the machine, or the config, is a file that the program does not hold."""
+    if "config" in options:
+        (tmp_path / "sites.toml").write_text(options["config"])
+        options = {**options, "config": tmp_path / "sites.toml"}
+    if "machine" in options:
+        with machine_file(options["machine"]) as file:
+            options = {**options, "machine": copy(file, tmp_path)}
+
+    def compiled(batch: int) -> dcomc.Program:
+        return dcomc.compile(traced(batch), [1], sites=["qkv", "o"], rank=4, **options)
+
+    own = compiled(2)
+    own.save(tmp_path / "p.bin")
+    made = dcomc.load(tmp_path / "p.bin")
+    for batch, other in ((2, own), (24, compiled(24))):
+        seconds = {site: dcom_busy(made, site, batch) for site in ("qkv", "o")}
+        assert seconds == {
+            each.launch.site: each.cycles / made.machine.clock.hz for each in other.simulate(timing_only=True).launches
+        }
+
+
+def dcom_busy(program: dcomc.Program, site: str, batch: int) -> float:
+    """What a D-com takes for a site of layer 1 where all prompts of a batch come together."""
+    module = parse_module(program.host, "host")
+    works = {
+        step.kernel.site: step.kernel.of_prompts(Fraction(batch, module_size(module, "batch"))).decomposition
+        for step in module_steps(module)
+        if step.layer == 1 and step.kernel.decomposition is not None
+    }
+    work = works[site]
+    assert work is not None
+    return program_seconds(program)(work, 1, site)
+
+
+def test_short_prompts_stand_side_by_side_on_a_d_com(program: dcomc.Program) -> None:
+    one, many = (dcom_busy(program, "qkv", batch) for batch in (1, 64))
+    assert many < 0.8 * 64 * one
 
 
 def test_parts_overlap_only_on_different_resources(program: dcomc.Program) -> None:
@@ -153,7 +216,6 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "4 x a100-80gb" in out and "decomposed with D-com" in out and "timeline of layer 1" in out
-    assert ", its time as compiled for 1 prompt, scaled\n" in out
     document = json.loads(stats.read_text())
     assert document["gpu"] == {"name": "a100-80gb", "hash": A100.hash, "tensor_parallel": 4}
     seconds = {name: run["seconds"] for name, run in document["variants"].items()}
