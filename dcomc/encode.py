@@ -77,10 +77,8 @@ def _options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _placings(decomposition: Decomposition, launches: Iterable[Launch]) -> dict[str, dict[str, str]]:
     """What the mapping and the streams of each kernel were asked to be, where a config has some: it is only named."""
-    config, given = (
-        read_config(decomposition.config),
-        SiteOptions(mapping=decomposition.mapping, streams=decomposition.streams),
-    )
+    config = read_config(decomposition.config)
+    given = SiteOptions(mapping=decomposition.mapping, streams=decomposition.streams)
     if not config.sets("mapping") and not config.sets("streams"):
         return {}
     asked = {launch.kernel: config.options(launch.layer, launch.site, given) for launch in launches}
