@@ -2,6 +2,7 @@
 
 from random import Random
 from time import process_time
+from typing import Any
 
 import pytest
 from hypothesis import given, note, settings
@@ -10,7 +11,9 @@ from machines import compile_kernel, machine, machine_file, words
 from random_loops import LoopWriter
 from stepping import stepped
 
+from runtime import steady
 from runtime.accelerator import time_kernel
+from runtime.counts import Counts
 from runtime.deal import deal
 from runtime.machine import load_machine
 from runtime.program import KernelLayout, KernelStream
@@ -117,3 +120,34 @@ def test_many_turns_of_streams_take_no_time(split: str, body: tuple[str, ...]) -
     assert most.cycles - more.cycles == 98 * (more.cycles - few.cycles)
     assert most.counts == more.counts.plus(more.counts.plus(few.counts, -1), 98)
     assert process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("streams", "matrices", "line", "timed"),
+    [
+        ("4x4", 64, "", [4]),
+        ("4x4", 61, "", [4, 4]),
+        ("1x16", 64, "", [1]),
+        ("16x1", 64, "", [16]),
+        ("1x16", 64, "barrier", [16]),
+        ("1x16", 64, "put [r0+0x0], [r0+0x0], 2, 0, 0", [16]),
+    ],
+)
+def test_streams_are_timed_with_those_that_they_meet(
+    streams: str, matrices: int, line: str, timed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above one another, or all where they meet at barriers or the global memory; and once, if they do the same."""
+    kernel = compile_kernel(24, 40, 3, mapping="grid", matrices=matrices, streams=streams)
+    program = (*words(*([line] if line else [])), *kernel.words)
+    shares = deal(kernel, SHIPPED, matrices)
+    found: list[int] = []
+
+    def together(*args: Any) -> list[Timing]:
+        tasks = args[3]
+        found.append(len(tasks))
+        return [Timing(1, Counts(), 1)] * len(tasks)
+
+    monkeypatch.setattr(steady, "_time_together", together)
+    rounds = [share.rounds for share in shares]
+    time_streams(program, SHIPPED, kernel.layout, kernel.streams, [()] * len(shares), rounds)
+    assert found == timed

@@ -20,7 +20,7 @@ from dcomc.disassembler import disassemble
 from dcomc.program import Engine, Program
 from runtime import deal as deal_module
 from runtime.accelerator import PromptResult, launch_uses, run_together, time_kernel, time_launch
-from runtime.counts import Use
+from runtime.counts import Direction, Use
 from runtime.deal import Exits, deal, join_exits, together_in
 from runtime.encoding import Word
 from runtime.fast import FastEngine
@@ -387,3 +387,11 @@ def test_multiplications_of_streams() -> None:
     uses = [launch_uses(kernel, SHIPPED, prompts, time_launch(kernel, SHIPPED, prompts)) for prompts in (1, 2, 3)]
     assert [use[Use.USEFUL] for use in uses] == [uses[0][Use.USEFUL] * count for count in (1, 2, 3)]
     assert sum(uses[0].values()) == sum(uses[1].values()), "the other stream has a round of padding"
+
+
+def test_all_rounds_of_a_stream_have_one_start_vector() -> None:
+    """Each further matrix adds itself to what the banks send, and nothing else."""
+    kernel = compile_kernel(24, 40, 5, mapping="grid", matrices=6, streams="1x2")
+    sent = [time_kernel(kernel, SHIPPED, matrices).counts.bank_bytes(Direction.READ) for matrices in (2, 4, 6)]
+    padded = 2 * kernel.layout.slice_rows * kernel.layout.slice_cols * kernel.streams[0].clusters
+    assert sent[2] - sent[1] == sent[1] - sent[0] == 2 * padded
