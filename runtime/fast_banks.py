@@ -24,8 +24,10 @@ Words = NDArray[np.uint16]
 def _largest_bits(values: NDArray[np.uint32]) -> np.uint32:
     """The largest magnitude among bits of binary32; 0x7F800000 and above is no finite number."""
     largest = np.uint32(0)
-    for value in values:
-        largest = max(largest, value & np.uint32(0x7FFFFFFF))
+    for index in range(values.size):  # by index, and kept in 32 bits: so whole vectors are compared
+        magnitude = np.uint32(values[index] & np.uint32(0x7FFFFFFF))
+        if magnitude > largest:
+            largest = magnitude
     return largest
 
 

@@ -12,6 +12,9 @@ from runtime.fast_banks import FREE, by_word, pack_scaled
 
 VALUES = {"rows": 2, "cols": 2, "mac_rows": 8, "mac_cols": 8}
 MACHINE = machine(**VALUES)
+SIX = {"rows": 4, "cols": 6, "mac_rows": 4, "mac_cols": 2}
+WIDE = {"rows": 2, "cols": 19, "mac_rows": 4, "mac_cols": 32}
+"""More columns than a vector has lanes, and more multipliers in a row than are turned at once."""
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(16, 16), (24, 64), (33, 7), (1, 1)])
@@ -28,21 +31,29 @@ def test_both_engines_fill_the_banks_alike(rows: int, cols: int, more_rows: int,
 
 
 @pytest.mark.parametrize(
-    ("rows", "cols", "mapping", "in_flight", "matrices"),
+    ("values", "rows", "cols", "mapping", "in_flight", "matrices"),
     [
-        (24, 100, "cluster", None, 3),
-        (24, 100, "2x2", 2, 5),
-        (33, 7, "1x2", 1, 2),
-        (5, 257, "4x1", 3, 13),
-        (7, 90, "grid", None, 1),
+        (SIX, 24, 100, "cluster", None, 3),
+        (SIX, 24, 100, "2x2", 2, 5),
+        (SIX, 33, 7, "1x2", 1, 2),
+        (SIX, 5, 257, "4x1", 3, 13),
+        (SIX, 7, 90, "grid", None, 1),
+        (WIDE, 23, 1300, "grid", None, 1),
+        (WIDE, 5, 40, "1x1", None, 21),
     ],
 )
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_both_engines_fill_the_banks_of_groups_alike(
-    rows: int, cols: int, mapping: str, in_flight: int | None, matrices: int, kind: type, tmp_path: Path
+    values: dict[str, int],
+    rows: int,
+    cols: int,
+    mapping: str,
+    in_flight: int | None,
+    matrices: int,
+    kind: type,
+    tmp_path: Path,
 ) -> None:
     """Groups and turns that get no matrix hold zeros, as does what no matrix fills."""
-    values = {"rows": 4, "cols": 6, "mac_rows": 4, "mac_cols": 2}
     kernel = compile_kernel(rows, cols, 1, machine_file(tmp_path, **values), mapping=mapping, in_flight=in_flight)
     random = np.random.default_rng(0)
     given = [(random.standard_normal((rows, cols)) * 10.0**index).astype(kind) for index in range(matrices)]
