@@ -165,6 +165,30 @@ def add_rows(rows: int, indices: Array, values: Array) -> Array:
     return result
 
 
+def column_squares(x: Array) -> Array:
+    """The sums of squares of the columns [B, H] of x [B, S, H], float32: part by part, which stay in the cache."""
+    batch, rows, cols = x.shape
+    total = np.zeros((batch, cols), FLOAT)
+    step = max((1 << 16) // (batch * cols), 1)
+    for start in range(0, rows, step):
+        exact = x[:, start : start + step].astype(FLOAT)
+        total += (exact * exact).sum(1)
+    return total
+
+
+def take_rows(x: Array, indices: Array) -> Array:
+    """The rows [B, C, N] of x [K, N] at indices [B, C]."""
+    return x[indices]
+
+
+def without_columns(x: Array, columns: Sequence[Array]) -> Array:
+    """x [B, S, H] with zeros in the columns that are named for each prompt."""
+    result = x.copy()
+    for prompt, places in zip(result, columns, strict=True):
+        prompt[:, places] = 0
+    return result
+
+
 def make_arrays(backend: str, device: str = "cpu") -> Arrays:
     """A back end by name.
 

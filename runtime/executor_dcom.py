@@ -13,7 +13,7 @@ from xdsl.ir import Operation
 
 from dialects import dcom
 from runtime import lanczos
-from runtime.executor_arrays import FLOAT, Array, Arrays, Value, add_rows
+from runtime.executor_arrays import FLOAT, Array, Arrays, Value, add_rows, column_squares, take_rows, without_columns
 from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
@@ -126,23 +126,25 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
     cutoff = 0 if op.min_count is None else op.min_count.value.data - 1
     magnitude, above, take = (arrays.function(function) for function in (np.abs, np.greater, np.take_along_axis))
 
-    def scores_of(prompts: Value) -> Value:
-        """The score of each channel, [B, H]: part by part, so that squares stay in the cache."""
+    def counts(prompts: Value) -> Value:
+        """How many numbers of each channel are above the threshold [B, H]: part by part, as in `column_squares`."""
         rows = prompts.shape[1]
         step = rows if arrays.part is None else max(arrays.part // (batch * cols), 1)
         total = arrays.from_numpy(FLOAT.type(0))
         for start in range(0, rows, step):
             exact = arrays.cast(prompts[:, start : start + step], FLOAT)
-            each = exact * exact if threshold is None else arrays.cast(above(magnitude(exact), threshold), FLOAT)
-            total = total + arrays.fold(np.add)(each, (1,))
+            total = total + arrays.fold(np.add)(arrays.cast(above(magnitude(exact), threshold), FLOAT), (1,))
         return total
+
+    scores_of = counts if threshold is not None else arrays.function(column_squares)
 
     def kernel(x: Value) -> tuple[Value, Outliers]:
         prompts = _prompts(op, x, batch, host)
         indices, chosen = _choose(arrays.to_numpy(scores_of(prompts)), capacity, cutoff)
         places = arrays.from_numpy(indices)
         values = _kept(op, take(prompts, places[:, None], 2), chosen[:, None], arrays)
-        dense = _kept(op, prompts, _not_chosen(indices, chosen, cols)[:, None], arrays)
+        columns = [prompt[used] for prompt, used in zip(indices, chosen, strict=True)]
+        dense = arrays.function(without_columns)(prompts, columns)
         return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), places)
 
     return kernel
@@ -296,13 +298,19 @@ def reconstruction(op: dcom.ReconstructOp, dtype: np.dtype[Any], host: Host) -> 
     return kernel
 
 
+def rows_of(weight: Value | WeightFactors, indices: Value, arrays: Arrays) -> Value:
+    """The rows [B, C, N] of a weight [H, N] at indices [B, C]."""
+    return weight[indices] if isinstance(weight, WeightFactors) else arrays.function(take_rows)(weight, indices)
+
+
 def _outlier_matmul(op: dcom.OutlierMatmulOp, host: DcomHost) -> Kernel:
     dtype = element_dtype(op.result.type, op)
     batch, rows, _ = op.input.type.dimensions
 
     def kernel(outliers: Outliers, weight: Value | WeightFactors) -> tuple[Value]:
         values = outliers.values.reshape(batch, rows, -1)
-        return (host.arrays.product(values, weight[outliers.indices], dtype).reshape(batch * rows, -1),)
+        chosen = rows_of(weight, outliers.indices, host.arrays)
+        return (host.arrays.product(values, chosen, dtype).reshape(batch * rows, -1),)
 
     return kernel
 

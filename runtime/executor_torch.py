@@ -17,8 +17,19 @@ from dcomc.diagnostics import DcomError
 from runtime import executor_scalar as scalar
 from runtime import lanczos_torch
 from runtime.attention_torch import LEAST_TOKENS, blocked_attention
-from runtime.executor_arrays import FLOAT, Array, Attention, Function, Value, add_rows
+from runtime.executor_arrays import (
+    FLOAT,
+    Array,
+    Attention,
+    Function,
+    Value,
+    add_rows,
+    column_squares,
+    take_rows,
+    without_columns,
+)
 from runtime.lanczos import Factored
+from runtime.lanczos_read import column_squares as column_squares_once
 from runtime.matmul_torch import fast_bfloat16, matmul
 
 Tensor = torch.Tensor
@@ -63,8 +74,31 @@ def _add_rows(rows: int, indices: Tensor, values: Tensor) -> Tensor:
     return result
 
 
+def _column_squares(x: Tensor) -> Tensor:
+    if x.dtype in (torch.float32, torch.bfloat16) and not x.requires_grad and lanczos_torch.is_read_once(x):
+        return torch.from_numpy(column_squares_once(lanczos_torch.bits(x), torch.get_num_threads()))
+    return x.float().square().sum(1)
+
+
+def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
+    if not x.mT.is_contiguous():
+        return x[indices]
+    # A weight lies as its transpose, a row of which is read at once.
+    return x.mT.index_select(1, indices.flatten()).mT.reshape(*indices.shape, -1)
+
+
+def _without_columns(x: Tensor, columns: Sequence[Array]) -> Tensor:
+    result = x.clone()
+    for prompt, places in zip(result, columns, strict=True):
+        prompt[:, torch.from_numpy(places).to(x.device)] = 0
+    return result
+
+
 _FUNCTIONS: dict[Function, Function] = {
     add_rows: _add_rows,
+    column_squares: _column_squares,
+    take_rows: _take_rows,
+    without_columns: _without_columns,
     np.add: torch.add,
     np.subtract: torch.subtract,
     np.multiply: torch.multiply,

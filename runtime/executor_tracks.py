@@ -8,7 +8,7 @@ from xdsl.ir import Operation
 from dialects import dcom
 from runtime.executor_arrays import FLOAT, Arrays, Value
 from runtime.executor_block import Builder, Host, Kernel, element_dtype
-from runtime.executor_dcom import Outliers, Tokens, in_blocks
+from runtime.executor_dcom import Outliers, Tokens, in_blocks, rows_of
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 
@@ -35,7 +35,7 @@ def _exact_track(op: dcom.ExactTrackOp, host: Host) -> Kernel:
     def kernel(exact: Outliers | Tokens, weight: Value | WeightFactors) -> tuple[Factored]:
         if isinstance(exact, Outliers):
             u = exact.values.reshape(batch, rows, rank)
-            v = arrays.cast(weight[exact.indices], dtype)
+            v = arrays.cast(rows_of(weight, exact.indices, arrays), dtype)
         else:
             u = arrays.cast(places == exact.indices[:, None], dtype)
             if isinstance(weight, WeightFactors):

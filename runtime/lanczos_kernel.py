@@ -1,4 +1,4 @@
-"""The loop of `runtime.lanczos_read`, for numba."""
+"""The loops of `runtime.lanczos_read`, for numba."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -70,5 +70,17 @@ def _back(a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], start
                 z[j] += b * single(p[j])
 
 
+def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) -> None:
+    """sums [M, H] += the squares of the elements of the rows from `start` to `stop` of each block, column by column."""
+    blocks, _, cols = a.shape
+    for m in range(blocks):
+        z = sums[m]
+        for i in range(start, stop):
+            p = a[m, i]
+            for j in range(cols):
+                z[j] += single(p[j]) * single(p[j])
+
+
 back = compiled(_back, reassociate=True)
 read = compiled(_read, reassociate=True)
+squares = compiled(_squares, reassociate=True)

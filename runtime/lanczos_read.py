@@ -38,6 +38,13 @@ def read_back(a: Array | Bits, u: Array, threads: int) -> Array:
     return _by_rows(partial(back, a, u), a, threads)
 
 
+def column_squares(a: Array | Bits, threads: int) -> Array:
+    """The sums of squares of the columns [M, H]; see `read_once`."""
+    from runtime.lanczos_kernel import squares
+
+    return _by_rows(partial(squares, a), a, threads)
+
+
 def _by_rows(kernel: Callable[[Array, int, int], None], a: Array | Bits, threads: int) -> Array:
     """The sum of what a kernel adds to zeros [M, H] for each share of the rows."""
     count, rows, cols = a.shape

@@ -43,7 +43,7 @@ def decompose(
         x: [batch * S, H]; block b is rows b*S to (b+1)*S.
     """
     with torch.inference_mode():
-        narrow = x.dtype == torch.bfloat16 and _is_read_once(x)
+        narrow = x.dtype == torch.bfloat16 and is_read_once(x)
         blocks = (x if narrow else x.float()).reshape(batch, -1, x.shape[-1])
         options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
         return Factored(*factors(blocks, rank, iterations, **options))
@@ -89,7 +89,7 @@ def _bidiagonalise(
         going = going & (norms > BREAKDOWN_TOLERANCE * largest)
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
-    reader = _Reader(a, iterations) if _is_read_once(a) else None
+    reader = _Reader(a, iterations) if is_read_once(a) else None
     z = _left(u[:, :, 0], a)
     for j in range(iterations):
         residual, _ = _orthogonal(z, v[:, :j], reorthogonalisation, modified)
@@ -103,7 +103,8 @@ def _bidiagonalise(
     return u, core, v
 
 
-def _is_read_once(a: Tensor) -> bool:
+def is_read_once(a: Tensor) -> bool:
+    """Whether the kernels of `runtime.lanczos_read` are for it: it is on the CPU, and no small one."""
     return a.device.type == "cpu" and a.numel() >= _LARGE
 
 
@@ -111,10 +112,10 @@ def _left(u: Tensor, a: Tensor) -> Tensor:
     """Aᵀ u [M, H], float32."""
     if a.dtype == torch.float32:
         return (u[:, None] @ a)[:, 0]
-    return torch.from_numpy(read_back(_bits(a), u.contiguous().numpy(), torch.get_num_threads()))
+    return torch.from_numpy(read_back(bits(a), u.contiguous().numpy(), torch.get_num_threads()))
 
 
-def _bits(a: Tensor) -> NDArray[Any]:
+def bits(a: Tensor) -> NDArray[Any]:
     """float32 as it is, bfloat16 as uint16."""
     a = a.contiguous()
     return (a.view(torch.uint16) if a.dtype == torch.bfloat16 else a).numpy()
@@ -142,7 +143,7 @@ class _Reader:
 
     def __init__(self, a: Tensor, iterations: int) -> None:
         count, _, cols = a.shape
-        self._a = _bits(a)
+        self._a = bits(a)
         self._steps = 0
         self._backs = torch.zeros(count, iterations, cols)
         """Aᵀ U."""

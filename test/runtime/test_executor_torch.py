@@ -6,7 +6,7 @@ import torch
 
 from runtime import attention_kernel
 from runtime.attention_torch import LEAST_TOKENS
-from runtime.executor_arrays import FLOAT
+from runtime.executor_arrays import FLOAT, column_squares, take_rows, without_columns
 from runtime.executor_torch import TorchArrays
 
 Shape = tuple[int, ...]
@@ -110,3 +110,32 @@ def test_what_attention_sees_of_what_is_no_number(element: torch.dtype) -> None:
     k[0, 0, 300] = torch.nan
     lost = attend_to(q, k, v, 1.0)[0, :, 0, 0, 0].isnan()
     assert lost.nonzero()[:, 0].tolist() == [40, *range(300, LEAST_TOKENS)]
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 9, 5), (2, 1025, 520), (1, 2050, 513)])  # the last two are read by a kernel
+def test_squares_of_columns(element: torch.dtype, shape: Shape) -> None:
+    torch.manual_seed(0)
+    x, arrays = torch.randn(shape).to(element), TorchArrays()
+    exact = x.double().square().sum(1)
+    found = arrays.function(column_squares)(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
+    by_numpy = column_squares(arrays.to_numpy(x))
+    torch.testing.assert_close(torch.from_numpy(by_numpy).double(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
+def test_rows_and_columns_that_are_chosen(element: torch.dtype) -> None:
+    """Of a weight as programs have it, a transpose, and of a plain one; what they are taken from stays as it was."""
+    torch.manual_seed(0)
+    arrays, indices = TorchArrays(), np.array([[3, 0, 3], [6, 2, 1]])
+    for weight in (torch.randn(5, 7).to(element).mT, torch.randn(7, 5).to(element)):
+        found = arrays.function(take_rows)(weight, torch.from_numpy(indices))
+        expected = take_rows(arrays.to_numpy(weight), indices)
+        np.testing.assert_array_equal(arrays.to_numpy(found), expected)
+    x = torch.randn(2, 4, 7).to(element)
+    before, columns = x.clone(), [indices[0], np.zeros(0, np.int64)]
+    found = arrays.function(without_columns)(x, columns)
+    np.testing.assert_array_equal(arrays.to_numpy(found), without_columns(arrays.to_numpy(x), columns))
+    assert torch.equal(x, before) and (found[0] == 0).sum() == 8 and torch.equal(found[1], x[1])
