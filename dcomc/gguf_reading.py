@@ -51,12 +51,11 @@ def check_holds(path: Path, config: Any) -> None:
     if layers > len(blocks):
         what = f"{readable(path)} says that it has {counted(layers, 'layer')}, and holds {len(blocks):,}"
         raise DcomError(what, hint=WHOLE)
-    import torch
-    import transformers
-
+    torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
     with torch.device("meta"):
-        model: Any = transformers.AutoModelForCausalLM.from_config(config)
-    said, held = (sum(sizes) for sizes in ((p.numel() for p in model.parameters()), (t.n_elements for t in tensors)))
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    said = sum(int(parameter.numel()) for parameter in model.parameters())
+    held = sum(int(tensor.n_elements) for tensor in tensors)
     if said > 2 * held:
         what = f"{readable(path)} says that it has {counted(said, 'parameter')}, and holds {held:,}"
         raise DcomError(what, hint=WHOLE)
