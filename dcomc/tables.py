@@ -38,7 +38,7 @@ def print_table(
     title: str | None = None,
     caption: str | None = None,
 ) -> None:
-    """Print a table below an empty line; a title stands above it, a caption below.
+    """Print a table below an empty line; a title stands above it, a caption below, wrapped to the console.
 
     A column of numbers is aligned to the right and never wrapped or cut, so that a table of many is wider than its
     console; other columns are aligned to the left and wrapped.
@@ -55,7 +55,8 @@ def print_table(
         for line in _lines(row, widths, numbers):
             console.print(line, soft_wrap=True)
     if caption is not None:
-        console.print(f"\n{caption}", soft_wrap=True)
+        lines = (line for part in caption.splitlines() for line in _Wrapper(console.width).wrap(part))
+        console.print("\n" + "\n".join(lines), soft_wrap=True)
 
 
 def _fit(columns: Sequence[Sequence[str]], numbers: Sequence[bool], width: int) -> list[int]:

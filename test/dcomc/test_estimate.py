@@ -25,6 +25,7 @@ from dcomc.ir import parse_module
 from dcomc.list_schedule import Task, schedule
 from dcomc.model import resolve_model
 from dcomc.pipeline import Decomposition, WeightDecomposition
+from dcomc.timeline import print_timeline
 from passes._sites import module_size
 from runtime.gpu import load_gpu
 from runtime.machine import Grid, load_machine, machine_file
@@ -224,6 +225,18 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     assert {event["pid"] for event in events} == {"dense", "gpu", "dcom"}
     ends = [event["ts"] + event["dur"] for event in events if event["ph"] == "X" and event["pid"] == "dcom"]
     assert max(ends) == pytest.approx(1e6 * seconds["dcom"])
+
+
+@pytest.mark.parametrize("columns", [30, 60, 200])
+def test_the_timeline_is_no_wider_than_the_console(
+    program: dcomc.Program, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_timeline(runs(program, 1.0)["dcom"], 1)
+    lines = capsys.readouterr().out.splitlines()
+    bars = [line for line in lines if line.endswith("|")]
+    assert max(map(len, lines)) <= columns
+    assert {len(bar) for bar in bars} == {min(columns, 111)} and {bar.split()[0] for bar in bars} == {"GPU", "D-com"}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ def test_texts_wrap_where_columns_says(
     assert " ".join(line.split("  ")[0].strip() for line in lines[3:]) == ROWS[0][0]
 
 
+def test_captions_wrap_line_by_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table(("text",), [("word",)], caption="ratio: one number over another one\nrank: columns")
+    assert lines_of(capsys)[-4:] == ["", "ratio: one number over another", "one", "rank: columns"]
+
+
 def test_a_pipe_has_100_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     print_table(("text",), [("word " * 50,)])
