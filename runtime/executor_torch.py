@@ -83,8 +83,9 @@ def _column_squares(x: Tensor) -> Tensor:
 def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
     if not x.mT.is_contiguous():
         return x[indices]
-    # A weight lies as its transpose, a row of which is read at once.
-    return x.mT.index_select(1, indices.flatten()).mT.reshape(*indices.shape, -1)
+    # A weight lies as its transpose: each row of that is read once, from one end to the other.
+    places, order = indices.flatten().sort()
+    return x.mT.index_select(1, places).mT.index_select(0, order.argsort()).reshape(*indices.shape, -1)
 
 
 def _without_columns(x: Tensor, columns: Sequence[Array]) -> Tensor:
