@@ -21,7 +21,7 @@ DcomSeconds = Callable[[LanczosWork, int | None, str], float]
 """Seconds of a D-com for a work of a layer and site, all its matrices."""
 
 
-def dcom_cycles(work: LanczosWork, machine: Machine, mapping: str = "auto", streams: str = "1x1") -> int:
+def dcom_cycles(work: LanczosWork, machine: Machine, mapping: str = "auto", streams: str = "auto") -> int:
     """Cycles of a launch for all matrices of a work, none of which breaks down.
 
     Neither the rank, to which the host truncates, nor where Lanczos starts matters.
