@@ -36,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
     shown = found if args.all else [each for each in both if not each.equal]
     print(f"A: {args.first}\nB: {args.second}")
     if shown:
-        rows = [(each.name, each.where, _text(each.first), _text(each.second), _ratio(each.ratio)) for each in shown]
+        rows = [
+            (each.name, each.where, _text(each.name, each.first), _text(each.name, each.second), _ratio(each.ratio))
+            for each in shown
+        ]
         print_table(("", "sites and layers", "A", "B", "B / A"), rows)
         print()
     print(f"{sum(each.equal for each in both)} of {counted(len(both), 'value')} of both are equal")
@@ -47,12 +50,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _text(value: Any) -> str:
-    """A value in the width of a column."""
+def _text(name: str, value: Any) -> str:
+    """A value in the width of a column; seconds in a unit that suits them."""
+    from dcomc.tables import duration
+
     if value is None:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, float) and value and name.endswith(("seconds", "fastest", "slowest")):
+        return duration(value)
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     if re.fullmatch("[0-9a-f]{32,}", text):
         return text[:9] + "…"

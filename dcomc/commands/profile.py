@@ -129,7 +129,8 @@ def _print_view(told: "Profile", view: str, sort: str, top: int) -> None:
         numbers = [f"{line.counts.cycles:,}", f"{line.counts.cycles / total:.1%}"]
         numbers += [f"{NUMBERS[each](line):,}" for each in more]
         rows.append((_short(line.name), *numbers, _longest_wait(line)))
-    print_table((VIEWS[view], "cycles", "share", *more, "waits most for"), rows)
+    cycles = "cycles" if total == told.cycles else "cycles of all streams"
+    print_table((VIEWS[view], cycles, "share", *more, "waits most for"), rows)
     if len(lines) > top:
         rest = sum(line.counts.cycles for line in lines[top:])
         print(f"and {len(lines) - top} more, {rest / total:.1%} of the cycles (--top {len(lines)} shows all)")

@@ -50,6 +50,16 @@ def test_a_program_and_its_own_numbers(
     assert "relative_error" in second
 
 
+def test_times_have_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seconds in (("a.json", 0.25), ("b.json", 0.0005)):
+        (tmp_path / name).write_text(json.dumps({"seconds": seconds, "share": seconds}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    cells = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    rows = {row[0]: [cell.strip() for cell in row if cell.strip()] for row in cells}
+    assert rows["seconds"] == ["seconds", "250 ms", "500 us", "0.002"]
+    assert rows["share"] == ["share", "0.25", "0.0005", "0.002"]
+
+
 def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [{"layer": layer, "site": "qkv", "cycles": 10, "rank": 4} for layer in (1, 2)]
     (tmp_path / "a.json").write_text(json.dumps({"decompositions": entries[:1]}))

@@ -47,6 +47,7 @@ def test_a_profile_tells_streams_apart(program: Program, tmp_path: Path, capsys:
     assert f"total: {timing.cycles:,} cycles" in shown
     assert f"add up their cycles, {told.total.cycles:,} together" in shown
     assert "stream 1, " in shown
+    assert " ".join(shown.split()).count("cycles of all streams share") == 4
 
 
 def test_banks_of_streams_are_their_own(program: Program) -> None:
