@@ -130,7 +130,7 @@ def choose(
                 refused.append(error)
         found: list[Candidate] = []
         for bound in sorted(bounds, key=expected):
-            if not every and expected(bound) > min(limit, *map(expected, found), inf):
+            if not every and expected(bound) > min([limit, *map(expected, found)]):
                 break
             try:
                 found.append(_timed(bound, kernel, machine))
