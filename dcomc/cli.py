@@ -147,7 +147,7 @@ def guard(action: Callable[[], int]) -> int:
             return 0
         raise
     except OSError as error:
-        if error.filename is None and error.errno == errno.ENOSPC:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EFBIG):
             _discard_output()
             print(DcomError(f"cannot write standard output: {error.strerror}"), file=sys.stderr)
         else:
@@ -175,6 +175,9 @@ def _prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
+        if isinstance(cast(object, sys.stdout.buffer), io.FileIO):
+            # With PYTHONUNBUFFERED, what a disk that fills up takes no more is lost without an error.
+            sys.stdout = os.fdopen(sys.stdout.fileno(), "w", 1, encoding=sys.stdout.encoding, closefd=False)
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
 
 

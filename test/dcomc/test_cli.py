@@ -204,3 +204,12 @@ def test_a_package_that_is_not_installed(package: str) -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     error = f"error: cannot import {package}; `pip install dcomc` brings what it needs\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", error)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_a_file_takes_in_part(tmp_path: Path, unbuffered: str) -> None:
+    """As on a disk that fills up: the file may have 1,024 bytes."""
+    command = f"ulimit -f 1; exec {sys.executable} -m dcomc --help > {tmp_path / 'out.txt'}"
+    variables = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(["bash", "-c", command], env=variables, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (1, "error: cannot write standard output: File too large\n")
