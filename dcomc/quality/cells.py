@@ -26,5 +26,5 @@ def shown(found: Ratio | None) -> str:
     if found is None:
         return ABSENT
     value, interval = found
-    text = f"{value:,.2f}" if value >= 10 else f"{value:.3f}"
+    text = f"{value:.3g}" if value >= 1e6 else f"{value:,.2f}" if value >= 10 else f"{value:.3f}"
     return text if interval is None or value >= 10 else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"

@@ -89,7 +89,8 @@ def _head(lab: Lab) -> Iterator[str]:
         "the beginning of another article of SQuAD (Wikipedia, CC BY-SA 4.0): "
         f"{bench.prompts * bench.seq_len:,} tokens. The dense model's is {_value(dense)}. Ratios are to that, "
         "on the same tokens, with 95% intervals by the paired bootstrap over articles. "
-        "Programs are compiled, and run by the torch back end with Lanczos in float32."
+        "Programs are compiled, and run by the torch back end with Lanczos in float32; other processors and versions, "
+        "which add in another order, change the last digits."
     )
     if lab.absent:
         yield ""

@@ -16,6 +16,7 @@ from dcomc.diagnostics import DcomError
 from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
 from dcomc.evaluation.questions import Question
 from dcomc.pipeline import Decomposition
+from dcomc.quality.cells import ABSENT, shown
 from dcomc.quality.choosing import order_of_layers
 from dcomc.quality.goals import GOALS
 from dcomc.quality.lab import QUICK, Lab, Settings, low_rank
@@ -47,6 +48,13 @@ def test_layers_of_the_paper_at_the_same_depths() -> None:
     assert scaled("10 15 20 25", 30) == [9, 14, 19, 23]
     assert scaled("all", 3) == [0, 1, 2]
     assert scaled("10 15 20 25", 4) == [1, 2]
+
+
+def test_ratios_as_cells() -> None:
+    assert shown(None) == ABSENT
+    assert shown((1.2344, (1.2, 1.266))) == "1.234 [1.20, 1.27]"
+    assert shown((1234.5678, (1, 2))) == "1,234.57"
+    assert shown((2.641e53, None)) == "2.64e+53"
 
 
 def test_what_results_are_kept_by(tmp_path: Path) -> None:
