@@ -10,10 +10,10 @@ from functools import partial
 from itertools import product
 from typing import Any, cast
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic as numba_intrinsic
 from numpy.typing import NDArray
 
@@ -57,8 +57,12 @@ class _BFloat(ir.Type):
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has the instruction for pairs of bfloat16."""
-    return bool(cast(dict[str, bool], llvm.get_host_cpu_features()).get("avx512bf16"))
+    """Whether the processor that numba compiles for has the instruction for pairs of bfloat16.
+
+    That is this one, unless numba was told otherwise (`NUMBA_CPU_NAME`, `NUMBA_ENABLE_AVX`).
+    """
+    _, _, features = cast(Object, cpu_target.target_context).codegen().magic_tuple()
+    return "+avx512bf16" in features.split(",")
 
 
 def _called(builder: Object, name: str, result: ir.Type, operands: list[Object], flags: tuple[str, ...] = ()) -> Object:
@@ -89,7 +93,8 @@ def _multiply_add(
     def fused(builder: Object, total: Object, x: Object, y: Object) -> Object:
         """total + x y."""
         if not pairs:
-            return _called(builder, "llvm.fma.v16f32", _FLOATS, [x, y, total])
+            # Where no instruction does both, a product and a sum: "llvm.fma" would call a function for each number.
+            return _called(builder, "llvm.fmuladd.v16f32", _FLOATS, [x, y, total])
         x, y = (builder.bitcast(vector, ir.VectorType(_BFloat(), 2 * _LANES)) for vector in (x, y))
         return _called(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, x, y])
 

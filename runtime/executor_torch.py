@@ -90,8 +90,8 @@ def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
 
 def _without_columns(x: Tensor, columns: Sequence[Array]) -> Tensor:
     result = x.clone()
-    for prompt, places in zip(result, columns, strict=True):
-        prompt[:, torch.from_numpy(places).to(x.device)] = 0
+    for prompt, places in enumerate(columns):
+        result[prompt, :, torch.from_numpy(places).to(x.device)] = 0
     return result
 
 

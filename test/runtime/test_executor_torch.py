@@ -1,5 +1,9 @@
 """The torch back end's own arithmetic against NumPy's."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +106,14 @@ def test_attention_where_no_instruction_multiplies_bfloat16(monkeypatch: pytest.
     torch.testing.assert_close(attend_to(q, k, v, 0.25).double(), exact, rtol=1e-5, atol=1e-5)
 
 
+def test_numba_may_be_told_of_another_processor() -> None:
+    """Of an instruction that it lacks LLVM makes no code, and ends the process."""
+    asked = "from runtime.attention_kernel import multiplies_bfloat16; print(multiplies_bfloat16())"
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
 def test_what_attention_sees_of_what_is_no_number(element: torch.dtype) -> None:
     """A query with a NaN gives one, and the others do not see it; a key with one spoils those that see it."""
@@ -139,3 +151,9 @@ def test_rows_and_columns_that_are_chosen(element: torch.dtype) -> None:
     found = arrays.function(without_columns)(x, columns)
     np.testing.assert_array_equal(arrays.to_numpy(found), without_columns(arrays.to_numpy(x), columns))
     assert torch.equal(x, before) and (found[0] == 0).sum() == 8 and torch.equal(found[1], x[1])
+
+
+def test_gradients_pass_the_columns_that_are_left() -> None:
+    x = torch.ones(2, 3, 4, requires_grad=True)
+    TorchArrays().function(without_columns)(x, [np.array([1, 2]), np.array([0])]).sum().backward()
+    assert x.grad is not None and x.grad[:, 0].tolist() == [[1, 0, 0, 1], [0, 1, 1, 1]]
