@@ -273,8 +273,6 @@ def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
     element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
     try:
         with parsed_once() if gguf else nullcontext():
-            if gguf:
-                check_holds(path, options["config"])
             # Missing weights, and those of other shapes, are errors of ours, which name them.
             module, found = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=element, output_loading_info=True, ignore_mismatched_sizes=True, **options
@@ -293,7 +291,9 @@ def _gguf_config(path: Path) -> Any:
     folder, options = _pretrained(path, gguf=True)
     try:
         with parsed_once():
-            return transformers.AutoConfig.from_pretrained(folder, **options)
+            config = transformers.AutoConfig.from_pretrained(folder, **options)
+            check_holds(path, copy.deepcopy(config))
+            return config
     except _unreadable() as error:
         # Of texts that are none, transformers says that they are no JSON.
         why = "its texts are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else cause(error)

@@ -221,6 +221,16 @@ def test_damaged_gguf(gguf_file: Path, tmp_path: Path) -> None:
     assert outcomes[False] > 0  # and nothing but DcomError came out of the rest
 
 
+def write_field(whole: Path, field: str, value: int, folder: Path) -> Path:
+    """A copy of a file with another number in a field."""
+    found, file = gguf.GGUFReader(whole).fields[f"llama.{field}"], folder / "damaged.gguf"
+    place = found.offset + sum(part.nbytes for part in found.parts[:-1])
+    copy = bytearray(whole.read_bytes())
+    copy[place : place + 4] = value.to_bytes(4, "little")
+    file.write_bytes(copy)
+    return file
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -236,14 +246,17 @@ def test_a_gguf_file_whose_sizes_are_not_those_of_its_tensors(
     gguf_file: Path, tmp_path: Path, field: str, value: int, message: str
 ) -> None:
     """A model of those sizes is never made."""
-    found = gguf.GGUFReader(gguf_file).fields[f"llama.{field}"]
-    place = found.offset + sum(part.nbytes for part in found.parts[:-1])
-    file, whole = tmp_path / "damaged.gguf", bytearray(gguf_file.read_bytes())
-    whole[place : place + 4] = value.to_bytes(4, "little")
-    file.write_bytes(whole)
+    file = write_field(gguf_file, field, value, tmp_path)
     with pytest.raises(DcomError) as caught:
         resolve_model(file).weights()
     assert message in str(caught.value) and str(file) in str(caught.value)
+
+
+def test_the_configuration_of_a_gguf_file_has_no_more_layers_than_the_file(gguf_file: Path, tmp_path: Path) -> None:
+    """Tracing, too, would make them all."""
+    file = write_field(gguf_file, "block_count", 3, tmp_path)
+    with pytest.raises(DcomError, match="says that it has 3 layers, and holds 2; is the file whole"):
+        resolve_model(file).config()
 
 
 @pytest.mark.parametrize(
