@@ -13,14 +13,13 @@ less. The goal: a ratio of at most 1.5 in wall time, under 4 GB.
 
 import argparse
 import itertools
-import os
 import resource
 import sys
 import time
 from typing import Any
 
 import numpy as np
-from measure import Goal, finish
+from measure import Goal, finish, start_anew_with
 
 from dcomc.activations import made_from_seed
 from dcomc.single_kernel import MACHINE, compile_kernel
@@ -63,9 +62,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="of each side (default: %(default)s)")
     args = parser.parse_args()
-    if any(os.environ.get(name) != "1" for name in BLAS_THREADS):  # read when NumPy is imported: start anew
-        sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | dict.fromkeys(BLAS_THREADS, "1"))
+    start_anew_with(dict.fromkeys(BLAS_THREADS, "1"))
     kernel = compile_kernel(args.rows, args.cols, args.iterations)
     machine = load_machine(MACHINE)
     program = Program(machine, (kernel,), (Launch(kernel.name, 0, "qkv", 1, args.rank, ""),), "")

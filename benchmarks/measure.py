@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,13 @@ def machine() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
     }
+
+
+def start_anew_with(environment: Mapping[str, str]) -> None:
+    """Start this script again, with these variables, which are read when a process begins, unless it has them."""
+    if any(os.environ.get(name) != value for name, value in environment.items()):
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **environment})
 
 
 def best(arguments: Sequence[str], repeat: int) -> Measurement:
