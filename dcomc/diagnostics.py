@@ -51,7 +51,9 @@ def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] = Mapp
 def nearest_word(name: str, words: Sequence[str]) -> str | None:
     """The word that begins as `name` or is what it begins with, the nearest in length; or else a close one."""
     begun = [word for word in words if len(word) > 1 < len(name) and (word.startswith(name) or name.startswith(word))]
-    nearest = sorted(begun, key=lambda word: abs(len(word) - len(name))) or difflib.get_close_matches(name, words, n=1)
+    bare = {word.lstrip("-"): word for word in words}  # the dashes of two options make them no closer
+    close = [bare[word] for word in difflib.get_close_matches(name.lstrip("-"), bare, n=1)]
+    nearest = sorted(begun, key=lambda word: abs(len(word) - len(name))) or close
     return nearest[0] if nearest else None
 
 

@@ -297,4 +297,5 @@ def _gguf_config(path: Path) -> Any:
     except _unreadable() as error:
         # Of texts that are none, transformers says that they are no JSON.
         why = "its texts are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else cause(error)
-        raise DcomError(f"cannot read the GGUF file {path}: {why}", hint=WHOLE) from error
+        hint = "give a model of the Llama family" if "architecture" in why else WHOLE
+        raise DcomError(f"cannot read the GGUF file {path}: {why}", hint=hint) from error

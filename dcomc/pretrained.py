@@ -69,9 +69,12 @@ def folder_name(folder: Path) -> str:
 
 
 def cause(error: Exception) -> str:
-    """Why a library failed, in one line: they put it first, but validation of configurations puts it last."""
+    """Why a library failed, in one line without its full stop.
+
+    They put it first, but validation of configurations puts it last.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if type(error).__name__.startswith("StrictDataclass") else 0]
+    return lines[-1 if type(error).__name__.startswith("StrictDataclass") else 0].removesuffix(".")
 
 
 def _some(names: Collection[str]) -> str:

@@ -99,7 +99,8 @@ def read_number(value: object, key: str, path: str, highest: float = math.inf) -
     """A number of a table of thresholds; raises `DcomError` where it is none from 0 to the highest."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
         limit = "zero or more" if highest == math.inf else f"between 0 and {highest:g}"
-        raise DcomError(f"{key} is {value!r}, not a number {limit}", hint=f"write {key} = …", place=path)
+        found = "missing" if value is None else f"{value!r}, not a number {limit}"
+        raise DcomError(f"{key} is {found}", hint=f"write {key} = …", place=path)
     return float(value)
 
 

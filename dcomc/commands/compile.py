@@ -156,7 +156,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="ROWSxCOLUMNS",
         help="equal rectangles of clusters that take their shares of a launch's matrices side by side, each at its own "
-        "pace (default: %(default)s: beside the mapping auto what is soonest, else 1x1)",
+        "pace (default: %(default)s: beside the mapping auto those of a matrix each where they save cycles, else 1x1)",
     )
     group.add_argument(
         "--activations", metavar="FILE.npz", help="inputs to store in the program for `dcomc sim`, by `layer10.qkv`"

@@ -119,21 +119,36 @@ def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str 
 
     Args:
         model: the one that was traced; needed where it is no preset.
+
+    Raises:
+        DcomError: there is no such model, it has another configuration than the one that was traced, or it cannot be
+            compiled so for that length.
     """
     from dataclasses import fields
 
     import dcomc
+    from dcomc.configuration import check_configuration
     from dcomc.encode import make_program
     from dcomc.host_kernels import element_bytes
+    from dcomc.model import resolve_model
     from dcomc.pipeline import Decomposition, WeightDecomposition
     from runtime.machine import machine_file
 
     traced, given = program.options.get("model", {}), program.options
+    what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew"
+    hint = f"trace and compile the model with --seq-len {seq_len}"
+    if given.get("config") is not None:
+        raise DcomError(f"{what}: the options of its layers and sites are in a file that it does not hold", hint=hint)
     try:
-        if given.get("config") is not None:
-            raise DcomError("the options of its layers and sites are in a file that it does not hold")
+        source = resolve_model(model or traced.get("model", ""))
+    except DcomError as error:
+        if model:
+            raise
+        raise DcomError(f"{what}: {error.what}", hint=f"give --model, or {hint}") from error
+    check_configuration(module, source, lambda _: None)
+    try:
         dtype = "f16" if element_bytes(module) == 2 else "f32"
-        anew = dcomc.trace(model or traced.get("model", ""), seq_len, traced.get("batch", 1), dtype)
+        anew = dcomc.trace(source, seq_len, traced.get("batch", 1), dtype)
         values = {field.name: _hashable(given[field.name]) for field in fields(Decomposition) if field.name in given}
         if given.get("weights") is not None:
             values["weights"] = WeightDecomposition(**{key: _hashable(x) for key, x in given["weights"].items()})
@@ -141,9 +156,7 @@ def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str 
         with machine_file(program.machine) as machine:
             return make_program(dcomc.lower(anew, options, machine), program.machine, options)
     except DcomError as error:
-        hint = f"give --model, or trace and compile the model with --seq-len {seq_len}"
-        what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew: {error.what}"
-        raise DcomError(what, hint=hint) from error
+        raise DcomError(f"{what}: {error.what}", hint=error.hint) from error
 
 
 def _hashable(value: Any) -> Any:
@@ -209,9 +222,10 @@ def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[in
         rows.append((_VARIANTS[name], *map(memory_size, row), f"{number(100 * found.total / capacity)}%"))
     which = f"layer {layers[0]}" if layers else "a layer"
     print_table(
-        ("memory of a GPU", "weights", "KV cache", f"activations: {which}", "logits and the like", "total", "of it"),
+        ("memory of a GPU", "weights", "KV cache", f"activations: {which}", "logits etc.", "total", "share"),
         rows,
-        caption="the whole batch together; activations at their most; total: with the most of all",
+        caption="the whole batch together; activations at their most; total: with the most of all; share: of the GPU's "
+        "memory",
     )
 
 

@@ -271,6 +271,7 @@ MISTAKES = [
         ["--decompose-layers", "1", "--rnak", "3"],
         "error: unrecognized arguments: --rnak 3; did you mean '--rank'? see dcomc compile --help",
     ),
+    (["--decompose-layers", "1", "--batch", "2"], "error: unrecognized arguments: --batch 2; see dcomc compile --help"),
     (["--decompose-layers", "1", "--rank", "ten"], "error: argument --rank: invalid int value: 'ten'"),
 ]
 

@@ -198,6 +198,14 @@ def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
     arguments = ["estimate", str(tmp_path / "p.bin"), "--seq-len", "64"]
     assert main(arguments) == 1
     assert "give --model" in capsys.readouterr().err
+    for mistake, message in (
+        (["--model", "none"], "error: no model folder, GGUF file or preset 'none'; "),
+        (["--model", "smollm2-135m"], "the program is of 'mine', and 'smollm2-135m' differs from it: "),
+        (["--model", str(folder), "--seq-len", "99999"], "cannot be made anew: seq-len 99999 is out of range; it goes"),
+    ):
+        assert main([*arguments, *mistake]) == 1
+        error = capsys.readouterr().err
+        assert message in error and "give --model" not in error and error.count("\n") == 1
     assert main([*arguments, "--model", str(folder), "--stats", str(stats)]) == 0
     assert "1 prompt of 64 tokens" in capsys.readouterr().out
     options = json.loads(stats.read_text())["options"]

@@ -259,6 +259,16 @@ def test_the_configuration_of_a_gguf_file_has_no_more_layers_than_the_file(gguf_
         resolve_model(file).config()
 
 
+def test_a_gguf_file_of_another_architecture(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "bert.gguf", "bert")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(DcomError, match="architecture bert is not supported yet; give a model of the Llama family"):
+        resolve_model(tmp_path / "bert.gguf").config()
+
+
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [

@@ -218,7 +218,7 @@ TABLE = "capacity_percent = 40\nmin_tokens_percent = 30.0\n[thresholds.1]\nqkv =
         (("40", "-1"), "capacity_percent is -1, not a number between 0 and 100"),
         (("40", '"a"'), "capacity_percent is 'a', not a number"),
         (("capacity_percent", "capacity"), "unknown key 'capacity'; did you mean 'capacity_percent'"),
-        (("min_tokens_percent = 30.0\n", ""), "min_tokens_percent is None"),
+        (("min_tokens_percent = 30.0\n", ""), "min_tokens_percent is missing; write min_tokens_percent = …"),
         (("30.0", "nan"), "min_tokens_percent is nan"),
         (("thresholds.1", "thresholds.one"), r"\[thresholds.one\] names no layer"),
         (("thresholds.1", "thresholds.0"), "no entry for site qkv of layer 1; add `qkv = …` to .thresholds.1."),
