@@ -50,9 +50,10 @@ def goals(lab: Lab, order: Sequence[int] | None, ways: Mapping[Place, Way] | Non
     yield from _summary(lab, tried[GOALS[0]], found)
     yield ""
     yield (
-        f"Rank {RANK}, 3% of the channels exact, as the paper has it, but a basis for each block of tokens rather than "
-        f"one for a prompt. A decomposition then takes the same number of matrix-vector operations, 2 ({RANK} + 5) a "
-        "site. What is left of the products grows with smaller blocks. Layers are chosen "
+        f"“At most” is the goal; a ratio in bold meets it. Rank {RANK}, 3% of the channels exact, as the paper has it, "
+        "but a basis for each block of tokens rather than one for a prompt. A decomposition then takes the same number "
+        f"of matrix-vector operations, 2 ({RANK} + 5) a site. What is left of the products grows with smaller blocks. "
+        "Layers are chosen "
         f"on {counted(lab.choosing.prompts, 'other article')}, one after the other: each is, of "
         f"{lab.settings.pool}, the one that costs least beside those before it, all sites in blocks of {BLOCK}"
         + (f": {', '.join(map(str, order))}." if order else f" ({ABSENT}).")
