@@ -23,9 +23,16 @@ from runtime.fast_compile import compiled
 Array = NDArray[Any]
 Object = Any
 intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic)
-_as_numpy = cast(Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]], partial(njit, error_model="numpy"))
-exact, reassociated = _as_numpy(fastmath={"contract"}), _as_numpy(fastmath={"contract", "nsz", "reassoc"})
-"""What is compiled into others, with its sums in the order that is written, or in any."""
+_inlined = cast(
+    Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]],
+    partial(njit, error_model="numpy", forceinline=True),
+)
+exact, reassociated = _inlined(fastmath={"contract"}), _inlined(fastmath={"contract", "nsz", "reassoc"})
+"""What is compiled into others, with its sums in the order that is written, or in any.
+
+Not inlined, it would be called in a version of its own by the process that compiles, and in another one by those that
+find the code on disk: the order of sums would not be the same.
+"""
 
 QUERIES, KEYS = 64, 256
 """Of a block, whose scores and sums stay in a core's own cache with the keys and values that they are of."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,24 @@ def test_numba_may_be_told_of_another_processor() -> None:
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
     done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_process_that_compiles_attention_computes_the_same_bits(tmp_path: Path) -> None:
+    """As those after it, which find the code on disk."""
+    asked = """if True:
+        import torch
+        from runtime.executor_torch import TorchArrays
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(1, 1, *shared, 512, 32) for shared in ((1,), (), ()))
+        print(TorchArrays("cpu").attention(q, k, v, 0.2, None).numpy().tobytes().hex())
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("attention_kernel._attend*.nbc")), "the first has left code"
+    assert len(first.stdout) > 100 and first.stdout == second.stdout
 
 
 @pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
