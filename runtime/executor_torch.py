@@ -29,8 +29,8 @@ from runtime.executor_arrays import (
     without_columns,
 )
 from runtime.lanczos import Factored
-from runtime.lanczos_read import column_squares as column_squares_once
 from runtime.matmul_torch import fast_bfloat16, matmul
+from runtime.read_once import column_squares as column_squares_once
 
 Tensor = torch.Tensor
 

@@ -1,6 +1,6 @@
 """The decomposition of `runtime.lanczos` in torch: all blocks of a batch at once, on the CPU or a GPU.
 
-On the CPU a large A is read once a step, not twice: with y = A v_j and Aᵀ y from one read (`runtime.lanczos_read`),
+On the CPU a large A is read once a step, not twice: with y = A v_j and Aᵀ y from one read (`runtime.read_once`),
 and y = U c + beta_j u_{j+1}, the next step's
 
     Aᵀ u_{j+1} = (Aᵀ y - Aᵀ U c) / beta_j
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
-from runtime.lanczos_read import read_back, read_once
+from runtime.read_once import read_back, read_once
 
 Tensor = torch.Tensor
 
@@ -104,7 +104,7 @@ def _bidiagonalise(
 
 
 def is_read_once(a: Tensor) -> bool:
-    """Whether the kernels of `runtime.lanczos_read` are for it: it is on the CPU, and no small one."""
+    """Whether the kernels of `runtime.read_once` are for it: it is on the CPU, and no small one."""
     return a.device.type == "cpu" and a.numel() >= _LARGE
 
 

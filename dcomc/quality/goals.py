@@ -104,7 +104,7 @@ def _summary(
     lab: Lab, tried: Mapping[str, Variant | None], found: Mapping[Goal, Mapping[str, Ratio | None]]
 ) -> Iterator[str]:
     """A row a goal, a column for each thing tried for all of them: bold where it is met."""
-    names = {"prompt": "one basis a prompt", "64": BASE, "best": "best, in no more operations"}
+    names = {"prompt": "one basis a prompt", str(BLOCK): BASE, "best": "best, in no more operations"}
     names |= {str(block): f"blocks of {block}" for block in _SMALLER}
     yield f"| perplexity over dense | at most | {' | '.join(names.values())} |"
     yield "| --- |" + " ---: |" * (len(names) + 1)

@@ -1,7 +1,7 @@
-"""Both products of a Lanczos step, A v and Aᵀ (A v), in one read of A: compiled, on all cores.
+"""What takes one read of a large matrix A: both products of a Lanczos step, A v and Aᵀ (A v), and squares by column.
 
-A matrix that no cache holds costs what reading it costs, so a step that reads it once takes half the time of one that
-reads it for each product.
+Compiled, on all cores. A matrix that no cache holds costs what reading it costs, so a step that reads it once takes
+half the time of one that reads it for each product.
 """
 
 import os
@@ -25,7 +25,7 @@ def read_once(a: Array | Bits, v: Array, threads: int) -> tuple[Array, Array]:
     Args:
         a: float32, or uint16, the bits of bfloat16: half of the bytes to be read, and the same numbers.
     """
-    from runtime.lanczos_kernel import read  # and numba, only where a matrix is large
+    from runtime.read_once_kernel import read  # and numba, only where a matrix is large
 
     y = np.empty(a.shape[:2], np.float32)
     return y, _by_rows(partial(read, a, v, y), a, threads)
@@ -33,14 +33,14 @@ def read_once(a: Array | Bits, v: Array, threads: int) -> tuple[Array, Array]:
 
 def read_back(a: Array | Bits, u: Array, threads: int) -> Array:
     """Aᵀ u [M, H] of vectors u [M, S]; see `read_once`."""
-    from runtime.lanczos_kernel import back
+    from runtime.read_once_kernel import back
 
     return _by_rows(partial(back, a, u), a, threads)
 
 
 def column_squares(a: Array | Bits, threads: int) -> Array:
     """The sums of squares of the columns [M, H]; see `read_once`."""
-    from runtime.lanczos_kernel import squares
+    from runtime.read_once_kernel import squares
 
     return _by_rows(partial(squares, a), a, threads)
 

@@ -1,4 +1,4 @@
-"""The loops of `runtime.lanczos_read`, for numba."""
+"""The loops of `runtime.read_once`, for numba."""
 
 from collections.abc import Callable
 from typing import Any, cast
