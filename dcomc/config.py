@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import line_of, read_toml
+from dcomc.toml_files import as_written, place_of, read_toml
 from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS, unknown_site
 
 EXTRA_ITERATIONS = 5
@@ -198,16 +198,16 @@ class SiteConfig:
             DcomError: it is missing, is no TOML, or has an unknown key, or a value of another type or out of range.
         """
         table = read_toml(path, "give a TOML file of options by layer and site")
-        sites, layers = (_table(table.pop(key, {}), f"[{key}]", path) for key in ("sites", "layers"))
+        sites, layers = (_table(table.pop(key, {}), path, key) for key in ("sites", "layers"))
         by_layer: dict[int, Mapping[str, Any]] = {}
         by_place: dict[tuple[int, str], Mapping[str, Any]] = {}
         for name, value in layers.items():
             layer = layer_number(name, "layers", path)
-            options = _table(value, f"[layers.{name}]", path)
-            for site, inner in _sites(options.pop("sites", {}), f"layers.{name}.", path).items():
+            options = _table(value, path, "layers", name)
+            for site, inner in _sites(options.pop("sites", {}), path, "layers", name).items():
                 by_place[layer, site] = inner
-            by_layer[layer] = _options(options, f"layers.{name}", path)
-        return SiteConfig(path, _options(table, "", path), _sites(sites, "", path), by_layer, by_place)
+            by_layer[layer] = _options(options, path, "layers", name)
+        return SiteConfig(path, _options(table, path), _sites(sites, path), by_layer, by_place)
 
     def check(self, layers: Iterable[int], sites: Iterable[str], *, weights: bool = False) -> None:
         """Raises `DcomError` where the file has options for a layer or a site that is not among those chosen.
@@ -227,7 +227,7 @@ class SiteConfig:
                 raise DcomError(
                     f"[layers.{layer}] is not decomposed",
                     hint=f"add it to the layers, {_list(chosen_layers)}",
-                    place=self._line("layers", str(layer)),
+                    place=place_of(self.path, "layers", str(layer)),
                 )
         by_site = [site for site, table in self.by_site.items() if matters(table)]
         for site in (*by_site, *(site for _, site in by_place)):
@@ -245,7 +245,7 @@ class SiteConfig:
                 raise DcomError(
                     f"layer {layer} does not exist",
                     hint=f"the model has layers {min(layers)} to {max(layers)}",
-                    place=self._line("layers", str(layer)),
+                    place=place_of(self.path, "layers", str(layer)),
                 )
 
     def options(self, layer: int, site: str, defaults: SiteOptions) -> SiteOptions:
@@ -260,12 +260,7 @@ class SiteConfig:
         setting = [name for name, table in zip(names, self._tables(layer, site), strict=True) if option in table]
         if not setting:
             return None
-        return self._line(*setting[-1], option=option)
-
-    def _line(self, *table: str, option: str | None = None) -> str:
-        """The file, and the line if that is found, of an option under the heading of a table, or of the heading."""
-        line = line_of(self.path, table, option)
-        return self.path if line is None else f"{self.path}:{line}"
+        return place_of(self.path, *setting[-1], option)
 
     def _tables(self, layer: int, site: str) -> tuple[Mapping[str, Any], ...]:
         """What the file says of a site of a layer, the more exact after the less."""
@@ -290,7 +285,7 @@ def layer_number(name: str, table: str, path: str) -> int:
     """
     if not re.fullmatch("0|[1-9][0-9]{0,8}", name):
         hint = "write a layer's number" + (", without zeros before it" if name.startswith("0") else "")
-        raise DcomError(f"[{table}.{name}] names no layer", hint=hint, place=path)
+        raise DcomError(f"[{table}.{name}] names no layer", hint=hint, place=place_of(path, table, name))
     return int(name)
 
 
@@ -298,26 +293,29 @@ def _list(values: Iterable[object]) -> str:
     return ", ".join(sorted(map(str, values)))
 
 
-def _table(value: object, what: str, path: str) -> dict[str, object]:
+_EXAMPLES = {"layers": "layers.14", "sites": "sites.o"}
+"""Tables that hold tables, with one of these."""
+
+
+def _table(value: object, path: str, *keys: str) -> dict[str, object]:
+    name = ".".join(keys)
     if not isinstance(value, dict):
-        raise DcomError(
-            f"{what.strip('[]')} is {value!r}, not a table", hint=f"write {what} and keys under it", place=path
-        )
+        hint = f"write [{_EXAMPLES.get(name, name)}] and keys under it"
+        raise DcomError(f"{name} is {as_written(value)}, not a table", hint=hint, place=place_of(path, *keys))
     return dict(cast(dict[str, object], value))
 
 
-def _sites(value: object, prefix: str, path: str) -> dict[str, Mapping[str, Any]]:
-    tables = _table(value, f"[{prefix}sites]", path)
+def _sites(value: object, path: str, *above: str) -> dict[str, Mapping[str, Any]]:
+    keys = (*above, "sites")
+    tables = _table(value, path, *keys)
     for site in tables:
         if site not in SITES:
-            raise DcomError(f"unknown site '{site}' in [{prefix}sites]", hint=unknown_site(site), place=path)
-    return {
-        site: _options(_table(table, f"[{prefix}sites.{site}]", path), f"{prefix}sites.{site}", path)
-        for site, table in tables.items()
-    }
+            what = f"unknown site '{site}' in [{'.'.join(keys)}]"
+            raise DcomError(what, hint=unknown_site(site), place=place_of(path, *keys, site))
+    return {site: _options(_table(table, path, *keys, site), path, *keys, site) for site, table in tables.items()}
 
 
-def _check_type(name: str, option: str, value: object, place: str | None) -> None:
+def _check_type(name: str, option: str, value: object, place: str | None = None) -> None:
     """Raise `DcomError` where the value of an option, a field of `SiteOptions`, is not of its type."""
     hint = get_type_hints(SiteOptions)[option]
     wanted = next(type_ for type_ in get_args(hint) or (hint,) if type_ is not NoneType)
@@ -325,19 +323,22 @@ def _check_type(name: str, option: str, value: object, place: str | None) -> Non
     optional = value is None and NoneType in get_args(hint)
     if not optional and (not isinstance(value, accepted) or isinstance(value, bool) != (wanted is bool)):
         words = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
-        raise DcomError(f"{name} is {value!r}", hint=f"expected {words[wanted]}", place=place)
+        raise DcomError(f"{name} is {as_written(value)}", hint=f"expected {words[wanted]}", place=place)
 
 
-def _options(table: Mapping[str, object], where: str, path: str) -> Mapping[str, Any]:
+def _options(table: Mapping[str, object], path: str, *above: str) -> Mapping[str, Any]:
     """`table` once its keys are fields of `SiteOptions`, with values of their types."""
     known = [option.name for option in fields(SiteOptions)]
     for key, value in table.items():
-        name = f"{where}.{key}" if where else key
-        if key not in known:
-            raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known), place=path)
-        _check_type(name, key, value, path)
-        if key in LIMITS:
-            check_limits(key, cast(float, value), path)
-        if key in CHOICES:
-            check_choice(key, cast(str, value), path)
+        name = ".".join((*above, key))
+        try:
+            if key not in known:
+                raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known))
+            _check_type(name, key, value)
+            if key in LIMITS:
+                check_limits(key, cast(float, value))
+            if key in CHOICES:
+                check_choice(key, cast(str, value))
+        except DcomError as error:
+            raise DcomError(error.what, hint=error.hint, place=place_of(path, *above, key)) from error
     return dict(table)

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from math import inf
 from pathlib import Path
@@ -13,8 +13,9 @@ from dcomc.diagnostics import DcomError, did_you_mean
 T = TypeVar("T")
 
 _CONFIGS = Path(__file__).parent / "configs"
-_HEADING = re.compile(r"\s*\[([^\[\]]+)\]")
-"""Of a table, such as `[layers.14.sites.o]`."""
+_NAME = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
+_KEY = re.compile(rf"\s*(\[*)\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*[=\]]")
+"""What begins a line that is a heading, such as `[layers.14.sites.o]`, or that sets a key."""
 _KINDS = {int: "a positive integer", float: "a positive number", str: "a string"}
 
 
@@ -31,25 +32,42 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise DcomError("not TOML: it is no UTF-8 text", place=str(path)) from error
     except tomllib.TOMLDecodeError as error:
+        if found := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error)):
+            raise DcomError(f"not TOML: {found[1]}", place=f"{path}:{found[2]}:{found[3]}") from error
         raise DcomError(f"not TOML: {error}", place=str(path)) from error
     except RecursionError as error:
         raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
 
 
-def line_of(path: str | Path, table: Sequence[str], key: str | None = None) -> int | None:
-    """The line, from 1, on which a file sets a key under the heading of a table; None where it says so otherwise.
+def place_of(path: str | Path, *keys: str) -> str:
+    """The file, with the line from 1 that first sets what stands under these keys, or something within it.
 
-    Without a key, the line of the heading of the table, or of one within it.
+    A table that stands inline, or a list of tables, has the line that it begins on.
     """
-    inside: list[str] = []
+    heading: list[str] = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if heading := _HEADING.match(line):
-            inside = [name.strip(" \t\"'") for name in heading[1].split(".")]
-            if key is None and inside[: len(table)] == [*table]:
-                return number
-        elif key and inside == [*table] and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
-    return None
+        if match := _KEY.match(line):
+            names = [name.strip("\"'") for name in re.findall(_NAME, match[2])]
+            heading, found = (names, names) if match[1] else (heading, heading + names)
+            inline = not match[1] and found == [*keys[: len(found)]]
+            if inline or found[: len(keys)] == [*keys]:
+                return f"{path}:{number}"
+    return str(path)
+
+
+def as_written(value: object) -> str:
+    """A value of a TOML file for an error: a number or a word as the file has it, of others what they are."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return repr(value)
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+        case _:
+            return str(value)
 
 
 def from_table(kind: type[T], values: Mapping[str, Any], place: str, example: str, prefix: str = "") -> T:

@@ -71,10 +71,10 @@ def test_options_of_weights_and_of_activations_are_checked_apart(tmp_path: Path)
         ("[layers.one]\nrank = 3", r"\[layers.one\] names no layer; write a layer's number"),
         ("[sites.qk]\nrank = 3", r"unknown site 'qk' in \[sites\]; did you mean 'qkv'"),
         ("[layers.2.sites.qk]\nrank = 3", r"unknown site 'qk' in \[layers.2.sites\]"),
-        ("sites = 3", r"sites is 3, not a table; write \[sites\] and keys under it"),
+        ("sites = 3", r"sites is 3, not a table; write \[sites\.o\] and keys under it"),
         ("[layers]\n4 = 3", r"layers.4 is 3, not a table"),
         ("rank = 3.5", "rank is 3.5; expected an integer"),
-        ("rank = true", "rank is True; expected an integer"),
+        ("rank = true", "rank is true; expected an integer"),
         ("[sites.o]\nreuse = 1", "sites.o.reuse is 1; expected true or false"),
         ('outliers = "3"', "outliers is '3'; expected a number"),
         ("rank =", "not TOML"),
@@ -96,7 +96,29 @@ def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DcomError) as caught:
         read(tmp_path, text)
     assert re.search(message, str(caught.value)), caught.value
-    assert str(caught.value).startswith(f"{tmp_path / 'sites.toml'}: error: ")
+    assert re.match(rf"{tmp_path / 'sites.toml'}(:\d+){{0,2}}: error: ", str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("\n[[layers]]\nrank = 3", "2", "layers is a list, not a table; write [layers.14] and keys under it"),
+        ("layers = [{rank = 3}]", "1", "layers is a list, not a table; write [layers.14] and keys under it"),
+        ("rank = 1\n[[sites.o]]\nrank = 3", "2", "sites.o is a list, not a table; write [sites.o] and keys under it"),
+        ("rank = 1\n[sites]\n\no = {rank = [1]}", "4", "sites.o.rank is a list; expected an integer"),
+        ("[sites.o]\nrank = 3\n[layers]\n4.rank = {}", "4", "layers.4.rank is a table; expected an integer"),
+        ("[layers.4.sites.o]\n[layers.4]\nseed = 2026-01-01", "3", "layers.4.seed is 2026-01-01; expected an integer"),
+        ("seed = 1\n'layers' . \"4\" . rank = true", "2", "layers.4.rank is true; expected an integer"),
+        ("[layers.4]\n[layers.4.sites.q]", "2", "unknown site 'q' in [layers.4.sites]; did you mean 'qkv'?"),
+        ("rank = 1\n\nrank = ,", "3:8", "not TOML: Invalid value"),
+    ],
+)
+def test_mistakes_have_a_line_and_show_values_as_toml_has_them(
+    tmp_path: Path, text: str, place: str, message: str
+) -> None:
+    with pytest.raises(DcomError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'sites.toml'}:{place}: error: {message}")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +148,7 @@ def test_what_does_not_fit_the_model_is_an_error_of_the_file(
         ("1", "rank = 2\n\n[layers.2]\nrank = 3", ":3: error: [layers.2] is not decomposed; add it to the layers, 1"),
         ("1", "[layers.1]\n[layers.9.sites.o]", ":2: error: layer 9 does not exist; the model has layers 0 to 3"),
         ("", "[layers.3]\nrank = 3\n[layers.4]\n", ":3: error: layer 4 does not exist; the model has layers 0 to 3"),
-        ("", "[layers]\n9.rank = 3\n", ": error: layer 9 does not exist; the model has layers 0 to 3"),
+        ("", "[layers]\n9.rank = 3\n", ":2: error: layer 9 does not exist; the model has layers 0 to 3"),
     ],
 )
 def test_options_of_a_layer_that_is_not_decomposed_or_does_not_exist(
@@ -189,7 +211,7 @@ def test_streams_of_single_sites(tiny_ir: Path, tmp_path: Path) -> None:
             '[sites.qkv]\nrank = 4\nstreams = "3x1"\n',
             ":3: error: site qkv of layer 1: 3 x 1 streams do not fill the 16",
         ),
-        ('[layers.1.sites]\no.streams = "2"\n', ": error: site o of layer 1: streams '2' are no rows and columns"),
+        ('[layers.1.sites]\no.streams = "2"\n', ":2: error: site o of layer 1: streams '2' are no rows and columns"),
         (
             'mapping = "16x16"\n[layers.1]\n"streams" = "1x2"',
             ":1: error: site qkv of layer 1: groups of 16 x 16 do not fill the 16 x 8 clusters",
@@ -198,7 +220,7 @@ def test_streams_of_single_sites(tiny_ir: Path, tmp_path: Path) -> None:
             '[layers.1]\nstreams = "1x2"',
             ":2: error: site qkv of layer 1: groups of 2 x 16 do not fill the 16 x 8 clusters",
         ),
-        ("streams = 2", ": error: streams is 2; expected a word"),
+        ("streams = 2", ":1: error: streams is 2; expected a word"),
     ],
 )
 def test_streams_that_the_machine_has_not(tiny_ir: Path, tmp_path: Path, text: str, message: str) -> None:

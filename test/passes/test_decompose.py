@@ -238,7 +238,7 @@ def test_mistakes_in_a_thresholds_table(tmp_path: Path, change: tuple[str, str],
     with pytest.raises(DcomError) as caught:
         run(toy(), f'{SPLIT}{{layers=1 sites=qkv outliers="{file}"}}')
     assert re.search(message, str(caught.value)), caught.value
-    assert str(caught.value).startswith(f"{file}: error: ")
+    assert re.match(rf"{file}(:\d+){{0,2}}: error: ", str(caught.value)), caught.value
 
 
 def traced(batch: int = 1) -> ModuleOp:

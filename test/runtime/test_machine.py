@@ -150,12 +150,12 @@ def test_machine_from_a_file(tmp_path: Path) -> None:
 def test_errors_of_a_file_have_its_place(tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
     for content, message in (
-        (b"name = \n", ".*line 1"),
-        (b"\xff\xfe", "it is no UTF-8 text"),
-        (b"a=" + b"[" * 9999, "it is"),
+        (b"name = \n", ":1:8: error: not TOML: Invalid value"),
+        (b"\xff\xfe", ": error: not TOML: it is no UTF-8 text"),
+        (b"a=" + b"[" * 9999, ": error: not TOML: it is"),
     ):
         path.write_bytes(content)
-        with pytest.raises(DcomError, match=rf"odd\.toml: error: not TOML: {message}"):
+        with pytest.raises(DcomError, match=rf"odd\.toml{message}"):
             load_machine(str(path))
     path.write_text('name = "odd"\n', encoding="utf-8")
     with pytest.raises(DcomError, match=r"odd\.toml: error: missing key 'bank'"):
