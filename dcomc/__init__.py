@@ -13,8 +13,8 @@ loads nothing, and torch comes only with `trace` and `Program.run`. A user's mis
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # `typing` takes most of the time of this import
 if TYPE_CHECKING:
     from dcomc.compiler import compile, lower
     from dcomc.container import read_program as load

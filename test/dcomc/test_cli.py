@@ -174,6 +174,24 @@ def test_an_interrupt_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize("module", ["dcomc.cli", "argparse", "tempfile", "dcomc.commands.sim", "dcomc.container"])
+def test_an_interrupt_while_modules_are_loaded_is_a_line(module: str) -> None:
+    code = f"""
+import signal, sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.modules.pop("{module}", None)
+from dcomc.__main__ import main
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", code, "sim", "none.bin"]
+    result = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
