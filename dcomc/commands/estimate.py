@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from dcomc.program import Program
 
 
+_TENSOR_PARALLEL = (1, 2, 4, 8)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc estimate`."""
     parser.add_argument("program", metavar="PROG.bin", help="a program, made by `dcomc compile`")
@@ -22,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="a100-80gb (default), h100, or a description"
     )
     parser.add_argument(
-        "--tp", type=int, choices=(1, 2, 4, 8), default=1, help="GPUs that share the model (default: 1)"
+        "--tp", type=int, choices=_TENSOR_PARALLEL, default=1, help="GPUs that share the model (default: 1)"
     )
     parser.add_argument(
         "--batch",
@@ -89,11 +94,13 @@ def run(args: argparse.Namespace) -> int:
         args.batched_lanczos,
     )
     runs = estimate(module, traced, program_seconds(program), options)
-    memories = {
-        name: memory(
-            module_steps(module, dense=dense), weight_bytes(module, dense=dense), options.batch / traced, args.tp
-        )
+    variants = {
+        name: (module_steps(module, dense=dense), weight_bytes(module, dense=dense))
         for name, dense in (("dense", True), ("dcom", False))
+    }
+    memories = {
+        gpus: {name: memory(*variant, options.batch / traced, gpus) for name, variant in variants.items()}
+        for gpus in _TENSOR_PARALLEL
     }
     layers = decomposed_layers(module)
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
@@ -103,14 +110,15 @@ def run(args: argparse.Namespace) -> int:
     _print_runs(runs)
     if layers:
         _print_layers(runs, layers)
-    _print_memory(memories, gpu.memory_bytes, layers)
+    _print_memory(memories[args.tp], gpu.memory_bytes, layers)
     if layers:
         print_timeline(runs[-1], layers[0])
+    _warn_of_memory(memories, args.tp, gpu.memory_bytes)
     if args.timeline is not None:
         write_text(args.timeline, json.dumps({"traceEvents": [e for run in runs for e in trace_events(run)]}) + "\n")
         say_written(args.timeline)
     if args.stats is not None:
-        write_text(args.stats, json.dumps(_to_json(runs, memories, options, program), indent=1) + "\n")
+        write_text(args.stats, json.dumps(_to_json(runs, memories[args.tp], options, program), indent=1) + "\n")
     return 0
 
 
@@ -227,6 +235,24 @@ def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[in
         caption="the whole batch together; activations at their most; total: with the most of all; share: of the GPU's "
         "memory",
     )
+
+
+def _warn_of_memory(memories: "Mapping[int, Mapping[str, Memory]]", gpus: int, capacity: int) -> None:
+    """Say on stderr where the model has no room, by the number of GPUs, and how many have room for it."""
+    from dcomc.tables import memory_size
+
+    def beyond(count: int) -> list[str]:
+        needed = {_VARIANTS[name]: found.total for name, found in memories[count].items()}
+        return [f"{name} {memory_size(size)}" for name, size in needed.items() if size > capacity]
+
+    if lacking := beyond(gpus):
+        enough = next((count for count in memories if count > gpus and not beyond(count)), None)
+        print(
+            f"warning: the whole batch needs more than the {memory_size(capacity)} of a GPU's memory "
+            f"({', '.join(lacking)}), which the times do not count; "
+            + (f"--tp {enough} has room" if enough else "give fewer prompts by --batch, or shorter ones by --seq-len"),
+            file=sys.stderr,
+        )
 
 
 def _to_json(

@@ -1,6 +1,7 @@
 """`dcomc estimate`: the list schedule, what overlaps, memory, and the command."""
 
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -31,6 +32,7 @@ from runtime.gpu import load_gpu
 from runtime.machine import Grid, load_machine, machine_file
 
 A100 = load_gpu("a100-80gb")
+A100_FILE = Path(dcomc.__file__).parent / "configs" / "gpus" / "a100-80gb.toml"
 
 
 @st.composite
@@ -233,6 +235,38 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     assert {event["pid"] for event in events} == {"dense", "gpu", "dcom"}
     ends = [event["ts"] + event["dur"] for event in events if event["ph"] == "X" and event["pid"] == "dcom"]
     assert max(ends) == pytest.approx(1e6 * seconds["dcom"])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "capacity", "ending"),
+    [
+        (1, "1_600_000_000", None),
+        (1, "500_000_000", "which the times do not count; --tp 4 has room\n"),
+        (4, "500_000_000", None),
+        (4, "40_000_000", "give fewer prompts by --batch, or shorter ones by --seq-len\n"),
+    ],
+)
+def test_a_batch_beyond_the_memory_of_a_gpu_is_a_warning(
+    program: dcomc.Program,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    gpus: int,
+    capacity: str,
+    ending: str | None,
+) -> None:
+    gpu, count = re.subn(r"(?m)^memory_bytes = \S+", f"memory_bytes = {capacity}", A100_FILE.read_text("utf-8"))
+    assert count == 1
+    (tmp_path / "small.toml").write_text(gpu, encoding="utf-8")
+    program.save(tmp_path / "p.bin")
+    assert main(["estimate", str(tmp_path / "p.bin"), "--gpu", str(tmp_path / "small.toml"), "--tp", str(gpus)]) == 0
+    error = capsys.readouterr().err
+    if ending is None:
+        assert not error
+    else:
+        assert re.match(
+            r"warning: the whole batch needs more than the \S+ MiB of a GPU's memory \(dense \S+ [MG]iB, ", error
+        )
+        assert error.endswith(ending) and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("columns", [30, 60, 200])
