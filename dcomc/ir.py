@@ -10,6 +10,7 @@ from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
+from xdsl.dialects import get_all_dialects
 from xdsl.dialects.builtin import (
     ArrayAttr,
     Builtin,
@@ -62,6 +63,10 @@ OWN_DIALECTS: Mapping[str, Callable[[], Dialect]] = {"cluster": _cluster, "dcom"
 """The dialects that are ours, each imported when it is asked for."""
 
 
+LEVEL_0 = ("arith", "builtin", "func", "linalg", "math", "ml_program", "scf", "tensor")
+"""The upstream dialects of a traced model, and of what `dcom-legalize` makes of it."""
+
+
 def make_context(*, allow_unregistered: bool = False) -> Context:
     """A context with the upstream dialects of Level 0 and the dialects of dcomc, each loaded when first met.
 
@@ -69,49 +74,13 @@ def make_context(*, allow_unregistered: bool = False) -> Context:
         allow_unregistered: take operations, types and attributes of other dialects as they are, in generic syntax.
     """
 
-    def arith() -> Dialect:
-        from xdsl.dialects.arith import Arith
-
-        return Arith
-
-    def func() -> Dialect:
-        from xdsl.dialects.func import Func
-
-        return Func
-
-    def linalg() -> Dialect:
-        from xdsl.dialects.linalg import Linalg
-
-        return Linalg
-
-    def math() -> Dialect:
-        from xdsl.dialects.math import Math
-
-        return Math
-
-    def ml_program() -> Dialect:
-        from xdsl.dialects.ml_program import MLProgram
-
-        return MLProgram
-
-    def scf() -> Dialect:
-        from xdsl.dialects.scf import Scf
-
-        return Scf
-
-    def tensor() -> Dialect:
-        from xdsl.dialects.tensor import Tensor
-
-        return Tensor
-
     def builtin() -> Dialect:
         return Dialect("builtin", [*Builtin.operations], [*Builtin.attributes], [_ResourceNames()])
 
     context = Context(allow_unregistered=allow_unregistered)
-    for factory in (arith, builtin, func, linalg, math, ml_program, scf, tensor):
-        context.register_dialect(factory.__name__, factory)
-    for name, factory in OWN_DIALECTS.items():
-        context.register_dialect(name, factory)
+    factories = {**get_all_dialects(), "builtin": builtin, **OWN_DIALECTS}
+    for name in (*LEVEL_0, *OWN_DIALECTS):
+        context.register_dialect(name, factories[name])
     return context
 
 
