@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import CallOp, FuncOp
+from xdsl.rewriter import Rewriter
 
 from dcomc.config import SiteOptions
 from dcomc.diagnostics import DcomError, readable
@@ -48,8 +49,7 @@ def make_program(
     kernel_ops = [op for op in module.body.block.ops if isinstance(op, isa.KernelOp)]
     kernels = tuple(isa.assemble_kernel(op) for op in kernel_ops)
     for op in kernel_ops:
-        op.detach()
-        op.erase()
+        Rewriter.erase_op(op)
     options = {"model": describe_module(module), "source": source, **_options(asdict(decomposition))}
     launches = tuple(_launch(op) for op in _decompositions(module))
     if placings := _placings(decomposition, launches):

@@ -246,7 +246,7 @@ class AllReduceOp(IRDLOperation):
 
     def __init__(self, data: SSAValue, across: str, count: SSAValue | None = None, shift: int = 0) -> None:
         super().__init__(
-            operands=[data, [] if count is None else [count]],
+            operands=[data, count],
             properties={"across": StringAttr(across), "shift": shift_attr(shift)},
         )
 

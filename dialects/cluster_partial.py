@@ -30,10 +30,6 @@ from xdsl.utils.exceptions import VerifyException
 from dialects.cluster_types import BasisType, CellsType, VectorType, operand, parts_of, shift_attr
 
 
-def _optional(value: SSAValue | None) -> list[SSAValue]:
-    return [] if value is None else [value]
-
-
 def _parts(value: SSAValue) -> ArrayAttr[IntAttr]:
     assert isinstance(value.type, BasisType | VectorType)
     return value.type.parts
@@ -86,7 +82,7 @@ class DotOp(IRDLOperation):
     def __init__(
         self, basis: SSAValue, x: SSAValue, out: SSAValue, index: SSAValue | None = None, pieces: int = 0
     ) -> None:
-        super().__init__(operands=[basis, _optional(index), x, out], properties={"pieces": shift_attr(pieces)})
+        super().__init__(operands=[basis, index, x, out], properties={"pieces": shift_attr(pieces)})
 
     def verify_(self) -> None:
         verify_same_place(self.basis.type, self.x.type)
@@ -112,7 +108,7 @@ class ProjectOutOp(IRDLOperation):
     def __init__(
         self, basis: SSAValue, cells: SSAValue, x: SSAValue, index: SSAValue | None = None, pieces: int = 0
     ) -> None:
-        super().__init__(operands=[basis, _optional(index), cells, x], properties={"pieces": shift_attr(pieces)})
+        super().__init__(operands=[basis, index, cells, x], properties={"pieces": shift_attr(pieces)})
 
     def verify_(self) -> None:
         verify_same_place(self.basis.type, self.x.type)
@@ -134,7 +130,7 @@ class PartOp(IRDLOperation):
     )
 
     def __init__(self, source: SSAValue, out: SSAValue, index: SSAValue | None = None, shift: int = 0) -> None:
-        super().__init__(operands=[source, _optional(index), out], properties={"shift": shift_attr(shift)})
+        super().__init__(operands=[source, index, out], properties={"shift": shift_attr(shift)})
 
     def verify_(self) -> None:
         if len(_parts(self.source)) or not len(_parts(self.out)):
@@ -186,7 +182,7 @@ class _TransferOp(IRDLOperation):
     data = operand_def(base(BasisType) | base(VectorType))
 
     def __init__(self, room: SSAValue, data: SSAValue, index: SSAValue | None = None, shift: int = 0) -> None:
-        super().__init__(operands=[room, _optional(index), data], properties={"shift": shift_attr(shift)})
+        super().__init__(operands=[room, index, data], properties={"shift": shift_attr(shift)})
 
     def verify_(self) -> None:
         if not isinstance(self.room.owner, BankRoomOp):

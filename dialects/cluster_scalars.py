@@ -36,7 +36,7 @@ class StoreOp(IRDLOperation):
     assembly_format = "$value `,` $cells (`[` $index^ `]`)? attr-dict `:` type($cells)"
 
     def __init__(self, value: SSAValue, cells: SSAValue, index: SSAValue | None = None) -> None:
-        super().__init__(operands=[value, cells, [] if index is None else [index]])
+        super().__init__(operands=[value, cells, index])
 
 
 @irdl_op_definition

@@ -6,7 +6,7 @@ from typing import cast
 from xdsl.dialects.builtin import TensorType
 from xdsl.dialects.linalg.ops import MatmulOp as LinalgMatmulOp
 from xdsl.ir import Block, SSAValue
-from xdsl.rewriter import InsertPoint
+from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
 from dcomc.costs import bytes_of
@@ -53,8 +53,7 @@ def _associate(chain: list[MatmulOp], model: Roofline) -> None:
     cast(MatmulOp, product.owner).attributes.update(last.attributes)
     last.result.replace_all_uses_with(product)
     for op in reversed(chain):
-        op.detach()
-        op.erase()
+        Rewriter.erase_op(op)
 
 
 def _product(tree: Tree, factors: SSAValue[FactoredType], weights: Sequence[SSAValue]) -> SSAValue:

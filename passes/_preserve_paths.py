@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from xdsl.dialects.builtin import StringAttr
 from xdsl.dialects.tensor import ExtractSliceOp
 from xdsl.ir import Operation, SSAValue, Use
-from xdsl.rewriter import InsertPoint
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from dcomc.costs import Work, bytes_of, reconstruction, work_of
 from passes._build import building
@@ -148,8 +148,7 @@ class Descent:
         """
         for taken in reversed(path.taken[place:]):
             for op in reversed(taken.made):
-                op.detach()
-                op.erase()
+                Rewriter.erase_op(op)
         rest = path.taken[place:]
         if place:
             last = path.taken[place - 1]

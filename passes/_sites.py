@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     NameLoc,
     NoneAttr,
     StringAttr,
+    SymbolRefAttr,
     TensorType,
 )
 from xdsl.dialects.func import CallOp, FuncOp
@@ -169,10 +170,9 @@ class Layers:
         for call in calls:
             self.uses[call.callee.root_reference.data] -= 1
             self.uses[own] += 1
-            call.properties["callee"] = type(call.callee)(own)
+            call.properties["callee"] = SymbolRefAttr(own)
         if not self.uses[name] and original.sym_visibility == StringAttr("private"):
-            original.detach()
-            original.erase()
+            Rewriter.erase_op(original)
             del self.functions[name]
         return clone
 
@@ -292,8 +292,7 @@ def erase_dead(value: SSAValue) -> None:
             and not any(r.uses for r in owner.results)
         ):
             pending += owner.operands
-            owner.detach()
-            owner.erase()
+            Rewriter.erase_op(owner)
 
 
 def _removable(op: Operation) -> bool:

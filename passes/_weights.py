@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import (
 from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.dialects.linalg.ops import GenericOp, MatmulOp, TransposeOp
 from xdsl.dialects.ml_program import GlobalLoadConstantOp, GlobalOp
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.hints import isa
 
@@ -73,10 +73,10 @@ class Globals:
     def drop(self, load: GlobalLoadConstantOp) -> None:
         """Erase a load that nothing reads, and its global where that was the last."""
         name = load.global_attr.string_value()
-        _erase(load)
+        Rewriter.erase_op(load)
         self.loads[name] -= 1
         if not self.loads[name]:
-            _erase(self.by_name.pop(name))
+            Rewriter.erase_op(self.by_name.pop(name))
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,3 @@ def _unwidened(value: SSAValue) -> SSAValue:
     if isinstance(op, GenericOp) and converts(op) and isinstance(op.body.block.first_op, ExtFOp):
         return op.operands[0]
     return value
-
-
-def _erase(op: Operation) -> None:
-    op.detach()
-    op.erase()

@@ -7,7 +7,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at, place_of
@@ -257,8 +257,7 @@ def _rewrite(each: cluster.EachOp, expansion: _Expansion) -> None:
     with building(InsertPoint.at_end(each.body.block), each.location):
         expansion.step(dot, project_out)
     for op in reversed(old):
-        op.detach()
-        op.erase()
+        Rewriter.erase_op(op)
 
 
 def _first_use(kernel: cluster.KernelOp) -> Operation:

@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import LocationAttr, ModuleOp, f32
 from xdsl.dialects.func import CallOp, FuncOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.rewriter import InsertPoint
+from xdsl.rewriter import InsertPoint, Rewriter
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
@@ -126,8 +126,7 @@ class _Legaliser:
                         hint="reconstruct a factored activation before other operations use it",
                         place=place_of(op.location),
                     )
-            op.detach()
-            op.erase()
+            Rewriter.erase_op(op)
         names = {symbol.sym_name.data for symbol in self.module.ops if isinstance(symbol, FuncOp)}
         for problem, location in self.problems.items():
             if problem.name not in names:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
@@ -52,9 +53,7 @@ class LowerClusterToIsaPass(ModulePass):
             if isinstance(kernel, cluster.KernelOp):
                 with errors_at(kernel.location):
                     lowered = lower_kernel(kernel, part_of(kernel, machine), rectangles(kernel, machine))
-                op.body.block.insert_op_before(lowered, kernel)
-                kernel.detach()
-                kernel.erase()
+                Rewriter.replace_op(kernel, lowered)
 
 
 def lower_kernel(kernel: cluster.KernelOp, machine: Machine, streams: Sequence[isa.Rectangle] = ()) -> isa.KernelOp:
