@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
     )
     parser.add_argument("--model", metavar="MODEL", help="what was traced, for --seq-len; a preset needs no saying")
+    parser.add_argument("--config", metavar="FILE.toml", help="what it was compiled with, for --seq-len")
     parser.add_argument("--graph", action="store_true", help="launch kernels as nodes of a graph, not one by one")
     parser.add_argument(
         "--attention",
@@ -61,18 +62,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate and print."""
     import dcomc
+    from dcomc.configuration import check_configuration
     from dcomc.dcom_times import program_seconds
     from dcomc.estimate import Options, estimate
     from dcomc.host_kernels import decomposed_layers, module_steps, weight_bytes
     from dcomc.host_memory import memory
     from dcomc.ir import parse_module
+    from dcomc.model import resolve_model
     from dcomc.places import layers_text
     from dcomc.timeline import print_timeline, trace_events
     from passes._sites import module_size
     from runtime.gpu import load_gpu
 
-    check_output(args.stats, args.program, args.gpu)
-    check_output(args.timeline, args.program, args.gpu)
+    for output in (args.stats, args.timeline):
+        check_output(output, args.program, args.gpu, args.model, args.config)
     for what, count in (("a batch", args.batch), ("a length", args.seq_len)):
         if count is not None and count < 1:
             raise DcomError(f"{what} of {count} is too small", hint="give 1 or more")
@@ -81,9 +84,14 @@ def run(args: argparse.Namespace) -> int:
     if not program.host.strip():
         raise DcomError("the program holds no model, only kernels", hint="compile a traced model")
     module = parse_module(program.host, args.program)
+    if args.model is not None:
+        check_configuration(module, resolve_model(args.model), lambda _: None)
     if args.seq_len not in (None, module_size(module, "seq_len")):
-        program = _at_length(program, module, args.seq_len, args.model)
+        program = _at_length(program, module, args)
         module = parse_module(program.host, args.program)
+    elif args.config is not None:
+        what = "--config is of use for another --seq-len alone"
+        raise DcomError(what, hint="`dcomc compile --config` makes a program with other options")
     traced = module_size(module, "batch")
     options = Options(
         gpu,
@@ -122,11 +130,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str | None) -> "Program":
-    """The same model compiled the same way for another length of prompts; no weight is read for it.
+def _at_length(program: "Program", module: "ModuleOp", args: argparse.Namespace) -> "Program":
+    """The same model compiled the same way for prompts of `args.seq_len` tokens; no weight is read for it.
 
     Args:
-        model: the one that was traced; needed where it is no preset.
+        args: with the model that was traced, where it is no preset, and the config, where it was compiled with one.
 
     Raises:
         DcomError: there is no such model, it has another configuration than the one that was traced, or it cannot be
@@ -144,27 +152,29 @@ def _at_length(program: "Program", module: "ModuleOp", seq_len: int, model: str 
 
     traced, given = program.options.get("model", {}), program.options
     what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew"
-    hint = f"trace and compile the model with --seq-len {seq_len}"
-    if given.get("config") is not None:
-        raise DcomError(f"{what}: the options of its layers and sites are in a file that it does not hold", hint=hint)
+    hint = f"trace and compile the model with --seq-len {args.seq_len}"
+    if given.get("config") is None and args.config is not None:
+        raise DcomError("the program was compiled without --config", hint="leave it out")
+    if given.get("config") is not None and args.config is None:
+        why = "the options of its layers and sites are in a file that it does not hold"
+        raise DcomError(f"{what}: {why}", hint=f"give that file, {given['config']}, by --config, or {hint}")
     try:
-        source = resolve_model(model or traced.get("model", ""))
+        source = resolve_model(args.model or traced.get("model", ""))
     except DcomError as error:
-        if model:
-            raise
         raise DcomError(f"{what}: {error.what}", hint=f"give --model, or {hint}") from error
     check_configuration(module, source, lambda _: None)
     try:
         dtype = "f16" if element_bytes(module) == 2 else "f32"
-        anew = dcomc.trace(source, seq_len, traced.get("batch", 1), dtype)
+        anew = dcomc.trace(source, args.seq_len, traced.get("batch", 1), dtype)
         values = {field.name: _hashable(given[field.name]) for field in fields(Decomposition) if field.name in given}
         if given.get("weights") is not None:
             values["weights"] = WeightDecomposition(**{key: _hashable(x) for key, x in given["weights"].items()})
+        values["config"] = args.config
         options = Decomposition(**values)
         with machine_file(program.machine) as machine:
             return make_program(dcomc.lower(anew, options, machine), program.machine, options)
     except DcomError as error:
-        raise DcomError(f"{what}: {error.what}", hint=error.hint) from error
+        raise DcomError(f"{what}: {error.what}", hint=error.hint, place=error.place) from error
 
 
 def _hashable(value: Any) -> Any:

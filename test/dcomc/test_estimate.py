@@ -200,6 +200,11 @@ def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
     arguments = ["estimate", str(tmp_path / "p.bin"), "--seq-len", "64"]
     assert main(arguments) == 1
     assert "give --model" in capsys.readouterr().err
+    for unused in ([], ["--seq-len", "32"]):
+        assert main(["estimate", str(tmp_path / "p.bin"), "--model", "smollm2-135m", *unused]) == 1
+        assert "the program is of 'mine', and 'smollm2-135m' differs from it: " in capsys.readouterr().err
+        assert main(["estimate", str(tmp_path / "p.bin"), "--model", str(folder), *unused]) == 0
+        assert "1 prompt of 32 tokens" in capsys.readouterr().out
     for mistake, message in (
         (["--model", "none"], "error: no model folder, GGUF file or preset 'none'; "),
         (["--model", "smollm2-135m"], "the program is of 'mine', and 'smollm2-135m' differs from it: "),
@@ -215,6 +220,31 @@ def test_another_length_of_a_model_from_a_folder_is_made_with_its_options(
     assert {name: options[name] for name in ("rank", "reuse", "sites")} == {
         name: program.options[name] for name in ("rank", "reuse", "sites")
     }
+
+
+def test_another_length_of_a_program_with_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, file, stats = tmp_path / "sites.toml", tmp_path / "p.bin", tmp_path / "stats.json"
+    config.write_text("rank = 3\n[sites.o]\nblock = 16\n")
+    dcomc.compile(traced(1), [1], sites=["qkv", "o"], config=config).save(file)
+    arguments = ["estimate", str(file), "--seq-len"]
+    for mistake, message in (
+        (["32"], "a file that it does not hold; give that file, sites.toml, by --config, or trace and compile"),
+        (["64", "--config", str(config)], "--config is of use for another --seq-len alone; "),
+        (["32", "--config", str(config), "--json", str(config)], f"cannot write {config}: it is read, too"),
+    ):
+        assert main([*arguments, *mistake]) == 1
+        assert message in capsys.readouterr().err
+    assert main([*arguments, "8", "--config", str(config)]) == 1
+    assert re.match(rf"{config}:3: error: .* made anew: block 16 is not between 1 and", capsys.readouterr().err)
+    assert main([*arguments, "32", "--config", str(config), "--json", str(stats)]) == 0
+    assert "1 prompt of 32 tokens" in capsys.readouterr().out
+    anew, own = json.loads(stats.read_text()), tmp_path / "own.json"
+    dcomc.compile(dcomc.trace("tiny", 32), [1], sites=["qkv", "o"], config=config).save(file)
+    assert main(["estimate", str(file), "--json", str(own)]) == 0
+    assert anew["variants"] == json.loads(own.read_text())["variants"]
+    dcomc.compile(traced(1), [1], rank=3).save(file)
+    assert main([*arguments, "32", "--config", str(config)]) == 1
+    assert "error: the program was compiled without --config; leave it out" in capsys.readouterr().err
 
 
 def test_the_command_prints_all_and_writes_statistics_and_a_trace(
