@@ -177,6 +177,10 @@ def run(args: argparse.Namespace) -> int:
     if args.print_pipeline:
         print(pipeline_text(compile_pipeline(decomposition, args.machine, level)))
         return 0
+    if args.explain and level == "dcom":
+        what = "--explain is of mappings, and --emit=dcom stops before they are chosen"
+        hint = "emit cluster, isa, asm or bin; why factors end where they do, dcom.stopped says in the IR"
+        raise DcomError(what, hint=hint)
     if args.report_cost and not args.report_cost.endswith(".json"):
         raise DcomError(f"--report-cost {args.report_cost} is no .json file", hint="give the input FILE before it")
     if args.file is None:

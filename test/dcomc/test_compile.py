@@ -268,6 +268,10 @@ MISTAKES = [
     (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
     (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
     (
+        ["--decompose-layers", "1", "--emit", "dcom", "--explain"],
+        "error: --explain is of mappings, and --emit=dcom stops before they are chosen; emit cluster, isa, asm or bin",
+    ),
+    (
         ["--decompose-layers", "1", "--rnak", "3"],
         "error: unrecognized arguments: --rnak 3; did you mean '--rank'? see dcomc compile --help",
     ),
