@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 from xdsl.dialects.builtin import ArrayAttr, Float16Type, Float32Type, IntAttr, IntegerAttr, TensorType
@@ -114,6 +115,7 @@ def _verify_shape(shape: ArrayAttr[IntAttr]) -> None:
         raise VerifyException("expected a shape of three positive dimensions: prompts x tokens x channels")
 
 
+@dataclass(frozen=True, init=False)
 class _PromptsType(_DcomType):
     """A type of B prompts of S rows and N channels."""
 
@@ -224,6 +226,7 @@ class FactoredType(_PromptsType):
             raise VerifyException(f"rank {self.rank.data} is not between 1 and the {block} rows of a {what}")
 
 
+@dataclass(frozen=True, init=False)  # or else the parameters have no part in equality
 class _ExactType(_PromptsType):
     """A type of prompts of which `capacity` rows or channels are kept."""
 

@@ -406,3 +406,11 @@ func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
   %g = dcom.slice %f {offset = 0 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<2x16x8, rank 3, f32>
   func.return
 }
+
+// -----
+
+func.func @f(%x: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<64x24xf32>) {
+  // expected-error @+1 {{operand is used with type !dcom.outliers<2x16x64, capacity 2, f32>, but has been previously used or defined with type !dcom.outliers<2x16x64, capacity 3, f32>}}
+  %y = dcom.outlier_matmul %x, %w : !dcom.outliers<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
+  func.return
+}
