@@ -18,6 +18,24 @@ Values = dict[tuple[Place | None, str], Any]
 PRESENT = "present"
 """The name of the one value of a place that one file alone has."""
 
+_WORDS = {
+    "array_busy": "arrays busy",
+    "bank_busy": "banks busy",
+    "causes": "cycles",
+    "clock_hz": "hertz",
+    "gpu": "GPU",
+    "gram_schmidt": "Gram-Schmidt",
+    "kv_cache": "KV cache",
+    "optimal_error": "least error at the rank",
+    "options": "option",
+    "relative_error": "error",
+    "seconds": "time",
+    "seq_len": "tokens a prompt",
+    "sha256": "SHA-256",
+    "total_cycles": "cycles of all",
+    "variants": "times",
+}
+"""Names that are not their own words."""
 _HINT = "give two programs, or two JSON files that dcomc wrote"
 
 
@@ -79,11 +97,21 @@ def _without_alone(values: Values, other: Values) -> Values:
     return kept | {(place, PRESENT): True for place, _ in values if place not in places}
 
 
+def in_words(name: str) -> str:
+    """The name of a value as other commands have it: `options.exact_rows` is `option: exact rows`."""
+    parts = name.removeprefix("variants.").split(".")
+    if name.startswith(("memory.", "variants.")):
+        from dcomc.estimate import IN_WORDS
+
+        parts = [IN_WORDS.get(part, part) for part in parts]
+    return ": ".join(_WORDS.get(part, part.replace("_", " ")) for part in parts)
+
+
 def summary(alone: Sequence[Difference]) -> str:
     """What one file alone has: the first part of each name, once, and where."""
     names: dict[str, dict[str, None]] = {}
     for each in alone:
-        names.setdefault(each.where, {})[each.name.partition(".")[0]] = None
+        names.setdefault(each.where, {})[in_words(each.name.partition(".")[0])] = None
     places: dict[str, list[str]] = {}
     for where, found in names.items():
         places.setdefault(", ".join(found), []).append(where)

@@ -24,6 +24,7 @@ SPEEDS: Mapping[Speed, float] = {"middle": 0.5, "fastest": 1.0, "slowest": 0.0}
 """Where in each range of a GPU's description: `Host.optimism`."""
 Variant = Literal["dense", "gpu", "dcom"]
 VARIANTS: tuple[Variant, ...] = ("dense", "gpu", "dcom")
+IN_WORDS: Mapping[str, str] = {"dense": "dense", "gpu": "decomposed on a GPU", "dcom": "decomposed with D-com"}
 
 PARTS = (1, 2, 4, 8, 16)
 """Numbers of parts of a batch that are tried; the fastest is taken for each variant."""

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what differs."""
-    from dcomc.differences import compare_files, summary
+    from dcomc.differences import compare_files, in_words, summary
     from dcomc.tables import print_table
 
     check_output(args.json, args.first, args.second)
@@ -37,7 +37,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"A: {args.first}\nB: {args.second}")
     if shown:
         rows = [
-            (each.name, each.where, _text(each.name, each.first), _text(each.name, each.second), _ratio(each.ratio))
+            (
+                in_words(each.name),
+                each.where,
+                _text(each.name, each.first),
+                _text(each.name, each.second),
+                _ratio(each.ratio),
+            )
             for each in shown
         ]
         print_table(("", "sites and layers", "A", "B", "B / A"), rows)
@@ -58,7 +64,7 @@ def _text(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    if isinstance(value, float) and value and name.endswith(("seconds", "fastest", "slowest")):
+    if isinstance(value, float) and value and (".busy." in name or name.endswith(("seconds", "fastest", "slowest"))):
         return duration(value)
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     if re.fullmatch("[0-9a-f]{32,}", text):

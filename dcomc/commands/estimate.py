@@ -183,6 +183,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _print_runs(runs: "tuple[Run, ...]") -> None:
+    from dcomc.estimate import IN_WORDS
     from dcomc.tables import duration, number, print_table
 
     dense = runs[0].seconds
@@ -190,7 +191,7 @@ def _print_runs(runs: "tuple[Run, ...]") -> None:
         ("variant", "time", "fastest", "slowest", "over dense", "parts", "GPU busy", "links", "D-com"),
         [
             (
-                _VARIANTS[run.variant],
+                IN_WORDS[run.variant],
                 duration(run.seconds),
                 duration(run.fastest),
                 duration(run.slowest),
@@ -230,6 +231,7 @@ def _print_layers(runs: "tuple[Run, ...]", layers: tuple[int, ...]) -> None:
 
 
 def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[int, ...]) -> None:
+    from dcomc.estimate import IN_WORDS
     from dcomc.tables import memory_size, number, print_table
 
     rows: list[tuple[str, ...]] = []
@@ -237,7 +239,7 @@ def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[in
         of_layers = dict(found.layers)
         one = of_layers[layers[0]] if layers else max(of_layers.values())
         row = (found.weights, found.kv_cache, one, found.outside, found.total)
-        rows.append((_VARIANTS[name], *map(memory_size, row), f"{number(100 * found.total / capacity)}%"))
+        rows.append((IN_WORDS[name], *map(memory_size, row), f"{number(100 * found.total / capacity)}%"))
     which = f"layer {layers[0]}" if layers else "a layer"
     print_table(
         ("memory of a GPU", "weights", "KV cache", f"activations: {which}", "logits etc.", "total", "share"),
@@ -249,10 +251,11 @@ def _print_memory(memories: "dict[str, Memory]", capacity: int, layers: tuple[in
 
 def _warn_of_memory(memories: "Mapping[int, Mapping[str, Memory]]", gpus: int, capacity: int) -> None:
     """Say on stderr where the model has no room, by the number of GPUs, and how many have room for it."""
+    from dcomc.estimate import IN_WORDS
     from dcomc.tables import memory_size
 
     def beyond(count: int) -> list[str]:
-        needed = {_VARIANTS[name]: found.total for name, found in memories[count].items()}
+        needed = {IN_WORDS[name]: found.total for name, found in memories[count].items()}
         return [f"{name} {memory_size(size)}" for name, size in needed.items() if size > capacity]
 
     if lacking := beyond(gpus):
@@ -287,6 +290,3 @@ def _to_json(
         },
         "memory": {name: asdict(found) for name, found in memories.items()},
     }
-
-
-_VARIANTS = {"dense": "dense", "gpu": "decomposed on a GPU", "dcom": "decomposed with D-com"}

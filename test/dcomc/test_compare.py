@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dcomc.cli import main
-from dcomc.differences import Difference, compare_files
+from dcomc.differences import Difference, compare_files, in_words
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,26 @@ def test_a_program_and_its_own_numbers(
     equal, first, second = capsys.readouterr().out.splitlines()[2:]
     count = equal.split()
     assert count[0] == count[2]
-    assert first.endswith("values of A alone: sha256, bytes, machine, kernels")
-    assert "relative_error" in second
+    assert first.endswith("values of A alone: SHA-256, bytes, machine, kernels")
+    assert "; error, least error at the rank (" in second and "clock_hz" not in second
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("options.model.seq_len", "option: model: tokens a prompt"),
+        ("options.exact_rows", "option: exact rows"),
+        ("causes.result of row links", "cycles: result of row links"),
+        ("variants.gpu.seconds", "decomposed on a GPU: time"),
+        ("variants.dcom.busy.D-com link", "decomposed with D-com: busy: D-com link"),
+        ("variants", "times"),
+        ("memory.dcom.kv_cache", "memory: decomposed with D-com: KV cache"),
+        ("gpu.name", "GPU: name"),
+        ("optimal_error", "least error at the rank"),
+    ],
+)
+def test_names_are_words(name: str, words: str) -> None:
+    assert in_words(name) == words
 
 
 def test_times_have_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +74,7 @@ def test_times_have_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     cells = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     rows = {row[0]: [cell.strip() for cell in row if cell.strip()] for row in cells}
-    assert rows["seconds"] == ["seconds", "250 ms", "500 us", "0.002"]
+    assert rows["time"] == ["time", "250 ms", "500 us", "0.002"]
     assert rows["share"] == ["share", "0.25", "0.0005", "0.002"]
 
 
@@ -73,14 +91,14 @@ def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.Captu
 def test_only_what_differs_is_shown(programs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["compare", *map(str, programs), "--json", str(tmp_path / "out.json")]) == 0
     printed = capsys.readouterr().out
-    assert "options.rank" in printed
-    assert "options.layers" not in printed
+    assert "option: rank" in printed
+    assert "option: layers" not in printed
     written = json.loads((tmp_path / "out.json").read_text())
     assert all(each["first"] != each["second"] for each in written)
     rank = {"name": "options.rank", "where": "", "first": 4, "second": 5, "only_in": None, "ratio": 1.25}
     assert rank in written
     assert main(["compare", *map(str, programs), "--all"]) == 0
-    assert "options.layers" in capsys.readouterr().out
+    assert "option: layers" in capsys.readouterr().out
 
 
 def test_results_go_by_layer_site_and_name(tmp_path: Path):
