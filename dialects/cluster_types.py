@@ -1,7 +1,8 @@
 """The types of the `cluster` dialect: what a kernel keeps in banks and buffers."""
 
 from collections.abc import Sequence
-from typing import Self, TypeVar, cast
+from dataclasses import dataclass
+from typing import ClassVar, Self, TypeVar, cast
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, IntegerAttr, StringAttr
 from xdsl.ir import Attribute, ParametrizedAttribute, SSAValue, TypeAttribute
@@ -9,6 +10,8 @@ from xdsl.irdl import base, irdl_attr_definition, operand_def
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
+
+from dcomc.diagnostics import counted
 
 ROWS, COLS = "rows", "cols"
 """Along what a vector lies: the rows of the matrix (cut over the cluster rows), or its columns."""
@@ -21,61 +24,88 @@ def operand(kind: type[_Type]) -> SSAValue[_Type]:
     return cast(SSAValue[_Type], operand_def(base(kind)))
 
 
-def _parse_axis(parser: AttrParser) -> StringAttr:
-    parser.parse_punctuation(",")
-    return StringAttr(parser.parse_identifier())
-
-
-def _parse_sizes(parser: AttrParser) -> ArrayAttr[IntAttr]:
-    return ArrayAttr([IntAttr(size) for size in parser.parse_dimension_list()])
-
-
-def _parse_parts(parser: AttrParser) -> ArrayAttr[IntAttr]:
-    if parser.parse_optional_punctuation(",") is None:
-        return ArrayAttr([])
-    held = parser.parse_integer()
-    parser.parse_keyword("of")
-    return ArrayAttr([IntAttr(held), IntAttr(parser.parse_integer())])
-
-
-def _print_placement(printer: Printer, axis: StringAttr, parts: ArrayAttr[IntAttr]) -> None:
-    printer.print_string(f", {axis.data}")
-    if len(parts):
-        held, of = parts
-        printer.print_string(f", {held.data} of {of.data}")
-
-
-def _verify_parts(parts: ArrayAttr[IntAttr]) -> None:
-    numbers = [part.data for part in parts]
-    if numbers and (len(numbers) != 2 or not 0 < numbers[0] <= numbers[1]):
-        raise VerifyException("a cluster holds 1 to all parts of its slice")
-
-
 def _parts(held: int, of: int) -> ArrayAttr[IntAttr]:
     return ArrayAttr([IntAttr(held), IntAttr(of)] if of else [])
 
 
-def _print_sizes(printer: Printer, sizes: ArrayAttr[IntAttr]) -> None:
-    printer.print_dimension_list([size.data for size in sizes])
+@dataclass(frozen=True, init=False)
+class _SizedType(ParametrizedAttribute, TypeAttribute):
+    """A type that is its sizes: `!cluster.name<AxB>`."""
+
+    DIMENSIONS: ClassVar[int]
+    """How many sizes it has."""
+
+    sizes: ArrayAttr[IntAttr]
+    """Its dimensions."""
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            sizes = ArrayAttr([IntAttr(size) for size in parser.parse_dimension_list()])
+            return (sizes, *cls.parse_placement(parser))
+
+    @classmethod
+    def parse_placement(cls, parser: AttrParser) -> Sequence[Attribute]:
+        """The parameters after the sizes."""
+        return ()
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_dimension_list([size.data for size in self.sizes])
+            self.print_placement(printer)
+
+    def print_placement(self, printer: Printer) -> None:
+        """Print what `parse_placement` reads."""
+
+    def verify(self) -> None:
+        if len(self.sizes) != self.DIMENSIONS or any(size.data < 1 for size in self.sizes):
+            raise VerifyException(f"expected {counted(self.DIMENSIONS, 'positive dimension')}")
 
 
-def _verify(sizes: ArrayAttr[IntAttr], count: int, axis: StringAttr | None = None) -> None:
-    if len(sizes) != count or any(size.data < 1 for size in sizes):
-        raise VerifyException(f"expected {count} positive dimension{'s' if count > 1 else ''}")
-    if axis is not None and axis.data not in (ROWS, COLS):
-        raise VerifyException(f"the axis is '{ROWS}' or '{COLS}', not '{axis.data}'")
+@dataclass(frozen=True, init=False)
+class _PlacedType(_SizedType):
+    """A type that also says along which side of the matrix it lies, and of what parts of its slice a cluster has."""
+
+    axis: StringAttr
+    """`rows` or `cols`."""
+    parts: ArrayAttr[IntAttr]
+    """How many parts a cluster holds, and how many there are; empty where each holds the whole slice."""
+
+    @classmethod
+    def parse_placement(cls, parser: AttrParser) -> Sequence[Attribute]:
+        parser.parse_punctuation(",")
+        axis = StringAttr(parser.parse_identifier())
+        if parser.parse_optional_punctuation(",") is None:
+            return axis, _parts(0, 0)
+        held = parser.parse_integer()
+        parser.parse_keyword("of")
+        return axis, ArrayAttr([IntAttr(held), IntAttr(parser.parse_integer())])
+
+    def print_placement(self, printer: Printer) -> None:
+        printer.print_string(f", {self.axis.data}")
+        if len(self.parts):
+            held, of = self.parts
+            printer.print_string(f", {held.data} of {of.data}")
+
+    def verify(self) -> None:
+        super().verify()
+        if self.axis.data not in (ROWS, COLS):
+            raise VerifyException(f"the axis is '{ROWS}' or '{COLS}', not '{self.axis.data}'")
+        numbers = [part.data for part in self.parts]
+        if numbers and (len(numbers) != 2 or not 0 < numbers[0] <= numbers[1]):
+            raise VerifyException("a cluster holds 1 to all parts of its slice")
 
 
 @irdl_attr_definition
-class MatrixType(ParametrizedAttribute, TypeAttribute):
+class MatrixType(_SizedType):
     """`!cluster.matrix<SxH>`: the activation in the banks, binary16, in tiles."""
 
     name = "cluster.matrix"
-
-    sizes: ArrayAttr[IntAttr]
+    DIMENSIONS = 2
 
     @classmethod
     def of(cls, rows: int, cols: int) -> Self:
+        """The type of a matrix [rows, cols]."""
         return cls(ArrayAttr([IntAttr(rows), IntAttr(cols)]))
 
     @property
@@ -88,21 +118,9 @@ class MatrixType(ParametrizedAttribute, TypeAttribute):
         """Elements of a vector along `axis`."""
         return self.shape[0 if axis == ROWS else 1]
 
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return (_parse_sizes(parser),)
-
-    def print_parameters(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            _print_sizes(printer, self.sizes)
-
-    def verify(self) -> None:
-        _verify(self.sizes, 2)
-
 
 @irdl_attr_definition
-class VectorType(ParametrizedAttribute, TypeAttribute):
+class VectorType(_PlacedType):
     """`!cluster.vector<N, axis>`: a binary32 vector in the buffers, sliced along `axis`, replicated along the other.
 
     With `, h of p` a slice is cut once more, in p equal parts, over the line of p clusters that would hold it: each
@@ -110,13 +128,11 @@ class VectorType(ParametrizedAttribute, TypeAttribute):
     """
 
     name = "cluster.vector"
-
-    sizes: ArrayAttr[IntAttr]
-    axis: StringAttr
-    parts: ArrayAttr[IntAttr]
+    DIMENSIONS = 1
 
     @classmethod
     def of(cls, length: int, axis: str, held: int = 0, parts: int = 0) -> Self:
+        """The type of a vector [length]; of its slice each cluster has `held` of `parts` parts, or all (0)."""
         return cls(ArrayAttr([IntAttr(length)]), StringAttr(axis), _parts(held, parts))
 
     @property
@@ -124,33 +140,17 @@ class VectorType(ParametrizedAttribute, TypeAttribute):
         """Elements in all."""
         return self.sizes.data[0].data
 
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return _parse_sizes(parser), _parse_axis(parser), _parse_parts(parser)
-
-    def print_parameters(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            _print_sizes(printer, self.sizes)
-            _print_placement(printer, self.axis, self.parts)
-
-    def verify(self) -> None:
-        _verify(self.sizes, 1, self.axis)
-        _verify_parts(self.parts)
-
 
 @irdl_attr_definition
-class BasisType(ParametrizedAttribute, TypeAttribute):
+class BasisType(_PlacedType):
     """`!cluster.basis<KxN, axis>`: K binary16 vectors in the buffers, placed as a vector is."""
 
     name = "cluster.basis"
-
-    sizes: ArrayAttr[IntAttr]
-    axis: StringAttr
-    parts: ArrayAttr[IntAttr]
+    DIMENSIONS = 2
 
     @classmethod
     def of(cls, count: int, length: int, axis: str, held: int = 0, parts: int = 0) -> Self:
+        """The type of `count` vectors [length], placed as `VectorType.of` says."""
         return cls(ArrayAttr([IntAttr(count), IntAttr(length)]), StringAttr(axis), _parts(held, parts))
 
     @property
@@ -159,49 +159,23 @@ class BasisType(ParametrizedAttribute, TypeAttribute):
         count, length = self.sizes
         return count.data, length.data
 
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return _parse_sizes(parser), _parse_axis(parser), _parse_parts(parser)
-
-    def print_parameters(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            _print_sizes(printer, self.sizes)
-            _print_placement(printer, self.axis, self.parts)
-
-    def verify(self) -> None:
-        _verify(self.sizes, 2, self.axis)
-        _verify_parts(self.parts)
-
 
 @irdl_attr_definition
-class CellsType(ParametrizedAttribute, TypeAttribute):
+class CellsType(_SizedType):
     """`!cluster.cells<N>`: N binary32 scalars in the buffers, after a reduction the same in every cluster."""
 
     name = "cluster.cells"
-
-    sizes: ArrayAttr[IntAttr]
+    DIMENSIONS = 1
 
     @classmethod
     def of(cls, count: int) -> Self:
+        """The type of `count` scalars."""
         return cls(ArrayAttr([IntAttr(count)]))
 
     @property
     def count(self) -> int:
         """Scalars in all."""
         return self.sizes.data[0].data
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        with parser.in_angle_brackets():
-            return (_parse_sizes(parser),)
-
-    def print_parameters(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            _print_sizes(printer, self.sizes)
-
-    def verify(self) -> None:
-        _verify(self.sizes, 1)
 
 
 def parts_of(room: VectorType | BasisType) -> tuple[int, int]:

@@ -109,3 +109,11 @@ func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
   %g = dcom.reconstruct_heads %f {heads = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> tensor<32x24xf32>
   func.return
 }
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>, %h: !dcom.factored<2x16x24, rank 3, f32>) {
+  // expected-error @+1 {{result type !dcom.factored<2x16x24, rank 6, f32> is not !dcom.factored<2x16x24, rank 7, f32>}}
+  %g = dcom.concat %f, %h : !dcom.factored<2x16x24, rank 4, f32>, !dcom.factored<2x16x24, rank 3, f32> -> !dcom.factored<2x16x24, rank 6, f32>
+  func.return
+}

@@ -414,3 +414,16 @@ func.func @f(%x: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<64x24xf32>
   %y = dcom.outlier_matmul %x, %w : !dcom.outliers<2x16x64, capacity 2, f32>, tensor<64x24xf32> -> tensor<32x24xf32>
   func.return
 }
+
+// -----
+
+// expected-error @+1 {{rank 0 is not between 1 and the 64 rows of the weight}}
+func.func private @f(!dcom.weight<64x24, rank 0x4, f32>)
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>) {
+  // expected-error @+1 {{energy 0 is not above 0 and at most 1}}
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, energy = 0.0 : f32} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
