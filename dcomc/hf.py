@@ -26,7 +26,7 @@ from dcomc.pipeline import Decomposition
 from dcomc.statistics import projections
 from dialects.dcom import SITES, unknown_site
 from passes._sites import check_reuse, check_sites, read_config
-from passes.dcom_insert_outlier_split import Thresholds, read_number
+from passes._thresholds import Thresholds, read_number
 from runtime.approximation import Basis, Threshold, approximate
 
 KEY = "dcom"

@@ -1,19 +1,18 @@
 """`dcom-insert-outlier-split`: keep each prompt's largest channels and tokens out of what will be decomposed."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr, TensorType
+from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint
 
-from dcomc.config import SiteOptions, check_limits, layer_number
-from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import place_of, read_toml
+from dcomc.config import SiteOptions, check_limits
+from dcomc.diagnostics import DcomError
 from dialects.dcom import (
     SITES,
     Element,
@@ -23,95 +22,10 @@ from dialects.dcom import (
     TokenMatmulOp,
     TokenSplitOp,
     TokensType,
-    unknown_site,
 )
 from passes._build import add, building, structured
 from passes._sites import Layers, Site, check_reuse, check_sites, find_sites, module_size, read_config
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """A thresholds table: how large an element of a site's input must be to count as an outlier."""
-
-    capacity_percent: float
-    min_tokens_percent: float
-    by_layer: dict[int, dict[str, float]]
-    model: str | None = None
-    """That it was calibrated on, if it says so."""
-    path: str = ""
-
-    @staticmethod
-    def read(path: str) -> "Thresholds":
-        """Read a table in the format that `DcomInsertOutlierSplitPass` describes.
-
-        Raises:
-            DcomError: the file is missing, is no TOML, or holds another key or a value out of range.
-        """
-        table = read_toml(path, "give a thresholds TOML file")
-        known = ("capacity_percent", "min_tokens_percent", "thresholds", "model", "calibration", "statistics")
-        for key in table:
-            if key not in known:
-                raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=place_of(path, key))
-        layers = _table(table.get("thresholds"), "thresholds", path)
-        return Thresholds(
-            read_number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
-            read_number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
-            {layer_number(name, "thresholds", path): _sites(name, value, path) for name, value in layers.items()},
-            str(table["model"]) if "model" in table else None,
-            path,
-        )
-
-    def check(self, module: ModuleOp, layers: Collection[int]) -> None:
-        """Raises `DcomError` where the table is of another model than the module, by its name or with more layers."""
-        traced = module.attributes.get("dcom.model")
-        if self.model is not None and isinstance(traced, StringAttr) and traced.data != self.model:
-            raise DcomError(
-                f"the table is of {self.model}, not of {traced.data}",
-                hint="calibrate this model; if it is the same one, change the table's `model`",
-                place=self.path,
-            )
-        for layer in self.by_layer:
-            if layer not in layers:
-                what = f"the table has layer {layer}, and the model has layers {min(layers)} to {max(layers)}"
-                place = place_of(self.path, "thresholds", str(layer))
-                raise DcomError(what, hint="calibrate this model", place=place)
-
-    def of(self, layer: int, site: str) -> float:
-        """The threshold of a site; raises `DcomError` where the table has none."""
-        found = self.by_layer.get(layer, {}).get(site)
-        if found is None:
-            raise DcomError(
-                f"the thresholds table has no entry for site {site} of layer {layer}",
-                hint=f"add `{site} = …` to [thresholds.{layer}]",
-                place=self.path,
-            )
-        return found
-
-
-def _table(value: object, key: str, path: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise DcomError(
-            f"there is no table [{key}]", hint="see `dcomc opt --describe-pass dcom-insert-outlier-split`", place=path
-        )
-    return cast(dict[str, object], value)
-
-
-def read_number(value: object, key: str, path: str, highest: float = math.inf) -> float:
-    """A number of a table of thresholds; raises `DcomError` where it is none from 0 to the highest."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-        limit = "zero or more" if highest == math.inf else f"between 0 and {highest:g}"
-        found = "missing" if value is None else f"{value!r}, not a number {limit}"
-        raise DcomError(f"{key} is {found}", hint=f"write {key} = …", place=path)
-    return float(value)
-
-
-def _sites(layer: str, value: object, path: str) -> dict[str, float]:
-    sites = _table(value, f"thresholds.{layer}", path)
-    for site in sites:
-        if site not in SITES:
-            what, place = f"unknown site '{site}' in [thresholds.{layer}]", place_of(path, "thresholds", layer, site)
-            raise DcomError(what, hint=unknown_site(site), place=place)
-    return {site: read_number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
+from passes._thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -176,39 +90,64 @@ class DcomInsertOutlierSplitPass(ModulePass):
         chosen = layers.check(self.layers)
         reuse = check_reuse(self.reuse, sites)
         config.check(chosen, sites)
-        batch, tokens = module_size(op, "batch"), module_size(op, "seq_len")
+        splitter = _Splitter(layers, module_size(op, "batch"), module_size(op, "seq_len"), table)
         defaults = SiteOptions(outliers=share, exact_rows=float(self.exact_rows or 0))
         for layer in chosen:
-            basis: SSAValue[TokensType] | None = None
-            first = True
-            for name in sites:
-                options = config.options(layer, name, replace(defaults, reuse=name in reuse))
-                if not options.decompose:
-                    continue
-                exact_rows = math.ceil(options.exact_rows / 100 * tokens)
-                like = basis if options.reuse else None
-                if like is not None:
-                    exact_rows = like.type.capacity.data
-                threshold = table.of(layer, name) if table else None
-                min_count = max(1, math.ceil(table.min_tokens_percent / 100 * tokens)) if table else None
-                for site in (
-                    find_sites(layers.own_function(layer), layer, name) if options.outliers or exact_rows else ()
-                ):
-                    cols, element = site.input.type.get_shape()[1], site.input.type.element_type
-                    if options.outliers:
-                        capacity = math.ceil(options.outliers / 100 * cols)
-                        outliers = OutliersType.get(batch, tokens, cols, capacity, element)
-                        site = _split_channels(site, layer, name, outliers, threshold, min_count)
-                    if exact_rows:
-                        type_ = TokensType.get(batch, tokens, cols, exact_rows, element)
-                        split = _split_tokens(site, layer, name, type_, like)
-                        basis = split if first else basis
-                        first = False
-                first = False
+            options = {name: config.options(layer, name, replace(defaults, reuse=name in reuse)) for name in sites}
+            basis = None
+            for number, name in enumerate(site for site in sites if options[site].decompose):
+                tokens = splitter.split(layer, name, options[name], basis if options[name].reuse else None)
+                if number == 0:
+                    basis = tokens
+
+
+@dataclass(frozen=True)
+class _Splitter:
+    """Splits the inputs of sites of one module."""
+
+    layers: Layers
+    batch: int
+    tokens: int
+    """Of a prompt."""
+    thresholds: Thresholds | None
+
+    def split(
+        self, layer: int, name: str, options: SiteOptions, like: SSAValue[TokensType] | None = None
+    ) -> SSAValue[TokensType] | None:
+        """Split channels and tokens from the input of a site, or from each of its inputs.
+
+        Args:
+            like: exact tokens of another site, whose rows are taken.
+
+        Returns:
+            The exact tokens of the first input, if there are any.
+        """
+        table = self.thresholds
+        threshold, min_count = (table.of(layer, name), table.min_count(self.tokens)) if table else (None, None)
+        exact_rows = math.ceil(options.exact_rows / 100 * self.tokens) if like is None else like.type.capacity.data
+        if not options.outliers and not exact_rows:
+            return None
+        found: list[SSAValue[TokensType]] = []
+        for site in find_sites(self.layers.own_function(layer), layer, name):
+            cols, element = site.input.type.get_shape()[1], site.input.type.element_type
+            rest = site
+            if options.outliers:
+                capacity = math.ceil(options.outliers / 100 * cols)
+                outliers = OutliersType.get(self.batch, self.tokens, cols, capacity, element)
+                rest = _split_channels(site, layer, name, outliers, threshold, min_count)
+            if exact_rows:
+                tokens = TokensType.get(self.batch, self.tokens, cols, exact_rows, element)
+                found.append(_split_tokens(rest, layer, name, tokens, like))
+        return found[0] if found else None
 
 
 def _split_channels(
-    site: Site, layer: int, name: str, outliers: OutliersType, threshold: float | None, min_count: int | None
+    site: Site,
+    layer: int,
+    name: str,
+    outliers: OutliersType,
+    threshold: float | None,
+    min_count: int | None,
 ) -> Site:
     """Keep channels exact; returns the site of what is left."""
     with building(site.insert_point(), site.location):
