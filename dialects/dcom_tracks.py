@@ -20,37 +20,6 @@ from dialects.dcom_rules import DENSE, WEIGHT, i64_attr, operand, verify_result,
 from dialects.dcom_types import Element, FactoredType, OutliersType, TokensType
 
 
-def with_rank(type_: FactoredType, rank: int) -> FactoredType:
-    """The same but for the rank, with a V of each block's own."""
-    return FactoredType.get(*type_.dimensions, rank, type_.element_type, type_.block.data)
-
-
-def with_batch(type_: FactoredType, batch: int) -> FactoredType:
-    """The same but for the number of prompts."""
-    _, rows, cols = type_.dimensions
-    block, weight_rank = type_.block.data, type_.weight_rank.data
-    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, block, weight_rank)
-
-
-def _after_left(type_: FactoredType, rows: int) -> FactoredType:
-    """Of `rows` mixtures of the rows of each prompt: one block, with the tracks of all blocks that there were."""
-    batch, before, cols = type_.dimensions
-    rank = type_.rank.data * -(-before // type_.block.data)
-    return FactoredType.get(batch, rows, cols, rank, type_.element_type, weight_rank=type_.weight_rank.data)
-
-
-def _of_channels(type_: FactoredType, cols: int) -> FactoredType:
-    """The same but for the number of channels."""
-    batch, rows, _ = type_.dimensions
-    block, weight_rank = type_.block.data, type_.weight_rank.data
-    return FactoredType.get(batch, rows, cols, type_.rank.data, type_.element_type, block, weight_rank)
-
-
-def _heads_of(type_: FactoredType, groups: int, shared: int) -> FactoredType:
-    batch, _, cols = type_.dimensions
-    return with_batch(type_, batch * groups * shared).with_cols(cols // groups)
-
-
 def _verify_own_v(type_: FactoredType) -> None:
     if type_.weight_rank.data:
         raise VerifyException(f"{type_} has the V of a weight, not one of each block's own")
@@ -83,7 +52,7 @@ class BiasTrackOp(IRDLOperation):
         type_ = self.result.type
         if self.bias.type != TensorType(type_.element_type, [type_.dimensions[2]]):
             raise VerifyException(f"bias is {self.bias.type}, but {type_} has another number or type of channels")
-        verify_result(type_, with_rank(type_, 1))
+        verify_result(type_, type_.with_rank(1))
 
 
 @irdl_op_definition
@@ -134,16 +103,16 @@ class ConcatOp(IRDLOperation):
     assembly_format = "$first `,` $second attr-dict `:` type($first) `,` type($second) `->` type($result)"
 
     def __init__(self, first: SSAValue[FactoredType], second: SSAValue[FactoredType]) -> None:
-        result = with_rank(first.type, first.type.rank.data + second.type.rank.data)
+        result = first.type.with_rank(first.type.rank.data + second.type.rank.data)
         super().__init__(operands=[first, second], result_types=[result])
 
     def verify_(self) -> None:
         first, second = self.first.type, self.second.type
         for type_ in (first, second):
             _verify_own_v(type_)
-        if with_rank(first, 1) != with_rank(second, 1):
+        if first.with_rank(1) != second.with_rank(1):
             raise VerifyException(f"{first} and {second} differ in more than the rank")
-        verify_result(self.result.type, with_rank(first, first.rank.data + second.rank.data))
+        verify_result(self.result.type, first.with_rank(first.rank.data + second.rank.data))
 
 
 @irdl_op_definition
@@ -164,7 +133,7 @@ class SliceOp(IRDLOperation, HasFolderInterface):
     def __init__(self, source: SSAValue[FactoredType], offset: int, cols: int) -> None:
         super().__init__(
             operands=[source],
-            result_types=[_of_channels(source.type, cols)],
+            result_types=[source.type.sliced(cols)],
             properties={"offset": i64_attr(offset)},
         )
 
@@ -176,7 +145,7 @@ class SliceOp(IRDLOperation, HasFolderInterface):
         offset, cols, of = self.offset.value.data, self.result.type.dimensions[2], self.input.type.dimensions[2]
         if not 0 <= offset <= of - cols:
             raise VerifyException(f"{cols} channels from {offset} on are not among the {of} of the input")
-        verify_result(self.result.type, _of_channels(self.input.type, cols))
+        verify_result(self.result.type, self.input.type.sliced(cols))
 
 
 @irdl_op_definition
@@ -203,7 +172,7 @@ class SplitHeadsOp(IRDLOperation, HasFolderInterface):
     def __init__(self, source: SSAValue[FactoredType], groups: int, shared: int) -> None:
         super().__init__(
             operands=[source],
-            result_types=[_heads_of(source.type, groups, shared)],
+            result_types=[source.type.heads(groups, shared)],
             properties={"groups": i64_attr(groups), "shared": i64_attr(shared)},
         )
 
@@ -217,7 +186,7 @@ class SplitHeadsOp(IRDLOperation, HasFolderInterface):
         _verify_heads(self.input.type.dimensions[2], groups, "channels")
         if shared < 1:
             raise VerifyException(f"a group is shared by {shared} heads, not by one or more")
-        verify_result(self.result.type, _heads_of(self.input.type, groups, shared))
+        verify_result(self.result.type, self.input.type.heads(groups, shared))
 
 
 @irdl_op_definition
@@ -241,7 +210,7 @@ class LeftMatmulOp(IRDLOperation):
 
     def __init__(self, left: SSAValue, source: SSAValue[FactoredType]) -> None:
         rows = cast(TensorType[Element], left.type).get_shape()[-2]
-        super().__init__(operands=[left, source], result_types=[_after_left(source.type, rows)])
+        super().__init__(operands=[left, source], result_types=[source.type.left_times(rows)])
 
     def verify_(self) -> None:
         batch, rows, _ = self.input.type.dimensions
@@ -250,7 +219,7 @@ class LeftMatmulOp(IRDLOperation):
             raise VerifyException(f"left is {self.left.type}, not {batch} matrices of {rows} columns")
         if self.input.type.block.data != rows and self.input.type.weight_rank.data:
             raise VerifyException(f"prompts in blocks of {self.input.type.block.data} have the V of a weight")
-        verify_result(self.result.type, _after_left(self.input.type, shape[-2]))
+        verify_result(self.result.type, self.input.type.left_times(shape[-2]))
 
 
 @irdl_op_definition
@@ -330,4 +299,4 @@ class ReconstructHeadsOp(IRDLOperation, HasCanonicalizationPatternsInterface):
         _verify_heads(type_.dimensions[0], heads, "prompts")
         if type_.block.data != type_.dimensions[1]:
             raise VerifyException("the sum over heads takes prompts of one block")
-        verify_rows(self.result.type, with_batch(type_, type_.dimensions[0] // heads))
+        verify_rows(self.result.type, type_.with_batch(type_.dimensions[0] // heads))

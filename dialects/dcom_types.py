@@ -172,17 +172,44 @@ class FactoredType(_PromptsType):
         block_attr = IntAttr(rows if block is None else block)
         return cls(shape, IntAttr(rank), element_type, block_attr, IntAttr(weight_rank))
 
+    def _with(self, batch: int, rows: int, cols: int, rank: int, block: int, weight_rank: int) -> "FactoredType":
+        return self.get(batch, rows, cols, rank, self.element_type, block, weight_rank)
+
+    def with_batch(self, batch: int) -> "FactoredType":
+        """The same but for the number of prompts."""
+        _, rows, cols = self.dimensions
+        return self._with(batch, rows, cols, self.rank.data, self.block.data, self.weight_rank.data)
+
+    def with_rank(self, rank: int) -> "FactoredType":
+        """The same but for the rank, with a V of each block's own."""
+        return self._with(*self.dimensions, rank, self.block.data, 0)
+
     def with_cols(self, cols: int) -> "FactoredType":
-        """Of the same U, with a V of each block's own for `cols` channels."""
+        """The same U, with a V of each block's own for `cols` channels."""
         batch, rows, _ = self.dimensions
-        return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data)
+        return self._with(batch, rows, cols, self.rank.data, self.block.data, 0)
+
+    def sliced(self, cols: int) -> "FactoredType":
+        """The same U and core, with `cols` columns of V."""
+        batch, rows, _ = self.dimensions
+        return self._with(batch, rows, cols, self.rank.data, self.block.data, self.weight_rank.data)
 
     def times(self, weight: "TensorType[Element] | WeightType") -> "FactoredType":
         """The type of the product with a weight [H, N]: a new V for a dense one, a new core for one in factors."""
         batch, rows, _ = self.dimensions
         weight_rank = weight.ranks[1] if isinstance(weight, WeightType) else self.weight_rank.data
-        cols = weight.get_shape()[1]
-        return self.get(batch, rows, cols, self.rank.data, self.element_type, self.block.data, weight_rank)
+        return self._with(batch, rows, weight.get_shape()[1], self.rank.data, self.block.data, weight_rank)
+
+    def left_times(self, rows: int) -> "FactoredType":
+        """The type of the product with `rows` x S from the left: one block, with the tracks of all blocks before."""
+        batch, before, cols = self.dimensions
+        rank = self.rank.data * -(-before // self.block.data)
+        return self._with(batch, rows, cols, rank, rows, self.weight_rank.data)
+
+    def heads(self, groups: int, shared: int) -> "FactoredType":
+        """The type of `groups` groups of channels as prompts, each `shared` times."""
+        batch, _, cols = self.dimensions
+        return self.with_batch(batch * groups * shared).with_cols(cols // groups)
 
     @property
     def dense(self) -> TensorType[Element]:

@@ -18,7 +18,7 @@ column of its first cluster, and how many clusters down and across it has.
 An operand is an i64 property that holds the bits of its field; a branch target is the name of a label.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import ClassVar, TypeAlias, cast
 
@@ -46,6 +46,7 @@ from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import HasParent, IsolatedFromAbove, NoTerminator, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
 
 from dcomc.ir import describe_location
 from runtime.encoding import Word
@@ -66,38 +67,37 @@ class InstructionOp(IRDLOperation):
 
     traits = lazy_traits_def(lambda: (HasParent(KernelOp),))
 
+    def fields(self) -> Iterator[tuple[str, Kind, int | str]]:
+        """Name, kind and value of each operand: the bits of its field, or the name of a label."""
+        for name, kind in self.INSTRUCTION.operands:
+            value = self.properties[name]
+            yield name, kind, value.data if isinstance(value, StringAttr) else cast(_I64, value).value.data
+
     @property
     def branch_label(self) -> str | None:
         """The label that the instruction names, if it takes one."""
-        names = [name for name, kind in self.INSTRUCTION.operands if kind is TARGET]
-        return cast(StringAttr, self.properties[names[0]]).data if names else None
+        return next((value for _, _, value in self.fields() if isinstance(value, str)), None)
 
-    def word(self, indices: dict[str, int]) -> Word:
+    def word(self, indices: Mapping[str, int]) -> Word:
         """The instruction's word, where `indices` gives the index of each label."""
-        operands: list[int] = []
-        for name, _ in self.INSTRUCTION.operands:
-            value = self.properties[name]
-            operands.append(indices[value.data] if isinstance(value, StringAttr) else cast(_I64, value).value.data)
-        return Word(self.INSTRUCTION, tuple(operands))
+        values = (value for _, _, value in self.fields())
+        return Word(self.INSTRUCTION, tuple(indices[value] if isinstance(value, str) else value for value in values))
 
     def verify_(self) -> None:
-        for name, kind in self.INSTRUCTION.operands:
-            value = self.properties[name]
-            if not isinstance(value, StringAttr):
-                raw = cast(_I64, value).value.data
+        for name, kind, value in self.fields():
+            if isinstance(value, int):
                 try:
-                    kind.check(raw, f"{self.name}: {name} = {raw}")
+                    kind.check(value, f"{self.name}: {name} = {value}")
                 except OperandError as error:
                     raise VerifyException(str(error)) from error
 
     def print(self, printer: Printer) -> None:
-        for number, (name, kind) in enumerate(self.INSTRUCTION.operands):
+        for number, (_, kind, value) in enumerate(self.fields()):
             printer.print_string(", " if number else " ")
-            value = self.properties[name]
-            if isinstance(value, StringAttr):
-                printer.print_symbol_name(value.data)
+            if isinstance(value, str):
+                printer.print_symbol_name(value)
             else:
-                printer.print_string(kind.format(cast(_I64, value).value.data))
+                printer.print_string(kind.format(value))
         if self.attributes:
             printer.print_op_attributes(self.attributes)
 
@@ -211,26 +211,23 @@ class KernelOp(IRDLOperation):
     def entries(self) -> list[tuple[str, Rectangle]]:
         """Of each of several streams the label that it begins at, and row, column, rows and columns of its clusters."""
         return [
-            (
-                cast(StringAttr, stream.data["entry"]).data,
-                tuple(cast(_I64, stream.data[key]).value.data for key in _SIDES),
-            )
+            (cast(StringAttr, stream.data["entry"]).data, tuple(_number(stream, key) for key in _SIDES))
             for stream in self.streams or ()
         ]
 
     @property
     def kernel_layout(self) -> KernelLayout:
         """The layout as the program holds it."""
-        return KernelLayout(**{key: cast(_I64, value).value.data for key, value in self.layout.data.items()})
+        return KernelLayout(**{key: _number(self.layout, key) for key in self.layout.data})
 
     def verify_(self) -> None:
         expected = [field.name for field in fields(KernelLayout)]
         if sorted(self.layout.data) != sorted(expected):
             raise VerifyException(f"layout does not have exactly the keys {', '.join(expected)}")
         for key, value in self.layout.data.items():
-            if not isinstance(value, IntegerAttr) or cast(IntegerAttr[I64], value).type != i64:
+            if not isa(value, _I64):
                 raise VerifyException(f"layout entry '{key}' is no i64")
-            if cast(_I64, value).value.data < 0:
+            if value.value.data < 0:
                 raise VerifyException(f"layout entry '{key}' is negative")
         if self.seed is not None and self.seed.value.data < 0:
             raise VerifyException(f"seed {self.seed.value.data} is negative")
@@ -284,6 +281,10 @@ class KernelOp(IRDLOperation):
             streams = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_stream(parser))
             properties["streams"] = ArrayAttr(streams)
         return cls.create(properties=properties, regions=[parser.parse_region()])
+
+
+def _number(dictionary: DictionaryAttr, key: str) -> int:
+    return cast(_I64, dictionary.data[key]).value.data
 
 
 def _stream(entry: str, rectangle: Rectangle) -> DictionaryAttr:

@@ -1,10 +1,11 @@
 """What the passes over `cluster.kernel` look for in one; what a hand-written kernel lacks is an error that names it."""
 
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, i64
 from xdsl.ir import Operation
+from xdsl.utils.hints import isa
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import place_of
@@ -52,8 +53,8 @@ def numbers(kernel: KernelOp, attribute: DictionaryAttr, keys: tuple[str, ...]) 
     """A dictionary attribute of a kernel as numbers; raises `DcomError` unless it has these keys, each 0 or more."""
     values: dict[str, int] = {}
     for key, value in attribute.data.items():
-        if isinstance(value, IntegerAttr):
-            values[key] = cast(IntegerAttr, value).value.data
+        if isa(value, IntegerAttr):
+            values[key] = value.value.data
     if tuple(sorted(values)) != keys or len(attribute.data) != len(keys) or min(values.values()) < 0:
         raise DcomError(
             f"kernel @{kernel.sym_name.data} has a mapping or banks other than {', '.join(keys)}, each 0 or more",

@@ -31,7 +31,6 @@ from dialects.dcom import (
     WeightMatmulOp,
     WeightType,
 )
-from dialects.dcom_tracks import with_rank
 from passes._build import add, convert, element_of, filled, reshape, shape_of, structured
 from passes._layouts import Axis, Digit, Layout, joined, origin
 from passes._sites import converts, starts_from_zero
@@ -245,7 +244,7 @@ def _vector(state: State, op: GenericOp, vector: SSAValue, digits: tuple[Digit, 
         refusal = _refuse_tracks(state.type, 1)
         if refusal is not None:
             return refusal
-        track = BiasTrackOp(reshape(vector, [cols]), with_rank(state.type, 1)).result
+        track = BiasTrackOp(reshape(vector, [cols]), state.type.with_rank(1)).result
         return _step(state, op, ConcatOp(state.factors, track).result)
     vector = reshape(vector, [batch * rows if axis == "rows" else cols])
     return _step(state, op, ScaleOp(state.factors, vector, axis).result)
@@ -282,7 +281,7 @@ def _sum(state: State, op: GenericOp, other: SSAValue) -> Step | str | None:
     layout: Layout | None = Layout.natural(type_)
     for move in moves:
         layout = layout.through(move) if layout is not None else None
-    if layout != state.layout or with_rank(type_, 1) != with_rank(state.type, 1):
+    if layout != state.layout or type_.with_rank(1) != state.type.with_rank(1):
         return None
     refusal = _refuse_tracks(state.type, count)
     if refusal is not None:
@@ -290,7 +289,7 @@ def _sum(state: State, op: GenericOp, other: SSAValue) -> Step | str | None:
     if isinstance(source, ReconstructOp):
         tracks = source.input
     else:
-        tracks = ExactTrackOp(source.input, source.weight, with_rank(state.type, count)).result
+        tracks = ExactTrackOp(source.input, source.weight, state.type.with_rank(count)).result
     replaced = [move for move in (source, *moves) if move.results[0].has_one_use()]
     return _step(state, op, ConcatOp(state.factors, tracks).result, *replaced)
 
