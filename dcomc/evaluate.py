@@ -61,15 +61,19 @@ def split_prompts(tokens: Sequence[int], seq_len: int) -> list[Prompt]:
     Where only one token would be left for it, which predicts nothing, that token is left out.
 
     Raises:
-        DcomError: fewer than two tokens.
+        DcomError: fewer than two tokens, in all or in a prompt.
     """
+    if seq_len < 2:
+        raise DcomError(
+            f"in prompts of {counted(seq_len, 'token')} nothing is predicted", hint="take prompts of at least 2 tokens"
+        )
     if len(tokens) < 2:
         raise DcomError(
             f"the text has {counted(len(tokens), 'token')}, and nothing is predicted",
             hint="give a text of at least 2 tokens",
         )
     prompts = [Prompt(tokens[start : start + seq_len]) for start in range(0, len(tokens), seq_len)]
-    return prompts[:-1] if len(prompts[-1].tokens) == 1 and seq_len > 1 else prompts
+    return prompts[:-1] if len(prompts[-1].tokens) == 1 else prompts
 
 
 def make_windows(prompts: Sequence[Prompt], batch: int, seq_len: int) -> list[Window]:

@@ -32,6 +32,11 @@ def test_too_few_tokens(count: int, text: str) -> None:
         split_windows(range(count), 1, 8)
 
 
+def test_prompts_of_one_token_predict_nothing() -> None:
+    with pytest.raises(DcomError, match="in prompts of 1 token nothing is predicted"):
+        split_windows(range(9), 1, 1)
+
+
 def test_scores_are_those_of_torch() -> None:
     """Two prompts, longer than a block of rows, the second padded; the padding's logits are rubbish."""
     import torch
