@@ -1,6 +1,6 @@
 """lower-dcom-to-cluster: a kernel of vector operations for each distinct decomposition."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,9 +25,10 @@ from passes._build import building
 from runtime.lanczos import BREAKDOWN_TOLERANCE
 
 _DOTS_PIECES, _PIECES = 1, 2
-"""Pieces of 11 bits of binary32 factors. The vector of a dot product is rounded to binary16's significand, as the basis
-is, which leaves of an n-th part of a unit vector an error of 2^-12 / sqrt(n); what is subtracted, and the new vector,
-come from 22 bits."""
+"""In how many pieces, of binary16's 11 significant bits each, an instruction takes its binary32 factors.
+
+One is enough for the vector of a dot product: rounding the n-th part of a unit vector leaves an error of
+2^-12 / sqrt(n). What is subtracted, and the new vector, take two: 22 bits."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class LowerDcomToClusterPass(ModulePass):
                 users.setdefault(_Shape.of(inner), []).append(inner)
         for shape, decompositions in users.items():
             origin = common_location(user.location for user in decompositions)
-            op.body.block.add_op(_kernel(shape, origin))
+            op.body.block.add_op(_KernelWriter(shape, origin).write())
             for user in decompositions:
                 user.properties["kernel"] = SymbolRefAttr(shape.symbol)
 
@@ -96,93 +97,114 @@ def _alloc(name: str, kind: BasisType | VectorType | CellsType) -> SSAValue:
     return room
 
 
-def _kernel(shape: _Shape, origin: LocationAttr) -> cluster.KernelOp:
-    body = Block()
+@dataclass(frozen=True)
+class _Side:
+    """One of the two bases, and what a step of Lanczos needs to add a vector to it."""
+
+    axis: str
+    """Along which its vectors lie."""
+    basis: SSAValue
+    vector: SSAValue
+    """Becomes the next vector of the basis."""
+    norms: SSAValue
+    """Cells for the norms of all vectors so far: the alphas of V, or the betas of U."""
+    known: int
+    """Vectors that the basis has before the first step."""
+
+    @property
+    def across(self) -> str:
+        """The side of the grid across which the partial sums of a vector lie; those of a dot product lie across its
+        own."""
+        return ROWS if self.axis == COLS else COLS
+
+
+class _KernelWriter:
+    """Writes the kernel of a shape, step by step; the operations of each step are located at its name in `origin`."""
+
+    def __init__(self, shape: _Shape, origin: LocationAttr) -> None:
+        self._shape, self._origin = shape, origin
+        self._body, self._loop = Block(), Block(arg_types=[IndexType()])
+        self._turn = self._loop.args[0]
+        self._turn.name_hint, self._turn.location = "j", self._at("iterate")
+        with self._step("set up", self._body):
+            self._matrix = cluster.MatrixOp(MatrixType.of(shape.rows, shape.cols)).matrix
+            u = _alloc("u", BasisType.of(shape.iterations + 1, shape.rows, ROWS))
+            v = _alloc("v", BasisType.of(shape.iterations, shape.cols, COLS))
+            y = _alloc("y", VectorType.of(shape.rows, ROWS))
+            z = _alloc("z", VectorType.of(shape.cols, COLS))
+            self._dots = _alloc("dots", CellsType.of(1 if shape.modified else shape.iterations))
+            alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("alpha", "beta"))
+            self._norm, self._largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
+            cluster.ZeroOp(self._largest)
+            self._matrix.name_hint = "a"
+            self._tolerance = cluster.ConstantOp(BREAKDOWN_TOLERANCE**2).result
+            cluster.LoadStartOp(u)
+        self._u, self._v = _Side(ROWS, u, y, beta, 1), _Side(COLS, v, z, alpha, 0)
+
+    def write(self) -> cluster.KernelOp:
+        """The kernel: each turn of its loop adds a vector to V, and one to U."""
+        with self._step("z = A^T u", self._loop):
+            cluster.MatvecTransposedOp(self._matrix, self._u.basis, self._turn, self._v.vector)
+            cluster.AllReduceOp(self._v.vector, self._v.across)
+        self._extend(self._v, "z", "alpha")
+        with self._step("y = A v", self._loop):
+            cluster.MatvecOp(self._matrix, self._v.basis, self._turn, self._u.vector)
+            cluster.AllReduceOp(self._u.vector, self._u.across)
+        self._extend(self._u, "y", "beta")
+        with self._step("iterate", self._body):
+            cluster.ForOp(self._shape.iterations, Region(self._loop))
+        with self._step("store the factors", self._body):
+            cluster.OutputOp(self._u.basis, "u")
+            cluster.OutputOp(self._v.basis, "v")
+            cluster.OutputOp(self._v.norms, "alpha")
+            cluster.OutputOp(self._u.norms, "beta")
+        kernel = cluster.KernelOp(self._shape.symbol, self._shape.seed, Region(self._body))
+        kernel.location = self._origin
+        return kernel
+
+    def _at(self, what: str) -> NameLoc:
+        return NameLoc(StringAttr(what), self._origin)
 
     @contextmanager
-    def step(what: str, block: Block = body) -> Generator[None]:
-        with building(InsertPoint.at_end(block), NameLoc(StringAttr(what), origin)):
+    def _step(self, what: str, block: Block) -> Generator[None]:
+        with building(InsertPoint.at_end(block), self._at(what)):
             yield
 
-    with step("set up"):
-        matrix = cluster.MatrixOp(MatrixType.of(shape.rows, shape.cols)).matrix
-        u = _alloc("u", BasisType.of(shape.iterations + 1, shape.rows, ROWS))
-        v = _alloc("v", BasisType.of(shape.iterations, shape.cols, COLS))
-        y = _alloc("y", VectorType.of(shape.rows, ROWS))
-        z = _alloc("z", VectorType.of(shape.cols, COLS))
-        dots = _alloc("dots", CellsType.of(1 if shape.modified else shape.iterations))
-        alpha, beta = (_alloc(name, CellsType.of(shape.iterations)) for name in ("alpha", "beta"))
-        norm, largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
-        cluster.ZeroOp(largest)
-        matrix.name_hint = "a"
-        tolerance = cluster.ConstantOp(BREAKDOWN_TOLERANCE**2).result
-        cluster.LoadStartOp(u)
+    def _extend(self, side: _Side, letter: str, scalar: str) -> None:
+        """Make the vector of a side orthogonal to its basis and of norm 1, and add it to the basis.
 
-    loop = Block(arg_types=[IndexType()])
-    j = loop.args[0]
-    j.name_hint = "j"
-
-    def half_step(
-        product: Callable[[], object],
-        names: tuple[str, str, str],
-        vector: SSAValue,
-        axis: str,
-        basis: SSAValue,
-        known: int,
-        norms: SSAValue,
-    ) -> None:
-        """A product, its orthogonalisation against the j + `known` vectors so far, its norm, and the new vector.
-
-        Partial sums of a vector along one axis lie across the other; the dots of its slices lie across its own.
+        Args:
+            letter, scalar: what the vector and its norm are called in locations.
         """
-        across = ROWS if axis == COLS else COLS
-        formula, letter, scalar = names
-        with step(formula, loop):
-            product()
-            cluster.AllReduceOp(vector, across)
-        for turn in range(shape.reorthogonalisation):
-            what = f"reorthogonalise {letter}, pass {turn + 1}"
-            if shape.modified:
-                one = Block(arg_types=[IndexType()])
-                one.args[0].name_hint = "i"
-                one.args[0].location = NameLoc(StringAttr(what), origin)
-                with step(what, one):
-                    cluster.DotOp(basis, vector, dots, one.args[0], _DOTS_PIECES)
-                    cluster.AllReduceOp(dots, axis)
-                    cluster.ProjectOutOp(basis, dots, vector, one.args[0], _PIECES)
-                with step(what, loop):
-                    cluster.EachOp(j, Region(one), known)
-                continue
-            with step(what, loop):
-                cluster.DotsOp(basis, vector, dots, j, known, _DOTS_PIECES)
-                cluster.AllReduceOp(dots, axis, j, known)
-                cluster.SubtractOp(basis, dots, vector, j, known, _PIECES)
-        with step(f"{scalar} = ||{letter}||", loop):
-            cluster.Norm2Op(vector, norm, _DOTS_PIECES)
-            cluster.AllReduceOp(norm, axis)
-            square = cluster.LoadOp(norm).result
-            bound = cluster.MaxOp(cluster.LoadOp(largest).result, square).result
-            cluster.StoreOp(bound, largest)
-        with step(f"breakdown of {scalar}", loop):
-            least = cluster.MulOp(bound, tolerance).result
+        for turn in range(self._shape.reorthogonalisation):
+            self._reorthogonalise(side, f"reorthogonalise {letter}, pass {turn + 1}")
+        with self._step(f"{scalar} = ||{letter}||", self._loop):
+            cluster.Norm2Op(side.vector, self._norm, _DOTS_PIECES)
+            cluster.AllReduceOp(self._norm, side.axis)
+            square = cluster.LoadOp(self._norm).result
+            bound = cluster.MaxOp(cluster.LoadOp(self._largest).result, square).result
+            cluster.StoreOp(bound, self._largest)
+        with self._step(f"breakdown of {scalar}", self._loop):
+            least = cluster.MulOp(bound, self._tolerance).result
             inverse = cluster.WhereGreaterOp(square, least, cluster.RsqrtOp(square).result).result
-        with step(f"normalise {letter}", loop):
-            cluster.StoreOp(cluster.MulOp(square, inverse).result, norms, j)
-            cluster.ScaleOp(vector, inverse, basis, j, known, _PIECES)
+        with self._step(f"normalise {letter}", self._loop):
+            cluster.StoreOp(cluster.MulOp(square, inverse).result, side.norms, self._turn)
+            cluster.ScaleOp(side.vector, inverse, side.basis, self._turn, side.known, _PIECES)
 
-    half_step(lambda: cluster.MatvecTransposedOp(matrix, u, j, z), ("z = A^T u", "z", "alpha"), z, COLS, v, 0, alpha)
-    half_step(lambda: cluster.MatvecOp(matrix, v, j, y), ("y = A v", "y", "beta"), y, ROWS, u, 1, beta)
-
-    with step("iterate"):
-        cluster.ForOp(shape.iterations, Region(loop))
-    with step("store the factors"):
-        cluster.OutputOp(u, "u")
-        cluster.OutputOp(v, "v")
-        cluster.OutputOp(alpha, "alpha")
-        cluster.OutputOp(beta, "beta")
-    kernel = cluster.KernelOp(shape.symbol, shape.seed, Region(body))
-    kernel.location = origin
-    loop_origin = NameLoc(StringAttr("iterate"), origin)
-    for argument in loop.args:
-        argument.location = loop_origin
-    return kernel
+    def _reorthogonalise(self, side: _Side, what: str) -> None:
+        """One pass of Gram-Schmidt of the vector of a side against its basis so far."""
+        if not self._shape.modified:
+            with self._step(what, self._loop):
+                cluster.DotsOp(side.basis, side.vector, self._dots, self._turn, side.known, _DOTS_PIECES)
+                cluster.AllReduceOp(self._dots, side.axis, self._turn, side.known)
+                cluster.SubtractOp(side.basis, self._dots, side.vector, self._turn, side.known, _PIECES)
+            return
+        one = Block(arg_types=[IndexType()])
+        number = one.args[0]
+        number.name_hint, number.location = "i", self._at(what)
+        with self._step(what, one):
+            cluster.DotOp(side.basis, side.vector, self._dots, number, _DOTS_PIECES)
+            cluster.AllReduceOp(self._dots, side.axis)
+            cluster.ProjectOutOp(side.basis, self._dots, side.vector, number, _PIECES)
+        with self._step(what, self._loop):
+            cluster.EachOp(self._turn, Region(one), side.known)
