@@ -141,6 +141,36 @@ def multiply_add(a: SSAValue, b: SSAValue, total: SSAValue) -> SSAValue:
     return add(total, multiply(widen(a), widen(b)))
 
 
+def add_square(x: SSAValue, total: SSAValue) -> SSAValue:
+    """total + x² in float32: the body of every sum of squares."""
+    return multiply_add(x, x, total)
+
+
+def one_where(condition: SSAValue) -> SSAValue:
+    """1 where an i1 holds, else 0, in float32."""
+    return select(condition, constant(1, f32), constant(0, f32))
+
+
+def quotient(x: SSAValue, divisor: SSAValue) -> SSAValue:
+    """x / divisor where the divisor is positive, else 0, in float32."""
+    return select(compare(divisor, "ogt", constant(0, f32)), divide(x, divisor), constant(0, f32))
+
+
+def count_above(mine: int) -> Callable[[SSAValue, SSAValue, SSAValue], SSAValue]:
+    """The body that counts, i64, what ranks above an element: what is greater, or equal and before it.
+
+    Args:
+        mine: the loop over the elements; the next one is over those that each is compared with.
+    """
+
+    def count(element: SSAValue, other: SSAValue, above: SSAValue) -> SSAValue:
+        tie = both(compare(other, "oeq", element), compare(loop_index(mine + 1), "slt", loop_index(mine)))
+        higher = either(compare(other, "ogt", element), tie)
+        return arith.AddiOp(above, arith.ExtUIOp(higher, i64).result).result
+
+    return count
+
+
 def contract(letters: str, a: SSAValue, b: SSAValue) -> SSAValue:
     """The contraction of two tensors, float32 whatever their elements."""
     return structured(letters, [a, b], f32, multiply_add, initial=0)

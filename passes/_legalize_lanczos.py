@@ -16,18 +16,21 @@ from xdsl.rewriter import InsertPoint
 
 from passes._build import (
     add,
+    add_square,
     both,
     building,
     compare,
     constant,
     contract,
+    count_above,
     divide,
     either,
     filled,
     loop,
     loop_index,
     multiply,
-    multiply_add,
+    one_where,
+    quotient,
     read_slice,
     select,
     shape_of,
@@ -100,60 +103,18 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
     shapes = ((steps + 1, problem.rows), (steps + 1, steps), (steps, problem.cols))
     us, core, vs = (filled(shape, f32, 0) for shape in shapes)
 
-    def norm(z: SSAValue) -> SSAValue:
-        energy = structured("n->", [z], f32, lambda x, total: multiply_add(x, x, total), initial=0)
-        return structured("->", [energy], f32, lambda x: math.SqrtOp(x).result)
-
-    def divided(z: SSAValue, norm: SSAValue, valid: SSAValue) -> SSAValue:
-        return structured("n,,->n", [z, norm, valid], f32, lambda x, n, on: select(on, divide(x, n), constant(0, f32)))
-
-    def direction(
-        z: SSAValue, basis: SSAValue, largest: SSAValue, going: SSAValue
-    ) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
-        """What `basis` leaves of z, as a unit vector and its norm, both zero from a breakdown on; and what is next."""
-
-        def without_one(row: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            vector = read_slice(basis, row)
-            share = contract("n,n->", vector, carried[0])
-            return [
-                structured("n,n,->n", [carried[0], vector, share], f32, lambda x, v, c: subtract(x, multiply(c, v)))
-            ]
-
-        for _ in range(problem.reorthogonalisation):
-            if problem.modified:
-                (z,) = loop(shape_of(basis)[0], [z], without_one)  # of vectors that are not there yet, all is zero
-                continue
-            shares = contract("jn,n->j", basis, z)
-            correction = contract("jn,j->n", basis, shares)
-            z = structured("n,n->n", [z, correction], f32, subtract)
-        length = norm(z)
-        top = structured(",->", [length, largest], f32, lambda x, y: arith.MaximumfOp(y, x).result)
-
-        def grows(x: SSAValue, most: SSAValue, on: SSAValue) -> SSAValue:
-            return both(on, compare(x, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), most)))
-
-        on = structured(",,->", [length, top, going], i1, grows)
-        kept = structured(",->", [length, on], f32, lambda x, valid: select(valid, x, constant(0, f32)))
-        return divided(z, length, on), kept, top, on
-
-    def entries(old: SSAValue, alpha: SSAValue, beta: SSAValue, at: SSAValue) -> SSAValue:
-        row, column = loop_index(0), loop_index(1)
-        below = compare(arith.AddiOp(column, constant(1, i64)).result, "eq", row)
-        changed = select(below, beta, select(compare(row, "eq", column), alpha, old))
-        return select(compare(column, "eq", at), changed, old)
-
     def step(index: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         us, core, vs, u, largest, done, going = carried
         j = arith.IndexCastOp(index, i64).result
-        v, alpha, largest, going = direction(contract("sh,s->h", a, u), vs, largest, going)
+        v, alpha, largest, going = _direction(contract("sh,s->h", a, u), vs, largest, going, problem)
         count = structured(
             ",->", [done, going], i64, lambda n, on: arith.AddiOp(n, arith.ExtUIOp(on, i64).result).result
         )
-        u, beta, largest, going = direction(contract("sh,h->s", a, v), us, largest, going)
+        u, beta, largest, going = _direction(contract("sh,h->s", a, v), us, largest, going, problem)
         next_index = arith.AddiOp(index, constant(1, IndexType())).result
         return (
             write_slice(u, us, next_index),
-            structured("pq,,,->pq", [core, alpha, beta, j], f32, entries),
+            structured("pq,,,->pq", [core, alpha, beta, j], f32, _entries),
             write_slice(v, vs, index),
             u,
             largest,
@@ -163,12 +124,74 @@ def _bidiagonalise(a: SSAValue, problem: Problem) -> tuple[SSAValue, SSAValue, S
 
     weights = _start(problem)
     always = structured("->", [], i1, lambda: constant(1, i1))
-    start = divided(weights, norm(weights), always)
+    start = _divided(weights, _norm(weights), always)
     us = write_slice(start, us, constant(0, IndexType()))
     us, core, vs, _, _, done, _ = loop(
         steps, [us, core, vs, start, filled((), f32, 0), filled((), i64, 0), always], step
     )
     return us, core, vs, done
+
+
+def _direction(
+    z: SSAValue, basis: SSAValue, largest: SSAValue, going: SSAValue, problem: Problem
+) -> tuple[SSAValue, SSAValue, SSAValue, SSAValue]:
+    """What `basis` leaves of z, as a unit vector, and its norm.
+
+    Args:
+        largest: the largest norm so far, [] f32.
+        going: whether there has been no breakdown, [] i1.
+
+    Returns:
+        The vector and the norm, both zero from a breakdown on; then `largest` and `going` for what is next.
+    """
+    for _ in range(problem.reorthogonalisation):
+        z = _without_one_by_one(z, basis) if problem.modified else _without_all(z, basis)
+    length = _norm(z)
+    top = structured(",->", [length, largest], f32, lambda x, y: arith.MaximumfOp(y, x).result)
+
+    def grows(x: SSAValue, most: SSAValue, on: SSAValue) -> SSAValue:
+        return both(on, compare(x, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), most)))
+
+    on = structured(",,->", [length, top, going], i1, grows)
+    kept = structured(",->", [length, on], f32, lambda x, valid: select(valid, x, constant(0, f32)))
+    return _divided(z, length, on), kept, top, on
+
+
+def _without_all(z: SSAValue, basis: SSAValue) -> SSAValue:
+    """A pass of classical Gram-Schmidt: all projections on the rows of `basis`, then their sum taken away."""
+    shares = contract("jn,n->j", basis, z)
+    correction = contract("jn,j->n", basis, shares)
+    return structured("n,n->n", [z, correction], f32, subtract)
+
+
+def _without_one_by_one(z: SSAValue, basis: SSAValue) -> SSAValue:
+    """A pass of modified Gram-Schmidt: one projection after another; rows that are not there yet are zero."""
+
+    def without_one(row: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        vector = read_slice(basis, row)
+        share = contract("n,n->", vector, carried[0])
+        return [structured("n,n,->n", [carried[0], vector, share], f32, lambda x, v, c: subtract(x, multiply(c, v)))]
+
+    return loop(shape_of(basis)[0], [z], without_one)[0]
+
+
+def _norm(z: SSAValue) -> SSAValue:
+    square = structured("n->", [z], f32, add_square, initial=0)
+    return structured("->", [square], f32, lambda x: math.SqrtOp(x).result)
+
+
+def _divided(z: SSAValue, norm: SSAValue, valid: SSAValue) -> SSAValue:
+    """z over its norm; zero where that is not valid, [] i1."""
+    return structured("n,,->n", [z, norm, valid], f32, lambda x, n, on: select(on, divide(x, n), constant(0, f32)))
+
+
+def _entries(old: SSAValue, alpha: SSAValue, beta: SSAValue, at: SSAValue) -> SSAValue:
+    """Inside a body over the core: alpha on the diagonal of column `at`, beta below it, and other columns as they
+    are."""
+    row, column = loop_index(0), loop_index(1)
+    below = compare(arith.AddiOp(column, constant(1, i64)).result, "eq", row)
+    changed = select(below, beta, select(compare(row, "eq", column), alpha, old))
+    return select(compare(column, "eq", at), changed, old)
 
 
 def _start(problem: Problem) -> SSAValue:
@@ -209,7 +232,7 @@ def _keep_energy(
 ) -> Sequence[SSAValue]:
     """U, core and V of the SVD, zero past the singular values that hold a share of the energy of `a`."""
     left, values, right = _singular_vectors(core, rank)
-    total = structured("sh->", [a], f32, lambda x, sum_: multiply_add(x, x, sum_), initial=0)
+    total = structured("sh->", [a], f32, add_square, initial=0)
 
     def earlier(value: SSAValue, sum_: SSAValue) -> SSAValue:
         before = compare(loop_index(1), "slt", loop_index(0))
@@ -219,7 +242,7 @@ def _keep_energy(
 
     def keep(before: SSAValue, all_: SSAValue) -> SSAValue:
         needed = compare(before, "olt", multiply(constant(energy, f32), all_))
-        return select(needed, constant(1, f32), constant(0, f32))
+        return one_where(needed)
 
     kept = structured("r,->r", [sums, total], f32, keep)
     return (
@@ -247,7 +270,7 @@ def _singular_vectors(core: SSAValue, rank: int) -> Sequence[SSAValue]:
         def meet(t: SSAValue, n: SSAValue) -> SSAValue:
             both_indices = arith.AddiOp(loop_index(0), loop_index(1)).result
             met = compare(arith.RemUIOp(both_indices, n).result, "eq", t)
-            return select(met, constant(1, f32), constant(0, f32))
+            return one_where(met)
 
         partner = structured(",->jp", [at, span], f32, meet, sizes={"j": size, "p": size})
         w_partner, q_partner = (contract("jp,pi->ji", partner, x) for x in (w, q))
@@ -265,24 +288,16 @@ def _singular_vectors(core: SSAValue, rank: int) -> Sequence[SSAValue]:
     w, q = loop(SWEEPS * size, [core, basis], turn)
     norms = structured("j->j", [_dots(w, w)], f32, lambda x: math.SqrtOp(x).result)
 
-    def before(mine: SSAValue, other: SSAValue, count: SSAValue) -> SSAValue:
-        tie = both(compare(other, "oeq", mine), compare(loop_index(1), "slt", loop_index(0)))
-        higher = either(compare(other, "ogt", mine), tie)
-        return arith.AddiOp(count, arith.ExtUIOp(higher, i64).result).result
-
-    order = structured("j,i->j", [norms, norms], i64, before, initial=0)
+    order = structured("j,i->j", [norms, norms], i64, count_above(0), initial=0)
     pick = structured(
         "j->rj",
         [order],
         f32,
-        lambda at: select(compare(at, "eq", loop_index(0)), constant(1, f32), constant(0, f32)),
+        lambda at: one_where(compare(at, "eq", loop_index(0))),
         sizes={"r": rank},
     )
 
-    def unit(x: SSAValue, norm: SSAValue) -> SSAValue:
-        return select(compare(norm, "ogt", constant(0, f32)), divide(x, norm), constant(0, f32))
-
-    right = structured("ji,j->ji", [w, norms], f32, unit)
+    right = structured("ji,j->ji", [w, norms], f32, quotient)
     return contract("rj,ji->ri", pick, q), contract("rj,j->r", pick, norms), contract("rj,ji->ri", pick, right)
 
 
@@ -318,4 +333,4 @@ def _rotate(mine: SSAValue, other: SSAValue, tangent: SSAValue) -> SSAValue:
 
 def _identity() -> SSAValue:
     """Inside a body: the entry of the identity matrix."""
-    return select(compare(loop_index(0), "eq", loop_index(1)), constant(1, f32), constant(0, f32))
+    return one_where(compare(loop_index(0), "eq", loop_index(1)))

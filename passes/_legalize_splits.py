@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from xdsl.dialects import arith, math
+from xdsl.dialects import math
 from xdsl.dialects.builtin import bf16, f32, i1, i64
 from xdsl.ir import SSAValue
 
@@ -10,15 +10,16 @@ from dialects.dcom import OutlierMatmulOp, OutlierSplitOp, TokenMatmulOp, TokenS
 from passes._build import (
     Body,
     add,
+    add_square,
     both,
     compare,
     constant,
     contract,
     convert,
-    either,
+    count_above,
     join_rows,
     loop_index,
-    multiply,
+    one_where,
     select,
     split_rows,
     structured,
@@ -59,7 +60,7 @@ def token_split(op: TokenSplitOp, like: Exact | None) -> tuple[SSAValue, Exact]:
     element = op.tokens.type.element_type
     x = split_rows(op.input, batch)
     if like is None:
-        energies = structured("bsh->bs", [x], f32, _energy, initial=0)
+        energies = structured("bsh->bs", [x], f32, add_square, initial=0)
         scores = convert(convert(energies, bf16), f32)
         selected, indices, slots = _choose(scores, op.capacity.value.data, 0)
     else:
@@ -79,11 +80,7 @@ def token_matmul(op: TokenMatmulOp, tokens: Exact, weight: SSAValue | WeightFact
 def _choose(scores: SSAValue, capacity: int, cutoff: int) -> tuple[SSAValue, SSAValue, SSAValue]:
     """From scores [B, N]: the selected [B, N] i1, their indices [B, C] i64, and slots as one-hot rows [B, C, N] f32."""
 
-    def higher(mine: SSAValue, other: SSAValue, count: SSAValue) -> SSAValue:
-        tie = both(compare(other, "oeq", mine), compare(loop_index(2), "slt", loop_index(1)))
-        return arith.AddiOp(count, arith.ExtUIOp(either(compare(other, "ogt", mine), tie), i64).result).result
-
-    ranks = structured("bh,bg->bh", [scores, scores], i64, higher, initial=0)
+    ranks = structured("bh,bg->bh", [scores, scores], i64, count_above(1), initial=0)
 
     def chosen(rank: SSAValue, score: SSAValue) -> SSAValue:
         return both(compare(rank, "slt", constant(capacity, i64)), compare(score, "ogt", constant(cutoff, f32)))
@@ -99,17 +96,17 @@ def _choose(scores: SSAValue, capacity: int, cutoff: int) -> tuple[SSAValue, SSA
         return select(on, loop_index(2), total)
 
     indices = structured("bch->bc", [slots], i64, position, initial=0)
-    weights = structured("bch->bch", [slots], f32, lambda on: select(on, constant(1, f32), constant(0, f32)))
+    weights = structured("bch->bch", [slots], f32, one_where)
     return selected, indices, weights
 
 
 def _same(like: Exact, size: int) -> tuple[SSAValue, SSAValue, SSAValue]:
     """What `_choose` gives, from the choice of another split; a slot whose values are all zero holds nothing."""
-    energies = structured("bch->bc", [like.values], f32, _energy, initial=0)
+    energies = structured("bch->bc", [like.values], f32, add_square, initial=0)
 
     def slot(index: SSAValue, energy: SSAValue) -> SSAValue:
         here = both(compare(energy, "ogt", constant(0, f32)), compare(index, "eq", loop_index(2)))
-        return select(here, constant(1, f32), constant(0, f32))
+        return one_where(here)
 
     slots = structured("bc,bc->bcs", [like.indices, energies], f32, slot, sizes={"s": size})
     counts = structured("bcs->bs", [slots], f32, add, initial=0)
@@ -123,23 +120,19 @@ def one_hot(indices: SSAValue, size: int) -> SSAValue:
         "bc->bch",
         [indices],
         f32,
-        lambda index: select(compare(index, "eq", loop_index(2)), constant(1, f32), constant(0, f32)),
+        lambda index: one_where(compare(index, "eq", loop_index(2))),
         sizes={"h": size},
     )
-
-
-def _energy(x: SSAValue, total: SSAValue) -> SSAValue:
-    return add(total, multiply(widen(x), widen(x)))
 
 
 def _score(op: OutlierSplitOp) -> Body:
     """The body that adds an element to its channel's score: its square, or one where it exceeds the threshold."""
     if op.threshold is None:
-        return _energy
+        return add_square
     threshold = op.threshold.value.data
 
     def count(x: SSAValue, total: SSAValue) -> SSAValue:
         above = compare(math.AbsFOp(widen(x)).result, "ogt", constant(threshold, f32))
-        return add(total, select(above, constant(1, f32), constant(0, f32)))
+        return add(total, one_where(above))
 
     return count

@@ -30,6 +30,7 @@ from passes._build import (
     filled,
     join_rows,
     loop_index,
+    one_where,
     reshape,
     select,
     shape_of,
@@ -74,7 +75,7 @@ def exact_track(op: ExactTrackOp, exact: Exact, weight: SSAValue | WeightFactors
 
 def _identity(count: int, rank: int) -> SSAValue:
     def entry() -> SSAValue:
-        return select(compare(loop_index(1), "eq", loop_index(2)), constant(1, f32), constant(0, f32))
+        return one_where(compare(loop_index(1), "eq", loop_index(2)))
 
     return structured("->mrq", [], f32, entry, sizes={"m": count, "r": rank, "q": rank})
 

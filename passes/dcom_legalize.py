@@ -40,12 +40,12 @@ from dialects.dcom import (
     WeightType,
 )
 from passes._build import (
+    add_square,
     building,
     compare,
     constant,
     contract,
     convert,
-    divide,
     element_of,
     filled,
     first_rows,
@@ -54,7 +54,7 @@ from passes._build import (
     loop,
     loop_index,
     multiply,
-    multiply_add,
+    quotient,
     read_slice,
     select,
     shape_of,
@@ -234,7 +234,7 @@ def _project(op: ProjectOp, basis: _Factors) -> _Factors:
     """U, diag(norms), and the normalised rows of U^T X."""
     element = op.factors.type.element_type
     shares = contract("mtr,mth->mrh", basis.u, _split_blocks(op.input, op.factors.type))
-    energies = structured("mrh->mr", [shares], f32, lambda x, total: multiply_add(x, x, total), initial=0)
+    energies = structured("mrh->mr", [shares], f32, add_square, initial=0)
     norms = structured("mr->mr", [energies], f32, lambda x: math.SqrtOp(x).result)
 
     def entry(norm: SSAValue) -> SSAValue:
@@ -242,10 +242,7 @@ def _project(op: ProjectOp, basis: _Factors) -> _Factors:
 
     core = structured("mr->mrq", [norms], f32, entry, sizes={"q": op.factors.type.rank.data})
 
-    def unit(x: SSAValue, norm: SSAValue) -> SSAValue:
-        return select(compare(norm, "ogt", constant(0, f32)), divide(x, norm), constant(0, f32))
-
-    v = structured("mrh,mr->mrh", [shares, norms], f32, unit)
+    v = structured("mrh,mr->mrh", [shares, norms], f32, quotient)
     return _Factors(basis.u, core, convert(v, element))
 
 
