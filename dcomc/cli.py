@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NoReturn, Protocol, cast
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, did_you_mean, nearest_word
+from dcomc.diagnostics import DcomError, cannot_import, did_you_mean, nearest_word
 
 COMMANDS = {
     "trace": "lift a model into Level 0 IR",
@@ -155,8 +155,7 @@ def guard(action: Callable[[], int]) -> int:
             print(DcomError(f"{name}{error.strerror or error}"), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        print(DcomError(f"cannot import {package}", hint="`pip install dcomc` brings what it needs"), file=sys.stderr)
+        print(cannot_import(error.name, "dcomc"), file=sys.stderr)
         return 1
     except MemoryError as error:
         print(DcomError(f"out of memory: {error}", hint="use a smaller model, shape or batch"), file=sys.stderr)

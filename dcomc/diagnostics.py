@@ -57,6 +57,20 @@ def nearest_word(name: str, words: Sequence[str]) -> str | None:
     return nearest[0] if nearest else None
 
 
+def cannot_import(package: str | None, what: str, extra: str = "") -> DcomError:
+    """The error of a package that is missing, or cannot be loaded.
+
+    Args:
+        package: its name, or that of a module in it.
+        what: needs it, such as `a trace`.
+        extra: of dcomc, that brings it; none for what all of dcomc needs.
+    """
+    name = f"'dcomc[{extra}]'" if extra else "dcomc"
+    return DcomError(
+        f"cannot import {str(package).partition('.')[0]}, which {what} needs", hint=f"`pip install {name}` brings it"
+    )
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """The count and the noun: `1 layer`, `1,024 layers`; the plural is the noun with an s unless given."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

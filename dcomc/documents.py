@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, cannot_import
 
 _ROWS = (".jsonl", ".jsonl.gz")
 _TEXTS = (".txt", ".md")
@@ -108,8 +108,7 @@ def _saved_rows(path: Path) -> Iterator[Row]:
     try:
         datasets: Any = importlib.import_module("datasets")
     except ImportError as error:
-        hint = "`pip install dcomc[harness]`, or write its rows as JSON lines"
-        raise DcomError(f"{path} is a data set saved by `datasets`, which is not installed", hint=hint) from error
+        raise cannot_import("datasets", f"the data set {path}", "harness") from error
     try:
         saved: Iterable[dict[str, Any]] = datasets.load_from_disk(str(path))
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -19,7 +19,7 @@ from dcomc.cli import guard
 from dcomc.comparison import PROGRAM, build_models, check_weights, decompositions, describe
 from dcomc.configuration import check_configuration
 from dcomc.container import read_program
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, cannot_import
 from dcomc.encode import check_launches
 from dcomc.evaluate import Forward, Prompt, PromptScore, Scores, dense_forward, make_windows, torch_weights
 from dcomc.factors import check_factors
@@ -47,8 +47,7 @@ try:
 
     registry: Any = import_module("lm_eval.api.registry")
 except ImportError as error:
-    what = f"the lm-evaluation-harness is not installed: cannot import {error.name}"
-    raise DcomError(what, hint="`pip install dcomc[harness]`") from error
+    raise cannot_import(error.name, "the lm-evaluation-harness", "harness") from error
 
 _BATCH = 4
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from safetensors import SafetensorError
 
-from dcomc.diagnostics import DcomError, did_you_mean, readable
+from dcomc.diagnostics import DcomError, cannot_import, did_you_mean, readable
 from dcomc.gguf_reading import WHOLE, check_holds, parsed_once
 from dcomc.pretrained import cause, check_loaded, check_not_quantised, describe_folder, folder_name
 from dcomc.weights import Array, SafetensorsWeights
@@ -223,9 +223,7 @@ def load_transformers(*, gguf: bool = False) -> Any:
         for package in ("torch", "gguf", "accelerate") if gguf else ("torch",):
             importlib.import_module(package)
     except ImportError as error:
-        raise DcomError(
-            f"cannot import {error.name}", hint="tracing and running models need `pip install dcomc[model]`"
-        ) from error
+        raise cannot_import(error.name, "a model", "model") from error
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
-from dcomc.diagnostics import DcomError, atomic_write, counted, size
+from dcomc.diagnostics import DcomError, atomic_write, cannot_import, counted, size
 from runtime.accelerator import time_launch
 from runtime.access import transfer_extent
 from runtime.engines import about
@@ -56,7 +56,7 @@ def check_perfetto() -> None:
     try:
         import_module("perfetto.trace_builder.proto_builder")
     except ImportError as error:
-        raise DcomError(f"a trace needs perfetto: {error}", hint="pip install 'dcomc[perfetto]'") from error
+        raise cannot_import("perfetto", "a trace", "perfetto") from error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import DcomError, cannot_import
 from runtime import lanczos
 from runtime.lanczos import Factored
 
@@ -206,5 +206,5 @@ def make_arrays(backend: str, device: str = "cpu") -> Arrays:
     try:
         from runtime.executor_torch import TorchArrays
     except ImportError as error:
-        raise DcomError(f"cannot import {error.name}", hint="the torch back end needs `pip install torch`") from error
+        raise cannot_import(error.name, "the torch back end", "model") from error
     return TorchArrays(device)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dcomc.diagnostics import DcomError, check_output, write_text
+from dcomc.diagnostics import DcomError, cannot_import, check_output, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def _measure(output: Path | None) -> int:
     try:
         from dcomc.measure_host import measured_toml
     except ImportError as error:
-        raise DcomError(f"cannot import {error.name}", hint="--measure needs `pip install dcomc[model]`") from error
+        raise cannot_import(error.name, "--measure", "model") from error
     text = measured_toml("cpu" if output is None else output.stem)
     if output is None:
         print(text, end="")

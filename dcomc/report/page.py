@@ -4,7 +4,7 @@ import html
 from importlib import resources
 from string import Template
 
-from dcomc.diagnostics import DcomError
+from dcomc.diagnostics import cannot_import
 from dcomc.report.data import Report, page_json
 
 _SCRIPTS = ("base.js", "charts.js", "overview.js", "measured.js", "pipeline.js", "timeline.js", "main.js")
@@ -37,7 +37,5 @@ def _vega() -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise DcomError(
-            "a report needs the package vl-convert-python", hint="pip install 'dcomc[report]' brings it"
-        ) from error
+        raise cannot_import("vl-convert-python", "a report", "report") from error
     return vl_convert.javascript_bundle(_SNIPPET, _VEGA_LITE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dcomc import __version__
-from dcomc.diagnostics import DcomError, atomic_write, counted, write_text
+from dcomc.diagnostics import atomic_write, cannot_import, counted, write_text
 from dcomc.reproduce import WHAT
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result
 from dcomc.tables import number
@@ -193,7 +193,7 @@ def check_plots() -> None:
     try:
         import_module("matplotlib.figure")
     except ImportError as error:
-        raise DcomError("plots need matplotlib, which is not installed", hint="`pip install dcomc[figures]`") from error
+        raise cannot_import("matplotlib", "a plot", "figures") from error
 
 
 def _figure(plot: Plot) -> "Figure":

@@ -220,7 +220,7 @@ def test_a_text_that_begins_with_dashes(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_package_that_is_not_installed(package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from dcomc.cli import main; sys.exit(main(['sim', 'a.bin']))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    error = f"error: cannot import {package}; `pip install dcomc` brings what it needs\n"
+    error = f"error: cannot import {package}, which dcomc needs; `pip install dcomc` brings it\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", error)
 
 

@@ -313,5 +313,8 @@ def test_a_missing_package_is_named(
 ):
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     assert main(["report", str(tiny_program), "-o", str(tmp_path / "page.html")]) == 1
-    assert "pip install 'dcomc[report]'" in capsys.readouterr().err
+    assert (
+        "cannot import vl-convert-python, which a report needs; `pip install 'dcomc[report]'`"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "page.html").exists()
