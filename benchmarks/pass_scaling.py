@@ -4,8 +4,10 @@ Shapes: many layers of ordinary size, each a function of its own once decomposed
 that a single function is long; the same where each repetition has weights of its own, so that the function has many
 parameters; one activation that very many products read; and many kernels. All but the last are made from the traced
 preset `tiny`. Processor time counts. The first shape is printed and parsed too. Shapes are legalised at a sixth of the
-size, of which legalisation makes the whole. `cse` is xDSL's, which copies what it knows at each region: in one long
-function its time does grow faster.
+size, of which legalisation makes the whole.
+
+`canonicalize`, `cse` and `dce` are xDSL's passes; all other rows are ours, and the goal is of these. xDSL's `cse` copies
+what it knows at each region: in one long function its time does grow faster.
 
 Run: python benchmarks/pass_scaling.py [--small N] [--large N] [--shapes NAME …]
 """

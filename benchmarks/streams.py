@@ -2,12 +2,16 @@
 
     python benchmarks/streams.py [--shapes 64x1024x576 512x64x576 …] [--streams 1x2 4x1 4x4] [--iterations 15]
 
-Shapes are matrices x rows x columns. All are decomposed by the mapping that `auto` chooses, on all of the grid for the
-column `groups`, on each of the rectangles that `--streams` names, and on those that `auto` itself chooses. Streams are
-not bound to one another: where groups in step have room for one matrix each, all wait while all load theirs, but one
-stream loads beside the products of another; and a rectangle that is one group holds its matrix cut by rows and columns,
-not folded. But streams above one another share banks, and each has its own share of the matrices to balance. Cycles are
-counted without data, so without what early breakdowns save streams. The last line is one JSON object.
+Shapes are matrices x rows x columns. The column `groups` has the cycles of groups of clusters in step, as the mapping
+`auto` makes them on one stream; the others are over that. On `grid` all clusters decompose one matrix after another,
+which takes many times as long where there are hundreds, each too small for so many clusters. The rectangles that
+`--streams` names follow, `-` where the buffers of one have no room for a matrix; and those that `auto` chooses.
+
+Streams are not bound to one another: where groups in step have room for one matrix each, all wait while all load
+theirs, but one stream loads beside the products of another; and a rectangle that is one group holds its matrix cut by
+rows and columns, not folded. But streams above one another share banks, and each has its own share of the matrices to
+balance. Cycles are counted without data, so without what early breakdowns save streams. The last line is one JSON
+object.
 """
 
 import argparse

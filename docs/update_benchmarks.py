@@ -37,7 +37,8 @@ NAMES = (
 HEAD = """# Benchmarks
 
 Made by `python docs/update_benchmarks.py`, which runs the scripts of `benchmarks/`. Ratios are of runs that took turns
-on one machine; seconds are that machine's alone. Each script says in its first lines what it measures and how.
+on one machine; seconds are that machine's alone. Above each table stands what its script says of it; the last line that
+a script prints, all numbers as JSON, is left out.
 
 """
 
@@ -66,15 +67,17 @@ def page(outputs: dict[str, str]) -> str:
             met = "yes" if goal["met"] else "no"
             rows.append(f"| [{name}](#{name}) | {goal['what']} | {goal['measured']:.4g} | {goal['bound']} | {met} |")
         text = "\n".join(line.rstrip() for line in lines).strip("\n")
-        sections.append(f"## {name}\n\n{purpose(name)}\n\n```console\n$ python benchmarks/{name}.py\n{text}\n```\n")
+        console = f"```console\n$ python benchmarks/{name}.py\n{text}\n```\n"
+        sections.append("\n\n".join([f"## {name}", *about(name), console]))
     table = ["| benchmark | goal | measured | bound | met |", "| --- | --- | ---: | --- | --- |", *rows]
     return HEAD + "\n".join([*table, "", *sections])
 
 
-def purpose(name: str) -> str:
-    """The first sentence of a benchmark's script."""
+def about(name: str) -> list[str]:
+    """The paragraphs of a benchmark's script on what it measures and how, without those on how it is called."""
     tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8"))
-    return (ast.get_docstring(tree) or "").partition("\n\n")[0]
+    paragraphs = (ast.get_docstring(tree) or "").split("\n\n")
+    return [text for text in paragraphs if not text.startswith(("    ", "Run: "))]
 
 
 def stored() -> dict[str, str]:
@@ -90,7 +93,7 @@ def update(names: Sequence[str]) -> int:
             raise DcomError(f"there is no benchmark '{name}'", hint=did_you_mean(name, NAMES))
     FOLDER.mkdir(exist_ok=True)
     for name in names or [name for name in NAMES if name not in stored()]:
-        print(f"{name}: {purpose(name)}", file=sys.stderr)
+        print(f"{name}: {about(name)[0]}", file=sys.stderr)
         write_text(FOLDER / f"{name}.txt", run(name))
     write_text(PAGE, page(stored()))
     return 0

@@ -14,6 +14,7 @@ import pytest
 
 from dcomc.cli import COMMANDS
 from dcomc.diagnostics import DcomError
+from passes import UPSTREAM
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -248,6 +249,15 @@ def test_the_page_of_benchmarks_is_that_of_their_outputs() -> None:
     outputs = module.stored()
     assert set(outputs) == set(module.NAMES), "python docs/update_benchmarks.py runs those that are missing"
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == module.page(outputs)
+
+
+def test_the_page_of_benchmarks_says_what_its_tables_show() -> None:
+    """As the scripts' first lines do, but for how they are called."""
+    about = script("update_benchmarks").about
+    assert len(about("streams")) == 3 and about("streams")[0].startswith("Streams side by side against groups")
+    ours = next(text for text in about("pass_scaling") if "are xDSL's passes; all other rows are ours" in text)
+    assert all(f"`{name}`" in ours for name in UPSTREAM)
+    assert not any("python benchmarks/" in text for name in script("update_benchmarks").NAMES for text in about(name))
 
 
 def test_a_benchmark_that_is_not_there() -> None:
