@@ -32,7 +32,7 @@ class Job:
     """The file of its numbers, JSON."""
     inputs: Path | None
     options: Mapping[str, Any]
-    """Of `Program.simulate`."""
+    """Keyword arguments of `Program.simulate`."""
 
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on: files by their SHA-256, and dcomc's version; not the engine, for all give

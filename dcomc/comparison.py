@@ -62,7 +62,7 @@ class Described:
     sites: tuple[str, ...]
     """Sites that are decomposed in any of them, or projected."""
     projected: tuple[str, ...]
-    """Those that in some layer are projected on the basis of another site."""
+    """The sites that in some layer are projected on the basis of another site."""
     exact: tuple[str, ...]
     """What is kept exact beside the decompositions."""
     ranks: tuple[int, ...]
@@ -87,12 +87,12 @@ class Comparison:
     windows: int
     """Runs of each model."""
     dense: Scores
-    """Of transformers' own model."""
+    """The scores of transformers' own model."""
     program: Scores
     controls: Mapping[str, Scores]
     """By the names of `CONTROLS`; none where no layer is decomposed."""
     engine: str | None
-    """That simulated the decompositions; None where the host did them."""
+    """The engine that simulated the decompositions; None where the host computed them."""
     inputs: Mapping[str, Array]
     """What each decomposition worked on in the first window, [B*S, H], by launch, such as `layer10.qkv`."""
 

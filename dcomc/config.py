@@ -27,7 +27,7 @@ class SiteOptions:
     reorthogonalisation: int = 2
     """Gram-Schmidt passes a vector."""
     seed: int = 0
-    """Of the start vector."""
+    """The seed of the start vector."""
     gram_schmidt: str = "classical"
     """`classical`, each vector against all before at once; or `modified`, one after another."""
     start: str = "random"
@@ -47,7 +47,7 @@ class SiteOptions:
     streams: str = "auto"
     """Rectangles of clusters that take their shares of the matrices side by side: `streams` of `cluster-map`."""
     weight_rank: int = 0
-    """Of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""
+    """The rank of the factors of the site's weights, on both sides of their cores; 0 leaves the weights as they are."""
     weight_method: str = "svd"
     """How those factors are found: one of `dialects.dcom.METHODS`."""
 
@@ -129,7 +129,7 @@ LIMITS: Mapping[str, Limits] = {
     "outliers": Limits(0, 100, "between 0 and 100", "it is the percentage of channels kept exact"),
     "exact_rows": Limits(0, 100, "between 0 and 100", "it is the percentage of tokens kept exact"),
 }
-"""Those of `SiteOptions` that have one; the others depend on the model's shape."""
+"""The limits of those options of `SiteOptions` that have any; those of the others depend on the model's shape."""
 
 
 CHOICES: Mapping[str, Collection[str]] = {
@@ -137,7 +137,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "start": STARTS,
     "weight_method": METHODS,
 }
-"""Those of `SiteOptions` that are words, with the words they may be."""
+"""The words that those options of `SiteOptions` may be whose values are words."""
 
 
 def check_choice(option: str, value: str, place: str | None = None) -> None:

@@ -45,7 +45,7 @@ class Product:
     width: int
     """W, the channels of the output."""
     bytes_each: int
-    """Of an element."""
+    """Bytes of an element."""
     weight: WeightType | None = None
     """Where the weight is in factors, what they are."""
 
@@ -64,13 +64,14 @@ class SiteCost:
     site: str
     products: list[Product] = field(default_factory=list[Product])
     work: Work = Work()
-    """Of what now stands for the products: factored and exact parts, reconstruction, or the dense product itself."""
+    """The work that now stands for the products: factored and exact parts, reconstruction, or the dense product itself.
+    """
     preserved: Work = Work()
-    """Of that, the products that stay decomposed (V* = V W, Eq. 6)."""
+    """The part of `work` that is products which stay decomposed (V* = V W, Eq. 6)."""
     decomposition: Work = Work()
     """Finding the factors and choosing what stays exact."""
     factors: FactoredType | None = None
-    """Of the input; None where the site is dense."""
+    """The type of the input's factors; None where the site is dense."""
     memory: int = 0
     """Bytes of the input in factors, with its exact channels and tokens."""
     weight_factors: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])

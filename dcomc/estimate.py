@@ -64,9 +64,9 @@ class Run:
     parts: int
     seconds: float
     fastest: float
-    """With every range of the GPU at its fast end."""
+    """Seconds with every range of the GPU at its fast end."""
     slowest: float
-    """And at its slow end."""
+    """Seconds with every range of the GPU at its slow end."""
     events: tuple[Event, ...]
 
     @property

@@ -122,7 +122,7 @@ class Scores:
     max_logit_difference: float = 0.0
     """The largest difference of a logit from the reference's, at any position that is no padding."""
     prompts: list[PromptScore] = field(default_factory=list[PromptScore])
-    """Of each prompt that is not all padding, in order."""
+    """The score of each prompt that is not all padding, in order."""
 
     @property
     def perplexity(self) -> float:

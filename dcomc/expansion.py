@@ -36,14 +36,14 @@ class Point:
     """Cycles of one schedule."""
 
     whole: int
-    """Of the kernel, for one prompt."""
+    """Cycles of the kernel, for one prompt."""
     alone: int
-    """Of the instructions of its reorthogonalisation, with nothing else in the machine."""
+    """Cycles of the instructions of its reorthogonalisation, with nothing else in the machine."""
     causes: dict[str, int]
-    """Of these, by what the stream waited for."""
+    """The cycles of `alone`, by what the stream waited for."""
 
     def share(self, unit: str) -> float:
-        """Of the cycles of reorthogonalisation alone, those that it waited for a unit or its results."""
+        """The share of the cycles of reorthogonalisation alone in which it waited for a unit or its results."""
         return sum(cycles for cause, cycles in self.causes.items() if unit in cause.split()) / self.alone
 
 

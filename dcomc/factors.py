@@ -31,7 +31,7 @@ class Stack:
     names: tuple[str, ...]
     """In the order of the program; U and V are named after one of them."""
     shared: str
-    """That one."""
+    """The one that U and V are named after."""
     layer: int
     site: str
     method: str

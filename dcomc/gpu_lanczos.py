@@ -41,12 +41,12 @@ def lanczos_parts(
     k = work.iterations
 
     def part(name: str, *kernels: tuple[int, int], fixed: float = 0.0) -> Part:
-        """Of (launches, bytes of each)."""
+        """A part made of kernels, each as (launches, bytes of each)."""
         seconds = sum(count * host.launched(moved / host.bytes_per_second) for count, moved in kernels)
         return Part(name, prompts * sum(count for count, _ in kernels), prompts * (seconds + fixed))
 
     def reorthogonalisation(name: str, before: range, vector: int) -> Part:
-        """Of a new vector against each count of vectors in `before`."""
+        """The part that makes a new vector orthogonal to each count of vectors in `before`."""
         if method == "modified":
             pairs = work.passes * sum(before)
             return part(name, (pairs, 2 * vector), (pairs, 3 * vector))

@@ -28,9 +28,10 @@ class LanczosWork:
     """k"""
     rank: int
     passes: int
-    """Of Gram-Schmidt, for each new vector."""
+    """Passes of Gram-Schmidt for each new vector."""
     gram_schmidt: str = "classical"
-    """Of a D-com's kernel: `classical` or `modified`; what a GPU does is an argument of `dcomc.gpu_lanczos`."""
+    """The method of a D-com's kernel, `classical` or `modified`; that of a GPU is an argument of `dcomc.gpu_lanczos`.
+    """
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Kernel:
     weight_bytes: int = 0
     output_bytes: int = 0
     rows: int = 0
-    """Of the output of a `gemm`."""
+    """Rows of the output of a `gemm`."""
     width: int = 0
-    """Of the output of a `gemm`."""
+    """Columns of the output of a `gemm`."""
     shard: Shard = "none"
     """What tensor parallelism cuts: the output's columns, the rows that are summed over, or everything."""
     site: str = ""
@@ -55,18 +56,18 @@ class Kernel:
     needs: tuple[int, ...] = ()
     """Indices of the kernels whose results it reads."""
     cached_bytes: int = 0
-    """Of keys and values, which generation keeps."""
+    """Bytes of keys and values, which generation keeps."""
     accumulates: bool = False
     """Whether it adds its output to what is there."""
     decomposition: LanczosWork | None = None
-    """Of a kernel of kind `decompose`, which the host or a D-com runs."""
+    """What a kernel of kind `decompose` decomposes, on the host or on a D-com."""
     chosen_bytes: int = 0
-    """Of the weights, the rows that the prompts choose by their exact channels, each its own; none: all are read.
-    Together they may be more than there are, which are then read once."""
+    """Bytes of the rows of the weights that the prompts choose by their exact channels, each its own; 0: all rows are
+    read. Together they may be more than the weight has, which is then read once."""
 
     @property
     def read_weight_bytes(self) -> int:
-        """Of the weights, those that are read."""
+        """Bytes of the weights that are read."""
         return min(self.chosen_bytes, self.weight_bytes) if self.chosen_bytes else self.weight_bytes
 
     def of_prompts(self, share: float | Fraction) -> "Kernel":
@@ -94,7 +95,7 @@ class Host:
     optimism: float = 0.5
     """Where in each range of the GPU's description: 0 slowest, 0.5 the middle, 1 fastest."""
     element_bytes: int = 2
-    """Of activations and weights: 2 runs on tensor cores, 4 does not."""
+    """Bytes of an element of activations and weights: products of 2 run on tensor cores, those of 4 do not."""
 
     @property
     def launch_seconds(self) -> float:
@@ -104,12 +105,12 @@ class Host:
 
     @property
     def bytes_per_second(self) -> float:
-        """Of the memory, as kernels reach it."""
+        """The bandwidth of the memory, as kernels reach it."""
         return self.gpu.memory_bytes_per_second * self.gpu.stream.efficiency.at(self.optimism)
 
     @property
     def dcom_bytes_per_second(self) -> float:
-        """Of the link to a D-com."""
+        """The bandwidth of the link to a D-com."""
         return self.gpu.dcom_link.bytes_per_second.at(self.optimism)
 
     def launched(self, seconds: float) -> float:

@@ -13,7 +13,7 @@ from runtime.technology import Technology
 Array = Literal["trees", "systolic"]
 Sums = Literal["binary32", "binary16"]
 Memory = Literal["beside", "one"]
-"""Of a systolic array: a buffer at each tile of multipliers, as a D-com has, or one for all."""
+"""The memory of a systolic array: a buffer beside each tile of multipliers, as a D-com has, or one for all."""
 
 _SYNTHESISED = 8 * 8
 """Multipliers of the synthesised arrays."""
@@ -21,7 +21,7 @@ _ELEMENT_BYTES, _SUM_BYTES = 2, 4
 
 
 def memory_bytes(machine: Machine) -> int:
-    """Of all buffers and the global memory; the banks are DRAM."""
+    """Bytes of all buffers and the global memory; the banks are DRAM."""
     return machine.grid.rows * machine.grid.cols * machine.cluster.buffer_bytes + machine.global_memory.bytes
 
 

@@ -126,7 +126,7 @@ class CompiledLM(TemplateLM):
         raise DcomError(what, hint="take tasks of log-likelihoods, or a model by dcomc.hf with the harness's own `hf`")
 
     def _scores(self, pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Iterator[PromptScore]:
-        """Of contexts and what follows them; those that are too long lose their first tokens."""
+        """The scores of what follows each context; pairs that are too long lose their first tokens."""
         prompts: list[Prompt] = []
         for context, rest in pairs:
             if len(rest) >= self._seq_len:

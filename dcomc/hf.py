@@ -143,7 +143,7 @@ class _Prompts:
     """What all layers need to know of a call."""
 
     layers: "dict[int, _Layer]"
-    """Those that have a site."""
+    """The layers that have a decomposed site, by number."""
     padding: torch.Tensor | None = None
     """[B, S] bool: rows that are none of the prompts'."""
 
@@ -161,9 +161,10 @@ class _Layer:
     """A layer in a call: what its sites have become so far."""
 
     bases: dict[int, Basis] = field(default_factory=dict[int, Basis])
-    """Of the first site that was decomposed: of all prompts together, as 0, or of each where some are padded."""
+    """The bases of the first site that was decomposed: under 0 that of all prompts together, or one for each prompt
+    where some are padded."""
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict[str, Any])
-    """Of each site its last input, and what has become of it, for the next projection that reads it."""
+    """The last input of each site and its approximation, for the next projection that reads the same input."""
 
     def __call__(self, *_: Any) -> None:
         """After the layer ran, or failed: forget."""
@@ -193,7 +194,7 @@ class _Site:
         return (made, *args[1:])
 
     def _approximate(self, x: torch.Tensor) -> torch.Tensor:
-        """Of x [B, S, H]; a padded prompt on its own, without its padding, which stays as it is."""
+        """The approximation of x [B, S, H]; a padded prompt is taken on its own, and its padding stays as it is."""
         padding = self.prompts.padding
         if padding is None or not bool(padding.any()):
             return self._approximate_prompts(0, x)

@@ -39,7 +39,7 @@ class Values:
         arguments = function.body.block.args
         self._known: dict[SSAValue, Known] = {}
         self.element_bytes = min((element_size(a.type) for a in arguments if is_float(a.type)), default=4)
-        """Of the model."""
+        """Bytes of an element of the model's activations."""
         for number, argument in enumerate(arguments):
             weight = function.arg_attrs is not None and "dcom.weight" in function.arg_attrs.data[number].data
             needs = frozenset[int]() if weight else frozenset({-1 - number})
@@ -110,7 +110,7 @@ def element_size(type_: Attribute) -> int:
 
 
 def shape_of(type_: Attribute) -> tuple[int, ...]:
-    """Of a tensor, or of what a track stands for; () of anything else."""
+    """The shape of a tensor, or of what a track stands for; () for any other type."""
     if isinstance(type_, FactoredType | OutliersType | TokensType):
         return type_.dimensions
     return type_.get_shape() if isa(type_, TensorType[Attribute]) or isinstance(type_, WeightType) else ()

@@ -64,12 +64,12 @@ class TraceSize:
     """What a trace is expected to hold."""
 
     cycles: int
-    """Of the runs that it is of, in its window or not."""
+    """Cycles of all runs, in the window of the trace or not."""
     events: int
 
     @property
     def bytes(self) -> int:
-        """Of its file, within a third."""
+        """The size of its file, within a third."""
         return self.events * _EVENT_BYTES
 
     def __str__(self) -> str:

@@ -53,7 +53,7 @@ class Decomposition:
     gram_schmidt: str = "classical"
     """`classical` or `modified`."""
     start: str = "random"
-    """Of the Lanczos vectors: one of `dialects.dcom.STARTS`."""
+    """The start vector of Lanczos: one of `dialects.dcom.STARTS`."""
     outliers: float | str = 0.0
     """Channels kept exact, in percent; or the file of a thresholds table."""
     block: int | None = None
@@ -67,7 +67,7 @@ class Decomposition:
     config: str | None = None
     """A TOML file that says otherwise for single layers and sites (`dcomc.config.SiteConfig`)."""
     weights: WeightDecomposition | None = None
-    """Of the weights; they stay as they are unless given, here or in the config."""
+    """How weights are decomposed; they stay as they are unless that is given, here or in the config."""
     mapping: str = "auto"
     """Which clusters decompose a matrix together: `mapping` of `cluster-map`."""
     streams: str = "auto"

@@ -17,7 +17,7 @@ from runtime.technology import Technology
 from runtime.timing import Timing, add_causes
 
 _PLACE = re.compile(r"\(([^()]*)\)")
-"""Of `model.layers.1.mlp.down_proj (modeling_llama.py:164)`, what is in the brackets."""
+"""The text in brackets, as in `model.layers.1.mlp.down_proj (modeling_llama.py:164)`."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class LaunchProfile:
     launch: Launch
     kernel: Kernel
     timings: tuple[Timing, ...]
-    """Of its runs, which take the same all."""
+    """The timings of its runs, which all take the same."""
     uses: Mapping[Use, int]
     """Multiplications; those of groups of clusters that get no matrix are padding."""
 
     @cached_property
     def counts(self) -> Counts:
-        """Of all its runs."""
+        """The counts of all its runs."""
         return Counts().plus(self.timings[0].counts, len(self.timings))
 
     @property
     def cycles(self) -> int:
-        """From its beginning to its end."""
+        """Cycles from its beginning to its end."""
         return sum(timing.cycles for timing in self.timings)
 
     @property
@@ -55,7 +55,7 @@ class Line:
 
     name: str
     counts: Counts
-    """Those of several kernels have lost which instruction they are of."""
+    """What the streams did; counts of several kernels no longer tell which instruction they are of."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ class Profile:
 
     @cached_property
     def total(self) -> Counts:
-        """Of everything."""
+        """The counts of everything."""
         return _sum(launch.counts for launch in self.launches)
 
     @property
     def cycles(self) -> int:
-        """From the beginning of the first launch to the end of the last."""
+        """Cycles from the beginning of the first launch to the end of the last."""
         return sum(launch.cycles for launch in self.launches)
 
     @property
     def causes(self) -> dict[str, float]:
-        """These by cause; where kernels have several streams, the mean over them."""
+        """The cycles by cause; where kernels have several streams, the mean over them."""
         return add_causes(timing for launch in self.launches for timing in launch.timings)
 
     @property
@@ -169,12 +169,13 @@ def _streams(launch: LaunchProfile) -> Iterable[Line]:
 
 
 def _op(launch: LaunchProfile, index: int) -> str:
-    """Of `z = A^T u (model.layers.1 (modeling.py:3))` what stands before the place."""
+    """What stands before the place: `z = A^T u` of `z = A^T u (model.layers.1 (modeling.py:3))`."""
     return launch.kernel.locations[index].partition(" (")[0]
 
 
 def _place(launch: LaunchProfile) -> str:
-    """Of `model.layers.1.mlp.down_proj (modeling_llama.py:164)` the lines, or all where it has none."""
+    """The lines of a location such as `model.layers.1.mlp.down_proj (modeling_llama.py:164)`; all of it where it has
+    none."""
     return "; ".join(_PLACE.findall(launch.launch.location)) or launch.launch.location
 
 

@@ -32,7 +32,7 @@ class Program(program.Program):
     """What `dcomc.compile` makes and prog.bin holds."""
 
     factors: Mapping[str, NDArray[Any]] | Path | None = field(default=None, compare=False)
-    """Of weights, where it has some in factors: by their names, or the file beside the program to find them in."""
+    """The factors of weights, where it has some: by their names, or the file beside the program that holds them."""
 
     def __repr__(self) -> str:
         launches = counted(len(self.launches), "decomposition")

@@ -19,7 +19,7 @@ LIMIT = 1 << 63
 MOST_IN_FLIGHT = 64
 """Matrices of a group at a time: more would not fit into any buffer."""
 MOST_PROMPTS = 1 << 24
-"""Of a launch: more take days on any machine, and no memory holds what each of them gave."""
+"""The most prompts of a launch: more take days on any machine, and no memory holds what each of them gave."""
 
 
 class ProgramError(DcomError):
@@ -103,7 +103,7 @@ def _stream_faults(kernel: Kernel, machine: Machine) -> Iterator[str]:
 
 
 def _layout_faults_of(kernel: Kernel, machine: Machine) -> Iterator[str]:
-    """Of the layout over each stream's rectangle, and in banks that hold what several of them need."""
+    """The faults of a layout over each stream's rectangle, and in banks that hold what several streams need."""
     streams, layout = kernel.streams_on(machine.grid), kernel.layout
     for rows, cols in dict.fromkeys((stream.rows, stream.cols) for stream in streams):
         yield from _layout_faults(layout, machine.part(rows, cols))

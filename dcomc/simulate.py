@@ -43,7 +43,7 @@ class LaunchResult:
     source: str
     """Where the activations came from."""
     timings: tuple[Timing, ...]
-    """Of each run of the kernel, one after another."""
+    """The timing of each run of the kernel, one after another."""
     uses: Mapping[Use, int]
     """Multiplications of all runs."""
     relative_error: float | None
@@ -111,11 +111,11 @@ class Simulation:
     plan: Plan | None
     """The engine and its threads; None where only time was asked for."""
     seed: int
-    """Of activations that were made."""
+    """The seed of activations that were made."""
 
     @property
     def cycles(self) -> int:
-        """Of all launches, one after another."""
+        """Cycles of all launches, one after another."""
         return sum(result.cycles for result in self.launches)
 
     @property
@@ -258,7 +258,7 @@ def _check_given(program: Program, given: Mapping[str, Array] | Array, name: str
 
 @dataclass(frozen=True)
 class _PromptError:
-    """Of one prompt, sums of squares in float64."""
+    """The error of one prompt's factors, as sums of squares in float64."""
 
     steps: int
     timing: Timing

@@ -13,7 +13,7 @@ from dcomc.diagnostics import DcomError, atomic_write, readable
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""Of the tensors that are read; a file may hold others, such as counters, beside them."""
+"""The types of the tensors that are read; a file may hold others, such as counters, beside them."""
 _INDEX = "model.safetensors.index.json"
 
 

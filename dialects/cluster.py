@@ -78,7 +78,7 @@ class KernelOp(IRDLOperation):
 
     sym_name = prop_def(SymbolNameConstraint())
     seed = opt_prop_def(IntegerAttr)
-    """Of the start vector; without one it is the same in each row."""
+    """The seed of the start vector; without one the vector is the same in each row."""
     mapping = opt_prop_def(DictionaryAttr)
     """Which group of clusters holds a matrix, and what of it each cluster: see `cluster-map`."""
     streams = opt_prop_def(DictionaryAttr)
@@ -105,7 +105,7 @@ class MatrixOp(IRDLOperation):
     chunks = opt_prop_def(IntegerAttr)
     """Pieces in which a pass reads it, by tile rows; 1 where it is resident."""
     offset = opt_prop_def(IntegerAttr)
-    """Of the buffer bytes that hold it, or two pieces of it."""
+    """The offset of the buffer bytes that hold it, or two pieces of it."""
     matrix = result_def(base(MatrixType))
 
     irdl_options = (ParsePropInAttrDict(),)
@@ -165,7 +165,7 @@ class LoadStartOp(IRDLOperation):
 
 @irdl_op_definition
 class ForOp(IRDLOperation):
-    """`count` turns, with the turn's number as the block's argument."""
+    """Run the body `count` times; its argument is the number of the turn, from 0."""
 
     name = "cluster.for"
 
@@ -184,7 +184,7 @@ class ForOp(IRDLOperation):
 
 
 class _MatvecOp(IRDLOperation):
-    """A product with vector `index + shift` of a basis; each cluster gets the partial sums of its block."""
+    """A product with vector `index + shift` of a basis: each cluster computes the partial sums of its block."""
 
     matrix = operand(MatrixType)
     basis = operand(BasisType)
@@ -230,9 +230,9 @@ class MatvecTransposedOp(_MatvecOp):
 
 @irdl_op_definition
 class AllReduceOp(IRDLOperation):
-    """Sum over the clusters `across` one side of the grid, the result in each of them.
+    """Sum over the clusters `across` one side of the grid, and leave the result in each of them.
 
-    Of cells, the first `count + shift` are summed.
+    Where `data` are cells, the first `count + shift` are summed, each by itself.
     """
 
     name = "cluster.all_reduce"

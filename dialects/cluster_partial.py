@@ -37,7 +37,7 @@ def _parts(value: SSAValue) -> ArrayAttr[IntAttr]:
 
 @irdl_op_definition
 class EachOp(IRDLOperation):
-    """Once for each of the first `count + shift` vectors, with the vector's number as the block's argument."""
+    """Run the body for each of the first `count + shift` vectors; its argument is the number of the vector."""
 
     name = "cluster.each"
 
@@ -116,7 +116,7 @@ class ProjectOutOp(IRDLOperation):
 
 @irdl_op_definition
 class PartOp(IRDLOperation):
-    """Each cluster takes its parts of a slice that it holds whole; of a basis, of its vector `index + shift`."""
+    """Copy a cluster's parts of a slice that it holds whole; of a basis, those of its vector `index + shift`."""
 
     name = "cluster.part"
 
@@ -139,7 +139,7 @@ class PartOp(IRDLOperation):
 
 @irdl_op_definition
 class GatherOp(IRDLOperation):
-    """Clusters of a line put together what each has one part of, as many parts as the result holds."""
+    """All-gather over a line of clusters: each has one part, and gets as many parts as the result holds."""
 
     name = "cluster.gather"
 
@@ -159,7 +159,7 @@ class GatherOp(IRDLOperation):
 
 @irdl_op_definition
 class BankRoomOp(IRDLOperation):
-    """Room in the banks, of which each has what the clusters of its column hold; scheduled, at `offset`."""
+    """Room in the banks: each holds what the clusters of its column do. Scheduled, it is at `offset`."""
 
     name = "cluster.bank_room"
 
@@ -193,7 +193,7 @@ class _TransferOp(IRDLOperation):
 
 @irdl_op_definition
 class ReadOp(_TransferOp):
-    """From the banks."""
+    """Read from the banks."""
 
     name = "cluster.read"
 
@@ -204,7 +204,7 @@ class ReadOp(_TransferOp):
 
 @irdl_op_definition
 class WriteOp(_TransferOp):
-    """To the banks."""
+    """Write to the banks."""
 
     name = "cluster.write"
 
@@ -215,7 +215,7 @@ class WriteOp(_TransferOp):
 
 @irdl_op_definition
 class GroupReduceOp(IRDLOperation):
-    """cells[0] of the first cluster of each rectangle of `rows` by `cols` clusters = the sum over it."""
+    """Sum cells[0] over each rectangle of `rows` by `cols` clusters, into cells[0] of its first cluster."""
 
     name = "cluster.group_reduce"
 
@@ -231,10 +231,10 @@ class GroupReduceOp(IRDLOperation):
 
 @irdl_op_definition
 class ExchangeOp(IRDLOperation):
-    """cells[0] of the first cluster of each rectangle goes through the global memory to all clusters.
+    """Send cells[0] of the first cluster of each rectangle through the global memory to all clusters.
 
-    Each cluster of a repeating pattern of `to_rows` by `to_cols` clusters keeps its share of them in `sums`, the first
-    the first ones: all in each cluster where the pattern is 1 by 1.
+    The receivers form a repeating pattern of `to_rows` by `to_cols` clusters, over which the values are dealt: each
+    keeps its share in `sums`, the first cluster of the pattern the first values. With 1 by 1 every cluster keeps all.
     """
 
     name = "cluster.exchange"
@@ -282,7 +282,7 @@ class MultiplyOp(IRDLOperation):
 
 @irdl_op_definition
 class ReplicaReduceOp(IRDLOperation):
-    """Of neighbours of a line that hold the same parts, each gets its own part of the sum over them."""
+    """Sum over neighbours of a line that hold the same parts; each of them gets its own part of the sum."""
 
     name = "cluster.replica_reduce"
 
@@ -320,7 +320,7 @@ class MinusOp(IRDLOperation):
 
 @irdl_op_definition
 class SumOp(IRDLOperation):
-    """out[0] = the sum of all of `cells`, in each cluster of its own."""
+    """out[0] = the sum of all of `cells`, in each cluster by itself."""
 
     name = "cluster.sum"
 

@@ -111,14 +111,15 @@ __all__ = [
 class DecomposeOp(IRDLOperation):
     """Decompose each block by Lanczos bidiagonalisation with reorthogonalisation (the paper's Algorithm 1).
 
-    The result's type says what a block is: a prompt, or T rows of it, the last ones filled up with zero rows.
+    The result's type says what a block is: a prompt, or T rows of it, where a short last block is filled up with zero
+    rows.
 
     After k = `iterations` steps, or fewer at a breakdown, X ~ U B V with B lower bidiagonal; the SVD P diag(s) Q^T of B
     then truncates to the rank R: U P[:, :R], core diag(s[:R]), Q^T[:R] V, with zero columns for missing steps.
     `runtime/lanczos.py` is the definition; `kernel` names the accelerator's program for it, once there is one.
 
     With `energy` e in (0, 1] the factors are those of the SVD, and only the fewest singular values that hold at least
-    the share e of the block's sum of squares are kept; the columns past them are zero, R being the most there are.
+    the share e of the block's sum of squares are kept, at most R; the columns past them are zero.
 
     `input` f16 or f32 [B*S, H]; the result has the same shape and element type, at rank R <= k <= min(T, H).
     """
@@ -133,7 +134,7 @@ class DecomposeOp(IRDLOperation):
     reorthogonalisation = prop_def(IntegerAttr[I64])
     """Gram-Schmidt passes for each new vector."""
     seed = prop_def(IntegerAttr[I64])
-    """Of the start vector."""
+    """The seed of the start vector."""
     gram_schmidt = opt_prop_def(StringAttr)
     """`classical`, the default: all dot products of a pass come first; or `modified`, one vector at a time."""
     start = opt_prop_def(StringAttr)
@@ -219,9 +220,9 @@ class DecomposeOp(IRDLOperation):
 class ProjectOp(IRDLOperation, HasCanonicalizationPatternsInterface):
     """Project each block on the basis of another activation of the same tokens: X ~ U (U^T X).
 
-    U comes from `basis`, whose U has orthonormal or zero columns, as a decomposition leaves them; its core and V have
-    no part. The rows of U^T X are normalised into V and their norms make the diagonal of the core; a row of zeros stays
-    zero. One decomposition so serves several sites of a layer, at one product each instead of 2k.
+    U is that of `basis`, whose columns are orthonormal or zero, as a decomposition leaves them; the core and V of
+    `basis` are not used. The rows of U^T X, normalised, make V, and their norms the diagonal of the core; a row of
+    zeros stays zero. So one decomposition serves several sites of a layer, each for one product instead of 2k.
 
     `input` f16 or f32 [B*S, H]; `basis` of B prompts of S tokens, any channels; products are summed in float32.
     """
@@ -290,8 +291,8 @@ class MatmulOp(IRDLOperation):
 class ScaleOp(IRDLOperation, HasFolderInterface, HasCanonicalizationPatternsInterface):
     """Multiply each row or each channel of a factored activation by a number of its own, and leave it factored.
 
-    With `axis = "rows"` the scales [B*S] go into U, whose columns then are no longer of norm 1; with
-    `axis = "channels"` the scales [N] go into V. The scales are of the activation's element type.
+    With `axis = "rows"` the scales [B*S] multiply U, whose columns then no longer have norm 1; with
+    `axis = "channels"` the scales [N] multiply V. The scales have the activation's element type.
     """
 
     name = "dcom.scale"

@@ -147,13 +147,14 @@ class OutlierMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
 class TokenSplitOp(IRDLOperation, HasFolderInterface):
     """Split the tokens (rows) of largest energy of each prompt from the rest, to keep them exact.
 
-    The score of a row is the sum of its squares, rounded to bfloat16: so rows that an RMSNorm without weights has made
-    equal but for how a library rounds count as equal, unless a value halfway between two of bfloat16 lies between
-    them. The rank of a row is the number of rows of its prompt with a higher score, or with an equal score and a lower
-    index. A row is selected when its rank is below
-    the capacity and its score above 0. `dense` is the input with the selected rows zero; slot `rank` of `tokens` is
-    the row itself. With `like`, the rows that another split selected are taken instead, each into its slot, so that
-    both leave the same rows; a slot of `like` whose values are all zero holds none.
+    The score of a row is the sum of its squares, rounded to bfloat16. (An RMSNorm without weights gives all rows the
+    same energy, up to how a library rounds; such rows then count as equal, unless a value halfway between two of
+    bfloat16 lies between them.) The rank of a row is the number of rows of its prompt with a higher score, or with an
+    equal score and a lower index. A row is selected when its rank is below the capacity and its score above 0. `dense`
+    is the input with the selected rows zero; slot `rank` of `tokens` is the row itself.
+
+    With `like`, the rows are those that another split selected, each in the same slot; a slot of `like` whose values
+    are all zero is unused.
 
     `dense` f16 or f32 [B*S, H]; `tokens` values [B, C, H], indices [B, C].
     """

@@ -32,7 +32,7 @@ def _verify_heads(count: int, heads: int, what: str) -> None:
 
 @irdl_op_definition
 class BiasTrackOp(IRDLOperation):
-    """A vector that every row has, as a factored value of rank 1: U of ones, core 1, V the vector.
+    """A bias, added to every row, as a factored value of rank 1: U is all ones, the core 1, and V the bias.
 
     `bias` [N], of the result's element type.
     """
@@ -59,9 +59,9 @@ class BiasTrackOp(IRDLOperation):
 class ExactTrackOp(IRDLOperation):
     """The product of exact channels or tokens with a weight, as a factored value of rank C, their capacity.
 
-    Of channels U holds the values and V their rows of the weight, W[indices, :]; of tokens U is one where a row is the
-    token of a slot, and V their products with the weight. The core is the identity; in blocks each has its rows of U,
-    and the same V.
+    For channels, U holds their values and V their rows of the weight, W[indices, :]. For tokens, U[s, c] is 1 where row
+    s is the token in slot c, else 0, and V holds the products of the tokens with the weight. The core is the identity.
+    Where the result is in blocks, each block has its rows of U, and all blocks of a prompt the same V.
 
     `weight` [H, N], dense or in factors, of the element type; products are summed in float32.
     """
@@ -91,7 +91,7 @@ class ExactTrackOp(IRDLOperation):
 
 @irdl_op_definition
 class ConcatOp(IRDLOperation):
-    """The sum of two factored values of one shape: their tracks side by side, rank R1 + R2, the core block-diagonal."""
+    """The sum of two factored values of the same shape, of rank R1 + R2: tracks side by side, a block-diagonal core."""
 
     name = "dcom.concat"
 
@@ -117,7 +117,7 @@ class ConcatOp(IRDLOperation):
 
 @irdl_op_definition
 class SliceOp(IRDLOperation, HasFolderInterface):
-    """Channels that are neighbours: U and core as they are, of V the columns from `offset` on that the result has."""
+    """Take consecutive channels: the columns of V from `offset` on, as many as the result has; U and core stay."""
 
     name = "dcom.slice"
 
@@ -150,10 +150,10 @@ class SliceOp(IRDLOperation, HasFolderInterface):
 
 @irdl_op_definition
 class SplitHeadsOp(IRDLOperation, HasFolderInterface):
-    """Cut the channels into groups, each a prompt of its own that `shared` heads have in turn.
+    """Cut the channels into groups, and make each of the `shared` heads of a group a prompt of its own.
 
-    Head (b, g, q) of B prompts, G groups and Q heads a group is prompt (b G + g) Q + q; it has U and core of prompt b,
-    and of V the channels g N/G to (g + 1) N/G.
+    With B prompts, G groups and Q heads a group, head (b, g, q) becomes prompt (b G + g) Q + q. It has the U and the
+    core of prompt b, and channels g N/G to (g + 1) N/G of its V.
     """
 
     name = "dcom.split_heads"
@@ -194,9 +194,9 @@ class LeftMatmulOp(IRDLOperation):
     """Multiply the rows of each prompt from the left: U* = P U, core and V unchanged, as softmax(P) V does.
 
     `left` [..., S*, S] has a matrix for each prompt, and is f16 or f32 by itself; the result has S* rows a prompt, in
-    one block, since P mixes the rows of all blocks. Of M blocks of R tracks each it has all M R tracks: P X is the sum
-    over blocks of (P_b U_b) core_b V_b, where P_b has the columns of P that meet the rows of the block; so the core is
-    block-diagonal, and the V stand below one another. Products are summed in float32.
+    one block, since P mixes the rows of all blocks. A prompt of M blocks with R tracks each gives a result of M R
+    tracks: P X is the sum over blocks of (P_b U_b) core_b V_b, where P_b are the columns of P that meet the rows of
+    block b. So the core is block-diagonal, and the V stand below one another. Products are summed in float32.
     """
 
     name = "dcom.left_matmul"
@@ -266,10 +266,10 @@ class HeadMatmulOp(IRDLOperation, HasCanonicalizationPatternsInterface):
 
 @irdl_op_definition
 class ReconstructHeadsOp(IRDLOperation, HasCanonicalizationPatternsInterface):
-    """The dense sum over the heads of each prompt, sum_h U_h (core_h V_h): one product over heads and tracks.
+    """Reconstruct and sum the heads of each prompt, sum_h U_h (core_h V_h), as one product over heads and tracks.
 
-    `input` has the `heads` of each of B prompts, prompt-major; the result is [B*S, N], of the factors' element type;
-    products are summed in float32.
+    `input` holds the `heads` heads of each of B prompts, prompt-major; the result is [B*S, N], of the factors' element
+    type; products are summed in float32.
     """
 
     name = "dcom.reconstruct_heads"

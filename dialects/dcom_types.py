@@ -150,7 +150,7 @@ class FactoredType(_PromptsType):
     rank: IntAttr
     """R."""
     element_type: Element
-    """Of U and V."""
+    """The element type of U and V."""
     block: IntAttr
     """T; the S rows of a prompt where the prompt is one block."""
     weight_rank: IntAttr
@@ -260,7 +260,7 @@ class _ExactType(_PromptsType):
     capacity: IntAttr
     """C."""
     element_type: Element
-    """Of the values."""
+    """The element type of the values."""
 
     @classmethod
     def get(cls, batch: int, rows: int, cols: int, capacity: int, element_type: Element) -> Self:
@@ -326,7 +326,7 @@ class WeightType(_DcomType):
     rank: ArrayAttr[IntAttr]
     """P and Q."""
     element_type: Element
-    """Of all factors."""
+    """The element type of all factors."""
 
     @classmethod
     def get(cls, rows: int, cols: int, ranks: tuple[int, int], element_type: Element) -> "WeightType":
@@ -347,7 +347,7 @@ class WeightType(_DcomType):
 
     @property
     def elements(self) -> int:
-        """Of all three factors."""
+        """Elements of all three factors."""
         (rows, cols), (left, right) = self.get_shape(), self.ranks
         return rows * left + left * right + right * cols
 

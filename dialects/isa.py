@@ -209,7 +209,7 @@ class KernelOp(IRDLOperation):
 
     @property
     def entries(self) -> list[tuple[str, Rectangle]]:
-        """Of each of several streams the label that it begins at, and row, column, rows and columns of its clusters."""
+        """For each of several streams its first label, and row, column, rows and columns of its clusters."""
         return [
             (cast(StringAttr, stream.data["entry"]).data, tuple(_number(stream, key) for key in _SIDES))
             for stream in self.streams or ()

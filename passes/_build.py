@@ -41,7 +41,8 @@ Body = (
     | Callable[[SSAValue, SSAValue, SSAValue, SSAValue], SSAValue]
     | Callable[[SSAValue, SSAValue, SSAValue, SSAValue, SSAValue], SSAValue]
 )
-"""From the elements of the inputs, and of the output where there is a reduction, to the element of the output."""
+"""Makes the element of the output from the elements of the inputs and, where there is a reduction, of the output so
+far."""
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Layout:
 
     @staticmethod
     def natural(type_: FactoredType) -> "Layout":
-        """Of the tensor [B*S, N] that reconstruction makes."""
+        """The layout of the tensor [B*S, N] that reconstruction makes."""
         batch, rows, cols = type_.dimensions
         return Layout(
             (
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
+        """The shape of the tensor."""
         return tuple(prod(digit.size for digit in dim) for dim in self.dims)
 
     @property
@@ -75,7 +75,7 @@ class Layout:
         return joined(flat) != joined(_in_order(flat))
 
     def through(self, op: Operation) -> "Layout | None":
-        """Of the result of an operation that only moves elements; None where `op` is not known to be one."""
+        """The layout of the result of an operation that only moves elements; None where `op` is not known to be one."""
         match op:
             case tensor.ExpandShapeOp():
                 return self._expanded([_numbers(group) for group in op.reassociation], shape_of(op.result))

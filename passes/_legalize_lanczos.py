@@ -57,7 +57,7 @@ class Problem:
     iterations: int
     reorthogonalisation: int
     seed: int | None
-    """Of the start vector; without one it is the same in each row."""
+    """The seed of the start vector; without one the vector is the same in each row."""
     modified: bool
     """Whether Gram-Schmidt takes one vector at a time."""
     energy: float | None = None

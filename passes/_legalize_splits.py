@@ -78,7 +78,7 @@ def token_matmul(op: TokenMatmulOp, tokens: Exact, weight: SSAValue | WeightFact
 
 
 def _choose(scores: SSAValue, capacity: int, cutoff: int) -> tuple[SSAValue, SSAValue, SSAValue]:
-    """From scores [B, N]: the selected [B, N] i1, their indices [B, C] i64, and slots as one-hot rows [B, C, N] f32."""
+    """What scores [B, N] select [B, N] i1, its indices [B, C] i64, and its slots as one-hot rows [B, C, N] f32."""
 
     ranks = structured("bh,bg->bh", [scores, scores], i64, count_above(1), initial=0)
 

@@ -43,7 +43,7 @@ class State:
     factors: SSAValue[FactoredType]
     layout: Layout
     element: Attribute
-    """Of the dense tensor."""
+    """The element type of the dense tensor."""
     heads: int = 1
     """How many prompts are to be summed, each a head; nothing but reconstruction follows, where more than one."""
     initial: SSAValue | None = None

@@ -28,7 +28,7 @@ class Roofline:
         return Roofline(2 * machine.multipliers, machine.grid.cols * machine.bank.stream_bytes_per_cycle, "cycles")
 
     def time(self, works: Iterable[Work]) -> float:
-        """Of operations one after another."""
+        """The time of operations one after another."""
         return sum(max(work.flops / self.flops, work.bytes / self.bytes) for work in works)
 
     def text(self, time: float, digits: int = 3) -> str:
@@ -40,7 +40,8 @@ class Roofline:
         return f"{time:.{digits}g} T{self.unit}"
 
     def comparison(self, dense: float, factored: float) -> str:
-        """That dense is no dearer, with as many digits as show it: `dense is cheaper from here, 23 kflop against …`."""
+        """Says that dense is no dearer, with as many digits as show it: `dense is cheaper from here, 23 kflop against
+        …`."""
         if dense == factored:
             return f"dense costs no more from here, {self.text(dense)}"
         digits = next((d for d in range(3, 16) if self.text(dense, d) != self.text(factored, d)), 16)

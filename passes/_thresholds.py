@@ -21,7 +21,7 @@ class Thresholds:
     min_tokens_percent: float
     by_layer: dict[int, dict[str, float]]
     model: str | None = None
-    """That it was calibrated on, if it says so."""
+    """The model that it was calibrated on, if it says so."""
     path: str = ""
 
     @staticmethod

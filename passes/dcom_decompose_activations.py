@@ -52,7 +52,7 @@ class DcomDecomposeActivationsPass(ModulePass):
     reorthogonalisation: int = 2
     """Gram-Schmidt passes for each new vector."""
     seed: int = 0
-    """Of the start vector."""
+    """The seed of the start vector."""
     gram_schmidt: str = "classical"
     """`classical`: each new vector against all before at once; `modified`: one after another."""
     start: str = "random"

@@ -108,7 +108,7 @@ class _Splitter:
     layers: Layers
     batch: int
     tokens: int
-    """Of a prompt."""
+    """Tokens of a prompt."""
     thresholds: Thresholds | None
 
     def split(

@@ -37,9 +37,9 @@ class PromptResult:
     factors: Bidiagonal
     """u and v float16, alpha and beta float32 with the input's scale; fewer steps than iterations after a breakdown."""
     timing: Timing
-    """Of the run that it was part of."""
+    """The timing of the run that it was part of."""
     exits: Exits
-    """Of that run."""
+    """The exits of that run."""
 
 
 def run_kernel(kernel: Kernel, machine: Machine, a: Array, engine: str = "reference") -> PromptResult:

@@ -85,7 +85,7 @@ def _rows(x: Tensor, percent: float) -> Tensor | None:
 
 
 def _highest(scores: Tensor, count: int, cutoff: int) -> Tensor:
-    """Of scores [B, N] the highest above the cutoff, the first among equals, as [B, N] bool."""
+    """The highest of scores [B, N] above the cutoff, the first among equals, as [B, N] bool."""
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, scores.gather(1, order) > cutoff)
 

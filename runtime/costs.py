@@ -15,7 +15,7 @@ from runtime.machine import Machine
 from runtime.operands import Values
 
 PIECE_BITS = 11
-"""Of a binary32 factor's 24 significant bits, those that a binary16 multiplier takes in a turn."""
+"""How many of a binary32 factor's 24 significant bits a binary16 multiplier takes in a turn."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ def all_reduce(side: Callable[[Machine], int]) -> Cost:
 
 
 def gather(side: Callable[[Machine], int]) -> Cost:
-    """From each cluster of a line to all others: the links at its ends carry all pieces but one in one direction."""
+    """The cost of sending from each cluster of a line to all others: the links at its ends carry all pieces but one in
+    one direction."""
 
     def busy(v: Values, m: Machine) -> int:
         return max(span(v, side(m)) - 1, 1) * ceil(v["bytes"] / m.links.bytes_per_cycle)
@@ -171,7 +172,7 @@ def rectangle(v: Values, m: Machine) -> tuple[int, int]:
 
 
 def rectangles(v: Values, m: Machine) -> int:
-    """Of these, in the grid."""
+    """The number of such rectangles in the grid."""
     rows, cols = rectangle(v, m)
     return ceil(m.grid.rows / rows) * ceil(m.grid.cols / cols)
 

@@ -29,8 +29,8 @@ class Use(StrEnum):
     PADDING = "padding"
     """With a zero that fills up a tile, the slice of a cluster, or a group of clusters."""
     OTHER = "other"
-    """Of numbers that are not of the launch's activation, or whose way is not followed, such as through the global
-    memory."""
+    """The use of numbers that are not of the launch's activation, or whose way is not followed, such as through the
+    global memory."""
 
 
 @dataclass(frozen=True)

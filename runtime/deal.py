@@ -9,7 +9,7 @@ from runtime.machine import Machine
 from runtime.program import Kernel, KernelLayout, KernelStream
 
 _BYTES_OF_A_RUN = 32 << 20
-"""Of all banks; more is slower, for no cache holds it."""
+"""Bytes of all banks in a run; more is slower, for no cache holds them."""
 
 Exits = tuple[tuple[bool, ...], ...]
 """For each stream, whether each of its exits left, in order."""
@@ -25,7 +25,7 @@ class Share:
     matrices: range
     """Their numbers in the run; none where there are more streams than matrices."""
     rounds: int
-    """That it takes them in; one of padding, where there are none."""
+    """Rounds that it takes its matrices in; one of padding, where there are none."""
 
 
 def rounds(matrices: int, layout: KernelLayout, machine: Machine) -> int:

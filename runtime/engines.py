@@ -53,7 +53,7 @@ class Engine(Protocol):
     """What carries out instructions."""
 
     global_memory: NDArray[Any]
-    """That of the machine, which streams side by side have in common."""
+    """The machine's global memory, which streams side by side have in common."""
 
     def execute(self, issue: Issue) -> None:
         """Check and carry out one instruction; raises `MachineFault`."""
@@ -120,9 +120,9 @@ class Work:
 
     kernel: Kernel
     instructions: int
-    """Of the runs for all prompts."""
+    """Instructions of the runs for all prompts."""
     prompts: int
-    """Together."""
+    """Prompts of all runs together."""
     times: int = 1
 
     def seconds(self, engine: str) -> float:
@@ -137,7 +137,7 @@ class Work:
 
     @property
     def elements(self) -> int:
-        """Of the activation of one prompt."""
+        """Elements of the activation of one prompt."""
         return self.kernel.layout.rows * self.kernel.layout.cols
 
     def bytes(self, engine: str, machine: Machine) -> int:
@@ -155,9 +155,9 @@ class Beside:
     """What is done with each prompt beside the run of its kernel."""
 
     seconds_an_element: float = 0.0
-    """Of the activation."""
+    """Seconds for each element of the activation."""
     bytes: int = 0
-    """In memory for each thread."""
+    """Bytes of memory for each thread."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _choose(engine: str, work: Sequence[Work]) -> tuple[str, str]:
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -19,11 +19,11 @@ class Event:
     """Its number in the kernel."""
     issue: Issue
     waited: int
-    """From here on the stream waited to issue it."""
+    """The cycle from which on the stream waited to issue it."""
     cause: str
-    """For what."""
+    """What it waited for."""
     start: int
-    """Of its issue."""
+    """The cycle of its issue."""
     begun: int
     """When the issue is done and its unit begins."""
     end: int

@@ -24,9 +24,11 @@ from runtime.fast_compile import compiled
 Words = NDArray[np.uint16]
 Single = NDArray[np.float32]
 Place = tuple[int, int, int]
-"""Of words in all clusters: the first word of cluster (0, 0), and words to the next grid row and to the next word."""
+"""Where words lie in all clusters: the first word of cluster (0, 0), and words to the next grid row and to the next
+word."""
 Side = tuple[int, int, int, int]
-"""Of A in a cluster: elements of a tile; tiles; words from a tile to the next; words from an element to the next."""
+"""One side of A in a cluster: elements of a tile; tiles; words from a tile to the next; words from an element to the
+next."""
 
 BLOCK = 16
 """Leaves of the trees that `dots` and `norm2` unroll; levels above are loops."""

@@ -58,7 +58,7 @@ class DcomLink:
 
 @dataclass(frozen=True)
 class LanczosOnGpu:
-    """Of a decomposition on the GPU: the SVD of its k x k core, and the size of an element."""
+    """What a decomposition takes on the GPU: the SVD of its k x k core, and the size of an element."""
 
     small_svd_seconds: Bounds
     element_bytes: int

@@ -82,7 +82,7 @@ def _bidiagonalise(
     u[:, :, 0] = torch.from_numpy(start_vector(rows, seed, np.dtype(np.float32))).to(a.device)
 
     def step(residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Of residuals [M, N]: unit vectors and norms, zero from a breakdown on."""
+        """The unit vectors and norms of residuals [M, N], zero from a breakdown on."""
         nonlocal largest, going
         norms = cast(Tensor, torch.linalg.vector_norm(residual, dim=1))
         largest = torch.maximum(largest, norms)

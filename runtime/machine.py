@@ -96,7 +96,7 @@ class Machine:
 
     @property
     def multipliers(self) -> int:
-        """Of all clusters."""
+        """Multipliers of all clusters."""
         return self.grid.rows * self.grid.cols * self.cluster.mac_rows * self.cluster.mac_cols
 
     @property

@@ -77,7 +77,7 @@ class KernelStream:
 
     @property
     def columns(self) -> range:
-        """Of the grid."""
+        """The columns of the grid that it has."""
         return range(self.col, self.col + self.cols)
 
     @property
@@ -100,9 +100,9 @@ class Kernel:
     """For each word where it comes from, for people: MLIR op and Python line."""
     layout: KernelLayout
     seed: int | None
-    """Of the start vector; without one it is the same in each row."""
+    """The seed of the start vector; without one the vector is the same in each row."""
     streams: tuple[KernelStream, ...] = ()
-    """Those that run side by side; none are one over the whole grid, from the first instruction on."""
+    """The streams that run side by side; none stand for one over the whole grid, from the first instruction on."""
 
     def streams_on(self, grid: Grid) -> tuple[KernelStream, ...]:
         """All streams, in the order in which a launch deals its matrices to them."""

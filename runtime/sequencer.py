@@ -74,7 +74,7 @@ class Flow:
     index: int
     """The place of the instruction that is under way, or next."""
     loops: list[Loop] = field(default_factory=list[Loop])
-    """Those that are open, the innermost last."""
+    """The loops that are open, the innermost last."""
     issued: int = 0
     """Instructions before that one."""
 

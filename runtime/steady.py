@@ -144,7 +144,7 @@ class _Moment:
     marks: tuple[Mark, ...]
     issued: tuple[int, ...]
     loops: tuple[tuple[tuple[Loop, int], ...], ...]
-    """Those that were open in each, with the turns that were left to them."""
+    """The loops that were open in each, with the turns that were left to them."""
 
 
 class _Together:

@@ -33,13 +33,13 @@ class Energy:
     mac_uncertainty: Bounds
     """A factor of both."""
     buffer_byte: Bounds
-    """Of a cluster's buffer, read or written."""
+    """The energy of a byte of a cluster's buffer, read or written."""
     large_over_buffer: Bounds
     """A byte of a memory of a megabyte over one of a buffer."""
     wire_byte_mm: Bounds
-    """Over a millimetre."""
+    """The energy of moving a byte over a millimetre."""
     bank_byte: Bounds
-    """Of a bank, in DRAM."""
+    """The energy of a byte of a bank, in DRAM."""
 
 
 @dataclass(frozen=True)

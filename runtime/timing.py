@@ -30,15 +30,15 @@ class Timing:
     cycles: int
     """Until the last has ended."""
     counts: Counts
-    """Of each instruction; their cycles add up to those of all streams."""
+    """The counts of each instruction; their cycles add up to those of all streams."""
     columns: int
-    """Of the grid, each with a bank."""
+    """Columns of the grid, each with a bank."""
     streams: tuple[tuple[KernelStream, "Timing"], ...] = ()
-    """Of several, each by itself."""
+    """The timing of each of several streams by itself."""
 
     @classmethod
     def of_streams(cls, streams: Sequence[KernelStream], timings: Sequence["Timing"], columns: int) -> "Timing":
-        """That of streams side by side, on a grid of so many columns."""
+        """The timing of streams side by side, on a grid of so many columns."""
         if len(timings) == 1:
             return timings[0]
         total = Counts()
@@ -134,7 +134,7 @@ class Port:
 
 
 Ports = Mapping[Unit, Sequence[Port]]
-"""Those that each unit of a stream needs, all at once."""
+"""The ports that each unit of a stream needs, all at once."""
 
 
 def ports_of(streams: Sequence[KernelStream]) -> list[Ports]:
@@ -238,12 +238,12 @@ class TimingReader:
 
     @property
     def all_ports(self) -> list[Port]:
-        """Of all its units, those that others use among them."""
+        """The ports of all its units, those that others use among them."""
         return [port for ports in self._ports.values() for port in ports]
 
     @property
     def cycles(self) -> int:
-        """Those of the stream so far."""
+        """The cycles of the stream so far."""
         return self._clock
 
     def start(self, issue: Issue, released: int = 0) -> tuple[int, str]:

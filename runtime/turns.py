@@ -21,7 +21,7 @@ from runtime.shared import meets_others
 from runtime.timing import Mark, Ports, TimingReader
 
 Change = tuple[tuple[int, int], ...]
-"""Of each integer register: the register that it is the old value of, 0 for none, and what is added."""
+"""For each integer register: the register that it is the old value of, 0 for none, and what is added."""
 SAME: Change = tuple((register, 0) for register in range(INTEGER_REGISTERS))
 
 
@@ -53,11 +53,11 @@ class _Turn:
 
     loop: Loop
     state: Hashable
-    """In which it began."""
+    """The state in which it began."""
     change: Change = SAME
-    """Of the registers, since then."""
+    """The change of the registers since then."""
     mark: Mark | None = None
-    """Of its beginning, where the turn before began in the same state."""
+    """The mark of its beginning, where the turn before began in the same state."""
 
 
 class Turns:
@@ -76,7 +76,7 @@ class Turns:
         self.clock = TimingReader(machine, layout, ports)
         self.flow = flow
         self.change = SAME
-        """Of the registers, since whoever looks at it set it to `SAME`."""
+        """The change of the registers since whoever looks at it set it to `SAME`."""
         self.fetched = False
         """Whether the instruction under way is still to be read."""
         self.ended = False

@@ -33,7 +33,7 @@ from runtime.executor_arrays import NUMPY, Arrays, make_arrays
 
 FORMAT = 1
 RANKS = (1, 2, 4, 5, 8, 10, 15, 16, 20)
-"""Those of them up to the measured rank, and that one, have their energies in the table."""
+"""Ranks whose captured energies the table lists: those up to the measured rank, and that rank itself."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Options:
     min_tokens: float = 1.0
     """The percentage of a prompt's tokens that must exceed the threshold in an outlier channel."""
     rank: int = 10
-    """Of the decompositions whose sensitivity is measured."""
+    """The rank of the decompositions whose sensitivity is measured."""
     block: int | None = None
     """Tokens that share a basis; all of a prompt unless given."""
     sensitivity_tokens: int = 1024
-    """Of the text, for the sensitivities; 0: leave them out."""
+    """Tokens of the text to measure sensitivities on; 0 leaves them out."""
 
     def check(self) -> None:
         """Raises `DcomError` for what no model can be calibrated with."""

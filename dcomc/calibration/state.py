@@ -31,7 +31,7 @@ class State:
     """Windows whose statistics are in."""
     sites: dict[Place, SiteStatistics] = field(default_factory=dict[Place, SiteStatistics])
     dense_losses: list[float] = field(default_factory=list[float])
-    """Of each window whose sensitivities are begun: the sum of the dense model's negative log-likelihoods."""
+    """For each window whose sensitivities are begun, the sum of the dense model's negative log-likelihoods."""
     losses: dict[tuple[int, int, str], float] = field(default_factory=dict[tuple[int, int, str], float])
     """The same by window, layer and site, with that one site decomposed."""
 

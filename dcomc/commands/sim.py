@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Those of `Program.simulate`."""
+    """The options of `Program.simulate`."""
     names = ("seed", "timing_only", "engine", "threads", "memory_limit", "max_instructions")
     return {**{name: getattr(args, name) for name in names}, "errors": not args.no_errors}
 

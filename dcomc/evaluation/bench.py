@@ -28,7 +28,7 @@ from runtime.executor_arrays import make_arrays
 from runtime.executor_dcom import zero_decompose
 
 _WINDOWS = 16
-"""That are run, and kept, together."""
+"""Windows that are run, and kept, together."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Kept:
     """Floating-point operations, by shares of the dense ones of what is decomposed."""
 
     products: float
-    """Of the products with weights: those by factors and with exact parts, and the reconstructions."""
+    """Operations of the products with weights: those by factors and with exact parts, and the reconstructions."""
     decomposition: float
-    """Of finding the factors, which an accelerator does."""
+    """Operations of finding the factors, which an accelerator does."""
     model: float
-    """Of the products, as a share of all projections of the model."""
+    """Operations of the products, as a share of all projections of the model."""
     matvecs: float
     """Not a share: products of what is decomposed with a vector, to find the factors, for each site on average."""
 
@@ -216,7 +216,8 @@ class Bench:
 
 
 def _matvecs(op: Operation) -> int:
-    """Of one operation: Lanczos multiplies with the matrix and with its transpose in each step; a projection, by U."""
+    """Matrix-vector products of one operation: Lanczos multiplies with the matrix and with its transpose in each step;
+    a projection, by U."""
     match op:
         case DecomposeOp():
             return 2 * op.iterations.value.data

@@ -37,7 +37,7 @@ class Metric:
 
     @property
     def standard_error(self) -> float | None:
-        """Of a mean over documents; None for a perplexity, or where there is one document."""
+        """The standard error of a mean over documents; None for a perplexity, or where there is one document."""
         if self.exponential or len(self.totals) < 2:
             return None
         return float(self.totals.std(ddof=1)) / sqrt(len(self.totals))

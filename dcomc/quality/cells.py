@@ -9,7 +9,7 @@ from dcomc.quality.lab import Lab
 ABSENT = "not run"
 
 Ratio = tuple[float, Sequence[float] | None]
-"""And its interval."""
+"""A ratio of perplexities, and its interval."""
 
 
 def ratio(lab: Lab, variant: Variant, to: Variant = DENSE) -> Ratio | None:

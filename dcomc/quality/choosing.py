@@ -7,7 +7,7 @@ from dcomc.quality.lab import Lab, low_rank
 from dcomc.search.order import order_layers
 
 RANK, BLOCK = 10, 64
-"""Of the decompositions that layers are chosen by."""
+"""Rank and block of the decompositions that layers are chosen by."""
 
 
 def order_of_layers(lab: Lab, count: int) -> list[int] | None:

@@ -40,20 +40,20 @@ class Settings:
     choosing: int = 2
     """Prompts of other articles, by which layers are chosen."""
     lists: int = 5
-    """Of the paper's lists of layers, so many."""
+    """How many of the paper's lists of layers are run."""
     ranks: tuple[int, ...] = (1, 10, 20)
     shares: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
-    """Of outlier channels, in percent, for the figure."""
+    """Shares of outlier channels, in percent, for the figure."""
     pool: int = POOL
     """Layers that are tried for each that is chosen."""
     moved_ranks: tuple[int, ...] = (5, 15)
-    """That each site of the chosen layers is tried at, alone,"""
+    """Ranks that each site of the chosen layers is tried at by itself."""
     moved_blocks: tuple[int, ...] = (48, 96)
-    """and blocks."""
+    """Blocks that it is tried with, too."""
     questions: int | None = None
-    """Of ARC-Easy; all unless given."""
+    """Questions of ARC-Easy; all unless given."""
     long_questions: int = 50
-    """That are asked after examples."""
+    """Questions that are asked after examples."""
     examples: int = 20
 
 
@@ -173,7 +173,7 @@ class Lab:
         return self._kept[variant]
 
     def _bench(self, first: int, count: int) -> Bench:
-        """Of every second article that is long enough, from the first or the second on."""
+        """A bench of every second article that is long enough, from the first or the second on."""
         tokenizer, length = self.model.tokenizer(), self.settings.seq_len
         texts = (tokenizer.encode(text) for text in self.texts())
         prompts = [Prompt(tokens[:length]) for tokens in texts if len(tokens) >= length][first::2][:count]
@@ -189,7 +189,7 @@ class Asked:
         self._lab, self._task = lab, MultipleChoice(questions)
         prompts = self._task.prompts(lab.model.tokenizer(), lab.settings.seq_len)
         self.tokens = sum(len(prompt.tokens) for prompt in prompts) / len(prompts)
-        """Of a prompt, on average."""
+        """Tokens of a prompt, on average."""
         self.count = len(questions)
         groups: dict[int, list[int]] = {}
         for number, prompt in enumerate(prompts):

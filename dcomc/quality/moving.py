@@ -32,7 +32,7 @@ class Way:
 
     @property
     def steps(self) -> int:
-        """Of Lanczos: each has two matrix-vector operations."""
+        """Steps of Lanczos, each of two matrix-vector operations."""
         return self.rank + EXTRA_ITERATIONS
 
 

@@ -16,9 +16,10 @@ from runtime.program import Kernel, Program
 WAITS = "stream"
 """Stands for a unit where the stream waits."""
 MOST_EVENTS = 8000
-"""Of a timeline; a longer run is shown up to there."""
+"""The most events of a timeline; a longer run is shown as far as they go."""
 MOST_STREAMS = 16
-"""Of a timeline, which share its events; further streams, which do the same on other clusters, are not shown."""
+"""The most streams of a timeline, which share its events; further streams do the same on other clusters, and are not
+shown."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class KernelCycles:
     event_streams: tuple[int, ...]
     event_instructions: tuple[int, ...]
     event_units: tuple[str, ...]
-    """Or `stream`, where that waits."""
+    """The unit, or `stream` where that waits."""
     event_causes: tuple[str, ...]
-    """Of waits."""
+    """Why the stream waited."""
     event_starts: tuple[int, ...]
     event_ends: tuple[int, ...]
 
@@ -68,9 +69,9 @@ class RooflinePoint:
     label: str
     launches: tuple[str, ...]
     flops: int
-    """Of the algorithm, for each of them: products with the matrix, orthogonalisation and truncation."""
+    """Operations of the algorithm for each of them: products with the matrix, orthogonalisation and truncation."""
     bytes: int
-    """That the banks moved."""
+    """Bytes that the banks moved."""
     seconds: float
 
 
@@ -81,7 +82,7 @@ class Roofline:
     flops_per_second: float
     """Two for each multiplier and cycle."""
     bytes_per_second: float
-    """Of all banks."""
+    """The bandwidth of all banks together."""
     points: tuple[RooflinePoint, ...]
 
 
@@ -134,7 +135,7 @@ def _time(kernel: Kernel, machine: Machine, prompts: int) -> KernelCycles:
 def _events(
     kernel: Kernel, machine: Machine, prompts: int, streams: int, until: int | None = None
 ) -> Iterator[tuple[int, int, str, str, int, int]]:
-    """Of all that the first streams do: number of the stream, instruction, unit or `stream`, cause of a wait, first
+    """Everything that the first streams do: number of the stream, instruction, unit or `stream`, cause of a wait, first
     cycle, and the one after the last."""
     for event in run_events(kernel, machine, prompts, until):
         if event.stream >= streams:

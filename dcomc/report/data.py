@@ -51,9 +51,9 @@ class DecompositionSummary:
     array_share: float
     bank_share: float
     dense_flops: int
-    """Of the site's products without decomposition."""
+    """Operations of the site's products without decomposition."""
     flops: int
-    """Of what the host computes instead."""
+    """Operations of what the host computes instead."""
     decomposition_flops: int
     error: float | None
     """||X - U core V|| / ||X||, where a simulation with data was given."""
@@ -87,7 +87,7 @@ class Report:
     """A page."""
 
     version: str
-    """Of dcomc."""
+    """The version of dcomc."""
     file: str
     sha256: str
     bytes: int

@@ -20,9 +20,9 @@ class ExpansionPoint:
     """Where vectors and bases are: in the `banks`, as in the paper, or in the `buffers`."""
     factor: int
     cycles: int
-    """Of the whole kernel."""
+    """Cycles of the whole kernel."""
     reorthogonalisation: int
-    """Of its reorthogonalisation alone."""
+    """Cycles of its reorthogonalisation alone."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Expansion:
 
     kernel: str
     cycles: int
-    """Of the program's own kernel, for as many matrices as it takes at least."""
+    """Cycles of the program's own kernel, for as many matrices as it takes at least."""
     points: tuple[ExpansionPoint, ...]
     """None where the shape does not fit that schedule."""
     refused: str

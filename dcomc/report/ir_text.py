@@ -30,7 +30,7 @@ class Origin:
     """Where a line of IR comes from."""
 
     step: str
-    """Of the algorithm, such as `z = A^T u`; empty outside kernels."""
+    """The step of the algorithm, such as `z = A^T u`; empty outside kernels."""
     places: tuple[int, ...]
     """Numbers of places."""
 

@@ -25,7 +25,8 @@ class Score:
     about: str
     value: float
     low: float | None
-    """Of what the value is against the dense model's (its ratio, or its difference), the 95% interval."""
+    """The lower end of the 95% interval of what the value is against the dense model's: its ratio, or its difference.
+    """
     high: float | None
     change: float | None
 

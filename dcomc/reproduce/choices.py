@@ -23,7 +23,7 @@ class HostChoice:
 
     @property
     def name(self) -> str:
-        """Of what is other than ours; empty for ours."""
+        """The name of what is other than ours; empty for ours."""
         return named(
             "layers on the GPUs in turn" * self.in_turn,
             "prompts batched on the GPU" * self.batched,
@@ -48,7 +48,7 @@ def named(*choices: str) -> str:
 
 
 def speed_name(speed: Speed) -> str:
-    """Of a choice of ranges; empty for ours, the middle."""
+    """The name of a choice of ranges; empty for ours, the middle."""
     return "" if speed == "middle" else f"the GPU at its {speed}"
 
 

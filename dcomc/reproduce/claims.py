@@ -31,7 +31,7 @@ class Claim:
     choices: Mapping[str, float] = field(default_factory=dict[str, float])
     """Ours, by the name of each other plausible choice."""
     holds: bool | None = None
-    """Of a claim in words: whether it holds here."""
+    """Whether a claim in words holds here."""
     why: str = ""
 
     @property

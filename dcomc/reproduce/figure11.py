@@ -79,7 +79,7 @@ def _layer_claims(bench: Workbench, reading: str) -> list[Claim]:
 
 
 def _model_claims(bench: Workbench, reading: str) -> tuple[list[Claim], list[Run]]:
-    """Of the model decomposed on a GPU, and with D-com, against the dense one; and the three runs."""
+    """Claims on the model decomposed on a GPU, and with D-com, against the dense one; and the three runs."""
     bench.say(f"the model, {reading}")
     paper = paper_claims()["claims"]
     options: dict[str, Any] = {"rank": BEST_RANK, "iterations": BEST_RANK, "reuse": READINGS[reading]}

@@ -123,12 +123,12 @@ def _gain(points: Sweep, what: Literal["whole", "alone"]) -> float:
 
 
 def _choice(schedule: tuple[str, str]) -> str:
-    """Of a schedule; empty for the paper's."""
+    """The name of a schedule; empty for the paper's."""
     return "" if schedule == _PAPER else _name(schedule)
 
 
 def _bounds(paper: float, ours: Sweep, by_latency: Mapping[str, Sweep]) -> Claim:
-    """From which factor on computation bounds a step, and not memory."""
+    """The claim on the factor from which computation bounds a step, and not memory."""
     crossings = {name: _crossing(points) for name, points in {"": ours, **by_latency}.items()}
     first, last = ours[1], ours[max(ours)]
     return Claim(

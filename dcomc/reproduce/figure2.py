@@ -19,7 +19,7 @@ RANKS = (1, 5, 10, 20, 40, 80)
 _SMALL = (1, 10, 20)
 _REPEATS = 3
 _WITHIN = 1.05
-"""Of the least error at a rank: what counts as having found the factors."""
+"""The error, over the least at a rank, at which the factors count as found."""
 
 
 class _SparseSvd(Protocol):

@@ -59,7 +59,7 @@ def _faster(runs: Runs) -> Mapping[HostChoice, Sequence[int]]:
 
 
 def _lengths(what: str, found: Mapping[HostChoice, Sequence[int]], missing: str) -> Claim:
-    """That something holds at all lengths; by the other choices, at how many."""
+    """The claim that something holds at all lengths; by the other choices, at how many."""
     here = found[OURS]
     why = f"at {len(here)} of {len(LENGTHS)} lengths: {', '.join(map(str, here)) or 'none'}{missing}"
     others = {choice.name: float(len(lengths)) for choice, lengths in found.items() if choice != OURS}

@@ -17,7 +17,7 @@ READINGS = {"one basis a layer": ONE_BASIS, "four a layer": ()}
 """How many decompositions a decomposed layer has: the sites that reuse the basis of the first. The paper's 3.1 says
 once a layer, and its 6.2 that inputs stay decomposed for all products of a layer."""
 RANK = ITERATIONS = 10
-"""Of the paper's figures 4 and 12, one of which names the iterations and the other the rank."""
+"""Those of the paper's figures 4 and 12, one of which names the iterations and the other the rank."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def layer_runs(bench: Workbench, seq_len: int, reading: str, choice: HostChoice 
 
 
 def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mapping[str, float]:
-    """Of one GPU for the decompositions of a batch among these kernels, by choice."""
+    """Seconds of one GPU for the decompositions of a batch among these kernels, by choice."""
     works = _works(steps)
     return {
         named(choice.name, speed_name(speed)): sum(
@@ -72,7 +72,7 @@ def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mappin
 
 
 def dcom_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> float:
-    """Of a D-com for the same."""
+    """Seconds of a D-com for the decompositions of a batch among these kernels."""
     return sum(dcom_seconds(work, bench.machine) for work in _works(steps))
 
 

@@ -25,7 +25,7 @@ _METHODS: Mapping[Method, str] = {"modified": "", "classical": "classical Gram-S
 _WIDTHS = {"one basis a layer": (4096,), "four a layer": (4096, 4096, 4096, 11008)}
 """Channels of the inputs that a layer decomposes."""
 _PASSES = 2
-"""Of Gram-Schmidt: "these operations iteratively orthogonalize matrices multiple times" (section 2.3)."""
+"""Passes of Gram-Schmidt: "these operations iteratively orthogonalize matrices multiple times" (section 2.3)."""
 Times = Mapping[int, float]
 """Seconds by rank, of a batch's decompositions in one layer."""
 
@@ -116,7 +116,7 @@ def _work(width: int, iterations: int, rank: int) -> LanczosWork:
 
 
 def _reading_name(reading: str) -> str:
-    """Of a choice: ours is one basis a layer."""
+    """The name of a choice: ours is one basis a layer."""
     return "" if reading == "one basis a layer" else reading
 
 

@@ -24,7 +24,7 @@ tokenizer of SmolLM2-135M. (A test counts them; Llama-2's tokenizer, which is no
 LENGTHS = {"prompts of 32 tokens": 32, "prompts of 90 tokens": 90}
 """The same without padding, as sorting by length comes near to; and in random order."""
 REQUESTS = 9501
-"""Of ARC-Easy's test set: 2,376 questions (Clark et al. 2018) with each of their answers."""
+"""Requests of ARC-Easy's test set: 2,376 questions (Clark et al. 2018) with each of their answers."""
 BATCHES = REQUESTS / BATCH
 
 

@@ -21,11 +21,11 @@ class Choice:
     loss: float
     """The log of the ratio of perplexities that it is expected to cost."""
     operations: float
-    """Those of the products that are left, as a share of all products of the model."""
+    """Operations of the products that are left, as a share of all products of the model."""
     most: int
     """Steps of Lanczos that there can be: the smaller side of what is decomposed."""
     steps: int | None = None
-    """Of Lanczos; as the compiler chooses unless given."""
+    """Steps of Lanczos; as many as the compiler chooses unless given."""
     reuse: bool = False
     """Project on the basis of the layer's first site, instead."""
 
@@ -80,7 +80,8 @@ class Bases:
         return self == OWN
 
     def _steps(self, layer: Mapping[str, Choice], site: str) -> int:
-        """Of a site that finds a basis; a step has two products with a vector, a projection one for each of its."""
+        """Steps of Lanczos for a site that finds a basis; a step has two products with a vector, a projection one for
+        each vector of its basis."""
         choice = layer[site]
         steps = self.vectors * choice.rank + EXTRA_ITERATIONS
         if self.shared:

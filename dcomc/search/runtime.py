@@ -44,7 +44,7 @@ class Runtime:
 
     @property
     def least(self) -> float:
-        """Of the candidates so far."""
+        """The least share of the candidates so far."""
         return min(self._known.values())
 
     def _estimate(self, layers: tuple[int, ...], config: str) -> float:

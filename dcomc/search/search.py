@@ -47,11 +47,11 @@ class Found:
     """What a search came to."""
 
     confirmed: Sequence[Confirmed]
-    """From the best to the worst."""
+    """The candidates that were run, from the best to the worst."""
     front: Sequence[Candidate]
     """Expected, from few operations to many."""
     tokens: int
-    """That each was run on."""
+    """Tokens that each was run on."""
 
 
 def search(
@@ -171,7 +171,7 @@ def _parts(prompts: list[Prompt], seq_len: int) -> tuple[list[Prompt], list[Prom
 
 
 def _options(candidate: Candidate, sites: tuple[str, ...], folder: Path) -> Decomposition:
-    """Of a candidate, by a file in a folder that is read before the next one is written."""
+    """The decomposition of a candidate, by a file in a folder that is read before the next one is written."""
     file = folder / "config.toml"
     write_text(file, candidate.to_toml())
     return Decomposition(candidate.layers, sites, config=str(file))

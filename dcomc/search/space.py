@@ -94,7 +94,7 @@ class Candidate:
 
     @property
     def operations(self) -> float:
-        """Of all products that are left, as a share of the dense ones."""
+        """Operations of all products that are left, as a share of the dense ones."""
         return self.dense + sum(choice.operations for choice in self.choices.values())
 
     def to_toml(self, comment: Iterable[str] = ()) -> str:
@@ -146,7 +146,7 @@ class Space:
 
     @property
     def layers(self) -> list[int]:
-        """Of the model."""
+        """The layers of the model."""
         return sorted({layer for layer, _ in self.choices})
 
     def alone(self, calibration: Calibration, sites: Sequence[str]) -> dict[int, float]:
@@ -233,7 +233,7 @@ class Space:
         return self._candidate("ranks and blocks by sensitivity", {layer: found[layer] for layer in ranked}, bases)
 
     def _shapes(self, layer: int, sites: Sequence[str]) -> list[Shape]:
-        """That any of the sites can have."""
+        """The shapes that any of the sites can have."""
         return list(dict.fromkeys(choice.shape for site in sites for choice in self.choices[layer, site]))
 
     def _candidate(self, name: str, layers: Mapping[int, Mapping[str, Choice]], bases: Bases = OWN) -> Candidate:
