@@ -6,8 +6,8 @@ parameters; one activation that very many products read; and many kernels. All b
 preset `tiny`. Processor time counts. The first shape is printed and parsed too. Shapes are legalised at a sixth of the
 size, of which legalisation makes the whole.
 
-`canonicalize`, `cse` and `dce` are xDSL's passes; all other rows are ours, and the goal is of these. xDSL's `cse` copies
-what it knows at each region: in one long function its time does grow faster.
+`canonicalize`, `cse` and `dce` are xDSL's passes; all other rows are ours, and the goal is of these. xDSL's `cse`
+copies what it knows at each region: in one long function its time does grow faster.
 
 Run: python benchmarks/pass_scaling.py [--small N] [--large N] [--shapes NAME …]
 """
