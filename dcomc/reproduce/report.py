@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -83,6 +84,7 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         "to a claim; constants come from `dcomc/configs`."
     )
     yield ""
+    yield from _chief(documents)
     yield from _summary(documents)
     yield ""
     yield (
@@ -108,6 +110,43 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         for plot in document["plots"]:
             yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
         yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+
+
+_CHIEF = (
+    (
+        "table2",
+        r"runtime with D-com over the dense model's, layers \d",
+        "with 4 to 10 layers decomposed, a batch of ARC-Easy's short prompts takes {} of the dense model's time, where "
+        "the paper has {} (table 2)",
+    ),
+    (
+        "figure12",
+        "speed of computation expansion",
+        "computation expansion gains a factor of {} in speed, where the paper has {} (figure 12)",
+    ),
+)
+"""Sections, claims in them by how they begin, and what to say of ours and the paper's: what the paper is about."""
+
+
+def _chief(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """The negative results that weigh most, as a paragraph; nothing where they are none, or were not run."""
+    claims = {document["name"]: document["claims"] for document in documents}
+    found: list[str] = []
+    for name, begins, text in _CHIEF:
+        missed = [
+            claim
+            for claim in claims.get(name, [])
+            if claim["verdict"] == "not reproduced" and re.match(begins, claim["what"])
+        ]
+        if missed:
+            found.append(text.format(*(_span([claim[key] for claim in missed]) for key in ("ours", "paper"))))
+    if found:
+        yield from (f"What weighs most of what is not reproduced: {'; '.join(found)}.", "")
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _what(document: dict[str, Any]) -> str:
