@@ -1,6 +1,11 @@
 """The `dcomc` command, and `python -m dcomc`."""
 
+import os
 import sys
+
+# libgomp, whose threads torch multiplies with, reads this when it is loaded: how often a thread that has no more work
+# looks for some before it sleeps. By its default, milliseconds, it would keep a core from kernels that are not torch's.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main() -> int:

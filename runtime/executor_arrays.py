@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dcomc.diagnostics import DcomError, cannot_import
 from runtime import lanczos
 from runtime.lanczos import Factored
+from runtime.loops import Nest
 
 Array: TypeAlias = NDArray[Any]
 
@@ -26,6 +27,9 @@ Value: TypeAlias = Any
 Function: TypeAlias = Callable[..., Value]
 
 BACKENDS = ("numpy", "torch")
+
+Loops: TypeAlias = Callable[..., Sequence[Value] | None]
+"""Takes the operands of a structured operation; gives its results, or None if the operands are not for it."""
 
 FLOAT = np.dtype(np.float32)
 """What products are summed in."""
@@ -74,6 +78,10 @@ class Arrays(Protocol):
 
     def product(self, a: Value, b: Value, dtype: np.dtype[Any]) -> Value:
         """`a @ b`, summed in float32 and rounded once to an element type."""
+        ...
+
+    def loops(self, nest: Nest) -> Loops | None:
+        """The compiled code of a large structured operation, where there is any."""
         ...
 
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
@@ -142,6 +150,9 @@ class NumpyArrays:
     def product(self, a: Value, b: Value, dtype: np.dtype[Any]) -> Value:
         return self.cast(self.cast(a, FLOAT) @ self.cast(b, FLOAT), dtype)
 
+    def loops(self, nest: Nest) -> Loops | None:
+        return None
+
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
         return lanczos.decompose(x, batch, rank, iterations, **options)
 
@@ -181,12 +192,27 @@ def take_rows(x: Array, indices: Array) -> Array:
     return x[indices]
 
 
-def without_columns(x: Array, columns: Sequence[Array]) -> Array:
-    """x [B, S, H] with zeros in the columns that are named for each prompt."""
-    result = x.copy()
-    for prompt, places in zip(result, columns, strict=True):
-        prompt[:, places] = 0
-    return result
+def scale_rows(core: Array, v: Array) -> Array:
+    """core · v [M, R, N] of float32 core [M, R, R] and v [M, R, N]; a diagonal core, as most are, scales the rows."""
+    diagonal = core.diagonal(axis1=1, axis2=2)
+    if np.count_nonzero(core) == np.count_nonzero(diagonal):
+        return diagonal[:, :, None] * v
+    return core @ v
+
+
+def split_columns(x: Array, indices: Array, counts: Array) -> tuple[Array, Array]:
+    """Columns of x [B, S, H] apart: their values [B, S, C], and x with zeros in their place.
+
+    Args:
+        indices: [B, C] int64; of the columns of each prompt.
+        counts: [B] int64; how many of these, the first, are meant. The values of the others are zero.
+    """
+    used: Array = np.arange(indices.shape[1]) < counts[:, None]
+    values = np.where(used[:, None], np.take_along_axis(x, indices[:, None], 2), x.dtype.type(0))
+    rest = x.copy()
+    for prompt, places, count in zip(rest, indices, counts, strict=True):
+        prompt[:, places[:count]] = 0
+    return values, rest
 
 
 def make_arrays(backend: str, device: str = "cpu") -> Arrays:

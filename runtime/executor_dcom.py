@@ -13,13 +13,26 @@ from xdsl.ir import Operation
 
 from dialects import dcom
 from runtime import lanczos
-from runtime.executor_arrays import FLOAT, Array, Arrays, Value, add_rows, column_squares, take_rows, without_columns
+from runtime.executor_arrays import (
+    FLOAT,
+    Array,
+    Arrays,
+    Value,
+    add_rows,
+    column_squares,
+    scale_rows,
+    split_columns,
+    take_rows,
+)
 from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 
 Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Value], Factored]
 """Takes a decomposition and its input in M whole blocks of T rows, [M*T, H]; returns the factors of each."""
+
+
+_Site: TypeAlias = dcom.OutlierSplitOp | dcom.TokenSplitOp | dcom.DecomposeOp | dcom.ProjectOp
 
 
 class DcomHost(Host, Protocol):
@@ -81,17 +94,8 @@ def through_numpy(decompose: Decompose, arrays: Arrays) -> Decompose:
     return through
 
 
-def _prompts(
-    op: dcom.OutlierSplitOp | dcom.TokenSplitOp | dcom.DecomposeOp | dcom.ProjectOp,
-    x: Value,
-    batch: int,
-    host: DcomHost,
-) -> Value:
-    """`x` as [B, S, H], with the rows of padding zero.
-
-    Raises:
-        DcomError: a NaN or an infinity.
-    """
+def _prompts(op: _Site, x: Value, batch: int, host: DcomHost) -> Value:
+    """`x` as [B, S, H], with the rows of padding zero."""
     arrays, valid = host.arrays, host.valid_rows
     prompts = x.reshape(batch, -1, x.shape[-1])
     if isinstance(op.input.owner, dcom.OutlierSplitOp | dcom.TokenSplitOp):  # which has done all of this
@@ -104,13 +108,26 @@ def _prompts(
         for prompt, count in zip(inside, valid, strict=True):
             prompt[:count] = True
         prompts = _kept(op, prompts, inside, arrays)
-    total = arrays.fold(np.add)(prompts, (0, 1, 2))
-    if not np.isfinite(arrays.to_numpy(total)):  # or it is too large, of numbers that are not
+    return prompts
+
+
+def _check_finite(op: _Site, prompts: Value, scores: Array | None, arrays: Arrays) -> None:
+    """Check that numbers are finite.
+
+    Args:
+        scores: what is not finite where a number is not; the sum of all unless given.
+
+    Raises:
+        DcomError: a NaN or an infinity.
+    """
+    if isinstance(op.input.owner, dcom.OutlierSplitOp | dcom.TokenSplitOp):  # which has done this
+        return
+    totals = arrays.to_numpy(arrays.fold(np.add)(prompts, (0, 1, 2))) if scores is None else scores
+    if not np.isfinite(totals).all():  # or they are too large, of numbers that are not
         finite = arrays.to_numpy(arrays.function(np.isfinite)(prompts))
         if not finite.all():
             what = "NaN" if np.isnan(arrays.to_numpy(prompts)).any() else "infinity"
             raise failure(op, f"{what} in the activations of layer {op.layer.value.data}, site {op.site.data}")
-    return prompts
 
 
 def _kept(op: Operation, x: Value, where: Array, arrays: Arrays) -> Value:
@@ -124,7 +141,7 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
     capacity, arrays = op.capacity.value.data, host.arrays
     threshold = None if op.threshold is None else arrays.from_numpy(np.float32(op.threshold.value.data))
     cutoff = 0 if op.min_count is None else op.min_count.value.data - 1
-    magnitude, above, take = (arrays.function(function) for function in (np.abs, np.greater, np.take_along_axis))
+    magnitude, above, split = (arrays.function(function) for function in (np.abs, np.greater, split_columns))
 
     def counts(prompts: Value) -> Value:
         """How many numbers of each channel are above the threshold [B, H]: part by part, as in `column_squares`."""
@@ -140,11 +157,11 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
 
     def kernel(x: Value) -> tuple[Value, Outliers]:
         prompts = _prompts(op, x, batch, host)
-        indices, chosen = _choose(arrays.to_numpy(scores_of(prompts)), capacity, cutoff)
+        scores = arrays.to_numpy(scores_of(prompts))
+        _check_finite(op, prompts, scores if threshold is None else None, arrays)
+        indices, chosen = _choose(scores, capacity, cutoff)
         places = arrays.from_numpy(indices)
-        values = _kept(op, take(prompts, places[:, None], 2), chosen[:, None], arrays)
-        columns = [prompt[used] for prompt, used in zip(indices, chosen, strict=True)]
-        dense = arrays.function(without_columns)(prompts, columns)
+        values, dense = split(prompts, places, arrays.from_numpy(chosen.sum(1)))
         return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), places)
 
     return kernel
@@ -176,11 +193,13 @@ def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
     def kernel(x: Value, *like: Tokens) -> tuple[Value, Tokens]:
         prompts = _prompts(op, x, batch, host)
         if like:
+            _check_finite(op, prompts, None, arrays)
             indices = arrays.to_numpy(like[0].indices)
             chosen = arrays.to_numpy(_energies(like[0].values, arrays)) > 0
         else:
-            scores = arrays.to_numpy(_energies(prompts, arrays)).astype(ml_dtypes.bfloat16).astype(FLOAT)
-            indices, chosen = _choose(scores, capacity, 0)
+            scores = arrays.to_numpy(_energies(prompts, arrays))
+            _check_finite(op, prompts, scores, arrays)
+            indices, chosen = _choose(scores.astype(ml_dtypes.bfloat16).astype(FLOAT), capacity, 0)
         places = arrays.from_numpy(indices)
         values = _kept(op, take(prompts, places[:, :, None], 1), chosen[:, :, None], arrays)
         dense = _kept(op, prompts, _not_chosen(indices, chosen, rows)[:, :, None], arrays)
@@ -205,6 +224,7 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
 
     def kernel(x: Value) -> tuple[Factored]:
         prompts = _prompts(op, x, type_.dimensions[0], host)
+        _check_finite(op, prompts, None, arrays)
         blocks = in_blocks(prompts, type_, arrays).reshape(-1, cols)
         factors = host.decompose(op, blocks)
         parts = (factors.u, factors.core, factors.v)
@@ -229,7 +249,9 @@ def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
     zero = arrays.from_numpy(np.float32(0))
 
     def kernel(x: Value, basis: Factored) -> tuple[Factored]:
-        blocks = in_blocks(_prompts(op, x, type_.dimensions[0], host), type_, arrays)
+        prompts = _prompts(op, x, type_.dimensions[0], host)
+        _check_finite(op, prompts, None, arrays)
+        blocks = in_blocks(prompts, type_, arrays)
         shares = arrays.product(permute(basis.u, (0, 2, 1)), blocks, FLOAT)
         norms = root(_energies(shares, arrays))[:, :, None]
         v = select(norms > 0, divide(shares, norms), zero)
@@ -287,12 +309,13 @@ def _reconstruct(op: dcom.ReconstructOp, host: DcomHost) -> Kernel:
 def reconstruction(op: dcom.ReconstructOp, dtype: np.dtype[Any], host: Host) -> Kernel:
     """The kernel of `op` that gives its result in an element type, rounded once."""
     arrays = host.arrays
+    scaled = arrays.function(scale_rows)
 
     def kernel(f: Factored) -> tuple[Value]:
         if op.left_first:
             dense = arrays.product(arrays.product(f.u, f.core, FLOAT), f.v, dtype)
         else:
-            dense = arrays.product(f.u, arrays.product(f.core, f.v, FLOAT), dtype)
+            dense = arrays.product(f.u, scaled(f.core, arrays.cast(f.v, FLOAT)), dtype)
         return (_out_of_blocks(dense, op.input.type),)
 
     return kernel

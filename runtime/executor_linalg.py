@@ -4,7 +4,8 @@ An operation is looked at in this order, and the first form that fits is taken:
 
 1. a contraction, `acc + a * b`: batched matrix multiplication;
 2. a map (no reduction), or a fold of each output by an associative operation: the body runs once on arrays that span
-   the iteration space, in parts that fit the cache, on all cores; folds are the library's reductions;
+   the iteration space, in parts that fit the cache, on all cores, and folds are the library's reductions; or, where the
+   back end has code for it, as one compiled loop nest;
 3. any other reduction: the reduced loops run in order, the parallel loops as arrays, in NumPy;
 4. anything else: every point of the iteration space in order, the definition of `linalg.generic`, in NumPy.
 
@@ -43,6 +44,7 @@ from runtime.executor_casts import fuse_arithmetic
 from runtime.executor_scalar import BUILDERS as SCALAR
 from runtime.executor_scalar import COMBINERS
 from runtime.executor_views import View, iteration_space, loop_axis, loop_dims, view
+from runtime.loops import Nest
 
 
 @dataclass
@@ -99,6 +101,10 @@ class _Form:
 
     def views(self) -> list[View]:
         return [self.view(operand) for operand in range(len(self.maps))]
+
+    def nest(self, parallel: Sequence[int]) -> Nest:
+        shapes = tuple(static_shape(operand, self.op) for operand in self.op.operands[: len(self.maps)])
+        return Nest(self.space, self.maps, shapes, self.body, tuple(parallel))
 
     def loop_values(self, loops: Sequence[int]) -> list[Value]:
         """The index of each of some loops."""
@@ -175,6 +181,7 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
     folded = [(arrays_of.fold(fold), arrays_of.function(fold)) for fold in folds or ()]
     starts = [filled_with(value) for value in form.op.operands[form.inputs : count]]
     plain = [fold is np.add and start == 0 for fold, start in zip(folds or (), starts, strict=False)]
+    loops = arrays_of.loops(form.nest(outputs[0]))
 
     def evaluate(
         arrays: list[Value], axes: list[Value], captured: Sequence[Value], shape: Sequence[int]
@@ -200,6 +207,8 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
         if part is None or prod(space) <= part or not parallel or (folds is None and body.only_arguments):
             results = evaluate(arrays, indices, captured, space)
             return [permute(full, order) for full, order in zip(results, orders, strict=True)]
+        if loops is not None and (computed := loops(*operands[:count])) is not None:
+            return list(computed)
         shapes = [[space[loop] for loop in loops] for loops in outputs]
         results = [arrays_of.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
         places = [permute(result, np.argsort(order).tolist()) for result, order in zip(results, orders, strict=True)]

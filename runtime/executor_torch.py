@@ -15,22 +15,25 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dcomc.diagnostics import DcomError
 from runtime import executor_scalar as scalar
-from runtime import lanczos_torch
+from runtime import lanczos_torch, read_once
 from runtime.attention_torch import LEAST_TOKENS, blocked_attention
 from runtime.executor_arrays import (
     FLOAT,
     Array,
     Attention,
     Function,
+    Loops,
     Value,
     add_rows,
     column_squares,
+    scale_rows,
+    split_columns,
     take_rows,
-    without_columns,
 )
 from runtime.lanczos import Factored
+from runtime.loops import Nest
+from runtime.loops_torch import compiled_loops
 from runtime.matmul_torch import fast_bfloat16, matmul
-from runtime.read_once import column_squares as column_squares_once
 
 Tensor = torch.Tensor
 
@@ -75,8 +78,8 @@ def _add_rows(rows: int, indices: Tensor, values: Tensor) -> Tensor:
 
 
 def _column_squares(x: Tensor) -> Tensor:
-    if x.dtype in (torch.float32, torch.bfloat16) and not x.requires_grad and lanczos_torch.is_read_once(x):
-        return torch.from_numpy(column_squares_once(lanczos_torch.bits(x), torch.get_num_threads()))
+    if _is_read_once(x):
+        return torch.from_numpy(read_once.column_squares(lanczos_torch.bits(x), torch.get_num_threads()))
     return x.float().square().sum(1)
 
 
@@ -84,22 +87,45 @@ def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
     if not x.mT.is_contiguous():
         return x[indices]
     # A weight lies as its transpose: each row of that is read once, from one end to the other.
+    if _is_read_once(x.mT):
+        taken = read_once.take_columns(lanczos_torch.bits(x.mT), indices.flatten().numpy(), torch.get_num_threads())
+        return torch.from_numpy(taken).view(x.dtype).reshape(*indices.shape, -1)
     places, order = indices.flatten().sort()
     return x.mT.index_select(1, places).mT.index_select(0, order.argsort()).reshape(*indices.shape, -1)
 
 
-def _without_columns(x: Tensor, columns: Sequence[Array]) -> Tensor:
-    result = x.clone()
-    for prompt, places in enumerate(columns):
-        result[prompt, :, torch.from_numpy(places).to(x.device)] = 0
-    return result
+def _scale_rows(core: Tensor, v: Tensor) -> Tensor:
+    diagonal = core.diagonal(dim1=1, dim2=2)
+    if core.device.type == "cpu" and core.count_nonzero() == diagonal.count_nonzero():
+        return diagonal[:, :, None] * v
+    return matmul(core, v)
+
+
+def _split_columns(x: Tensor, indices: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    if _is_read_once(x):
+        values, rest = read_once.split_columns(
+            lanczos_torch.bits(x), indices.numpy(), counts.numpy(), torch.get_num_threads()
+        )
+        return torch.from_numpy(values).view(x.dtype), torch.from_numpy(rest).view(x.dtype)
+    used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
+    values = torch.where(used[:, None], torch.take_along_dim(x, indices[:, None], 2), 0)
+    rest = x.clone()
+    for prompt, (places, count) in enumerate(zip(indices, counts, strict=True)):
+        rest[prompt, :, places[:count]] = 0
+    return values, rest
+
+
+def _is_read_once(x: Tensor) -> bool:
+    """Whether the kernels of `runtime.read_once` are for it."""
+    return x.dtype in (torch.float32, torch.bfloat16) and not x.requires_grad and lanczos_torch.is_read_once(x)
 
 
 _FUNCTIONS: dict[Function, Function] = {
     add_rows: _add_rows,
     column_squares: _column_squares,
+    scale_rows: _scale_rows,
+    split_columns: _split_columns,
     take_rows: _take_rows,
-    without_columns: _without_columns,
     np.add: torch.add,
     np.subtract: torch.subtract,
     np.multiply: torch.multiply,
@@ -285,6 +311,9 @@ class TorchArrays:
         elif not a.dtype == b.dtype == wanted:
             a, b = self.cast(a, FLOAT), self.cast(b, FLOAT)
         return matmul(a, b).to(wanted)
+
+    def loops(self, nest: Nest) -> Loops | None:
+        return compiled_loops(nest, _on_all_cores) if self.device.type == "cpu" else None
 
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
         return lanczos_torch.decompose(self.from_numpy(x), batch, rank, iterations, **options)

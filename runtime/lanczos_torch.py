@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runtime import read_once
 from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
-from runtime.read_once import read_back, read_once
 
 Tensor = torch.Tensor
 
@@ -69,17 +69,17 @@ def factors(
 def _bidiagonalise(
     a: Tensor, iterations: int, seed: int | None, reorthogonalisation: int, modified: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of blocks [M, S, H]: u [M, S, k + 1], the lower bidiagonal core [M, k + 1, k] and v [M, k, H].
+    """Of blocks [M, S, H]: uᵀ [M, k + 1, S], the lower bidiagonal core [M, k + 1, k] and v [M, k, H].
 
     What comes after a block's breakdown is zero.
     """
     count, rows, cols = a.shape
     none = a.new_zeros(0, dtype=torch.float32)
-    u, v = none.new_zeros(count, rows, iterations + 1), none.new_zeros(count, iterations, cols)
+    u, v = none.new_empty(count, iterations + 1, rows), none.new_empty(count, iterations, cols)
     core = none.new_zeros(count, iterations + 1, iterations)
     largest = none.new_zeros(count)
     going = torch.ones(count, dtype=torch.bool, device=a.device)
-    u[:, :, 0] = torch.from_numpy(start_vector(rows, seed, np.dtype(np.float32))).to(a.device)
+    u[:, 0] = torch.from_numpy(start_vector(rows, seed, np.dtype(np.float32))).to(a.device)
 
     def step(residual: Tensor) -> tuple[Tensor, Tensor]:
         """The unit vectors and norms of residuals [M, N], zero from a breakdown on."""
@@ -90,16 +90,17 @@ def _bidiagonalise(
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
     reader = _Reader(a, iterations) if is_read_once(a) else None
-    z = _left(u[:, :, 0], a)
+    orthogonal = _orthogonal if reader is None else reader.orthogonal
+    z = _left(u[:, 0], a)
     for j in range(iterations):
-        residual, _ = _orthogonal(z, v[:, :j], reorthogonalisation, modified)
+        residual, _ = orthogonal(z, v[:, :j], reorthogonalisation, modified)
         v[:, j], core[:, j, j] = step(residual)
         y = (a @ v[:, j, :, None])[:, :, 0] if reader is None else reader.right(v[:, j], z)
-        residual, known = _orthogonal(y, u[:, :, : j + 1].mT, reorthogonalisation, modified)
-        u[:, :, j + 1], core[:, j + 1, j] = step(residual)
+        residual, known = orthogonal(y, u[:, : j + 1], reorthogonalisation, modified)
+        u[:, j + 1], core[:, j + 1, j] = step(residual)
         if j + 1 < iterations:
             z = None if reader is None else reader.left(known, core[:, j + 1, j])
-            z = _left(u[:, :, j + 1], a) if z is None else z
+            z = _left(u[:, j + 1], a) if z is None else z
     return u, core, v
 
 
@@ -112,7 +113,7 @@ def _left(u: Tensor, a: Tensor) -> Tensor:
     """Aᵀ u [M, H], float32."""
     if a.dtype == torch.float32:
         return (u[:, None] @ a)[:, 0]
-    return torch.from_numpy(read_back(bits(a), u.contiguous().numpy(), torch.get_num_threads()))
+    return torch.from_numpy(read_once.read_back(bits(a), u.contiguous().numpy(), torch.get_num_threads()))
 
 
 def bits(a: Tensor) -> NDArray[Any]:
@@ -139,37 +140,42 @@ def _orthogonal(x: Tensor, basis: Tensor, passes: int, modified: bool) -> tuple[
 
 
 class _Reader:
-    """The products of the steps with A [M, S, H] and its transpose, in about one read of A a step."""
+    """The products of the steps with A [M, S, H] and its transpose, in about one read of A a step; in NumPy."""
 
     def __init__(self, a: Tensor, iterations: int) -> None:
         count, _, cols = a.shape
-        self._a = bits(a)
+        self._a, self._threads = bits(a), torch.get_num_threads()
         self._steps = 0
-        self._backs = torch.zeros(count, iterations, cols)
+        self._backs = np.empty((count, iterations, cols), np.float32)
         """Aᵀ U."""
-        self._growth = torch.ones(count, iterations)
+        self._growth = np.ones((count, iterations), np.float32)
         """How many times a rounding of each column may have grown."""
-        self._back = torch.zeros(0)
+        self._back = self._backs[:, 0]
 
     def right(self, v: Tensor, z: Tensor) -> Tensor:
         """y = A v_j [M, S] of v_j [M, H] and z = Aᵀ u_j."""
-        self._backs[:, self._steps] = z
-        y, back = read_once(self._a, v.contiguous().numpy(), torch.get_num_threads())
-        self._back = torch.from_numpy(back)
+        self._backs[:, self._steps] = z.numpy()
+        y, self._back = read_once.read_once(self._a, v.contiguous().numpy(), self._threads)
         self._steps += 1
         return torch.from_numpy(y)
 
-    def left(self, known: Tensor, beta: Tensor) -> Tensor | None:
+    @staticmethod
+    def orthogonal(x: Tensor, basis: Tensor, passes: int, modified: bool) -> tuple[Tensor, Tensor]:
+        """What `_orthogonal` does, on one thread: the library's, once awake, keep the cores from those that read A."""
+        rest, known = read_once.orthogonal(x.numpy(), basis.numpy(), passes, modified)
+        return torch.from_numpy(rest), torch.from_numpy(known)
+
+    def left(self, known: Tensor, norms: Tensor) -> Tensor | None:
         """Aᵀ u_{j+1} [M, H] of y = U known + beta u_{j+1}; zero after a breakdown, None where it is too uncertain."""
-        steps = self._steps
-        share = known / beta[:, None]
-        growth = 1 + torch.sum(share.abs() * (1 + self._growth[:, :steps]), 1)
+        steps, beta = self._steps, norms.numpy()[:, None]
         going = beta > 0
-        if bool((growth[going] > _GROWTH).any()):
+        share = np.divide(known.numpy(), beta, where=going, out=np.zeros((len(beta), steps), np.float32))
+        growth = 1 + np.sum(np.abs(share) * (1 + self._growth[:, :steps]), 1)
+        if growth.max() > _GROWTH:
             return None
-        self._growth[:, steps] = torch.where(going, growth, 1)
-        z = self._back / beta[:, None] - (share[:, None] @ self._backs[:, :steps])[:, 0]
-        return torch.where(going[:, None], z, 0)
+        self._growth[:, steps] = growth
+        z = np.divide(self._back, beta, where=going, out=np.zeros_like(self._back))
+        return torch.from_numpy(read_once.less(z, share, self._backs[:, :steps]))
 
 
 def _truncate(u: Tensor, core: Tensor, v: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,7 +184,7 @@ def _truncate(u: Tensor, core: Tensor, v: Tensor, rank: int) -> tuple[Tensor, Te
     steps = core.diagonal(dim1=1, dim2=2).count_nonzero(dim=1)
     kept = torch.arange(rank, device=core.device) < steps[:, None]
     return (
-        u @ (left[:, :, :rank] * kept[:, None]).float(),
+        ((left[:, :, :rank] * kept[:, None]).float().mT @ u).mT,
         torch.diag_embed(values[:, :rank] * kept).float(),
         (right[:, :rank] * kept[:, :, None]).float() @ v,
     )

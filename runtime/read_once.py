@@ -1,13 +1,15 @@
-"""What takes one read of a large matrix A: both products of a Lanczos step, A v and Aᵀ (A v), and squares by column.
+"""Kernels for large matrices that read them once: both products of a Lanczos step, A v and Aᵀ (A v), and columns.
 
 Compiled, on all cores. A matrix that no cache holds costs what reading it costs, so a step that reads it once takes
-half the time of one that reads it for each product.
+half the time of one that reads it for each product. What comes between the reads is compiled, too: a library's threads,
+once awake, would keep the cores from those here.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,24 @@ def read_back(a: Array | Bits, u: Array, threads: int) -> Array:
     return _by_rows(partial(back, a, u), a, threads)
 
 
+def orthogonal(x: Array, basis: Array, passes: int, modified: bool) -> tuple[Array, Array]:
+    """x [M, N] less its parts along the rows of `basis` [M, J, N], taken in so many passes, and those parts [M, J]."""
+    from runtime.read_once_kernel import orthogonalise
+
+    rest, known = x.copy(), np.zeros(basis.shape[:2], np.float32)
+    orthogonalise(rest, basis, known, passes, modified)
+    return rest, known
+
+
+def less(x: Array, shares: Array, basis: Array) -> Array:
+    """x [M, N] less shares [M, J] times the rows of `basis` [M, J, N]."""
+    from runtime.read_once_kernel import subtract
+
+    rest = x.copy()
+    subtract(rest, shares, basis)
+    return rest
+
+
 def column_squares(a: Array | Bits, threads: int) -> Array:
     """The sums of squares of the columns [M, H]; see `read_once`."""
     from runtime.read_once_kernel import squares
@@ -45,21 +65,57 @@ def column_squares(a: Array | Bits, threads: int) -> Array:
     return _by_rows(partial(squares, a), a, threads)
 
 
+def split_columns(
+    a: NDArray[Any], indices: NDArray[np.int64], counts: NDArray[np.int64], threads: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What `executor_arrays.split_columns` does, of numbers of any type; see `read_once`."""
+    from runtime.read_once_kernel import split
+
+    values, rest = np.empty((*a.shape[:2], indices.shape[1]), a.dtype), np.empty(a.shape, a.dtype)
+
+    def work(_: int, start: int, stop: int) -> None:
+        split(a, indices, counts, values, rest, start, stop)
+
+    _for_shares(work, a.shape[1], threads)
+    return values, rest
+
+
+def take_columns(a: NDArray[Any], columns: NDArray[np.int64], threads: int) -> NDArray[Any]:
+    """The columns [C] of a [S, H], numbers of any type, as rows [C, S]."""
+    from runtime.read_once_kernel import take
+
+    taken = np.empty((len(columns), len(a)), a.dtype)
+    order = np.argsort(columns)
+
+    def work(_: int, start: int, stop: int) -> None:
+        take(a, columns, order, taken, start, stop)
+
+    _for_shares(work, len(a), threads)
+    return taken
+
+
 def _by_rows(kernel: Callable[[Array, int, int], None], a: Array | Bits, threads: int) -> Array:
     """The sum of what a kernel adds to zeros [M, H] for each share of the rows."""
     count, rows, cols = a.shape
-    parts = max(min(threads, rows // _ROWS), 1)
-    sums = np.zeros((parts, count, cols), np.float32)
-    bounds = [rows * part // parts for part in range(parts + 1)]
+    sums = np.zeros((threads, count, cols), np.float32)
 
-    def read(part: int) -> None:
-        kernel(sums[part], bounds[part], bounds[part + 1])
+    def work(share: int, start: int, stop: int) -> None:
+        kernel(sums[share], start, stop)
 
-    for _ in _pool().map(read, range(parts)):
-        pass
+    _for_shares(work, rows, threads)
     return sums.sum(0)
+
+
+def _for_shares(work: Callable[[int, int, int], None], rows: int, threads: int) -> None:
+    """Call `work(share, start, stop)` for each share of some rows, on so many threads, this one among them."""
+    shares = max(min(threads, rows // _ROWS), 1)
+    bounds = [rows * share // shares for share in range(shares + 1)]
+    others = [_pool().submit(work, share, bounds[share], bounds[share + 1]) for share in range(1, shares)]
+    work(0, bounds[0], bounds[1])
+    for other in others:
+        other.result()
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, "lanczos")
+    return ThreadPoolExecutor(os.cpu_count() or 1, "read")

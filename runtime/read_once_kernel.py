@@ -64,7 +64,12 @@ def _back(a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], start
     blocks, _, cols = a.shape
     for m in range(blocks):
         z = w[m]
-        for i in range(start, stop):
+        for i in range(start, stop - 3, 4):
+            p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
+            b, c, d, e = u[m, i], u[m, i + 1], u[m, i + 2], u[m, i + 3]
+            for j in range(cols):
+                z[j] += (b * single(p[j]) + c * single(q[j])) + (d * single(r[j]) + e * single(s[j]))
+        for i in range(stop - (stop - start) % 4, stop):
             p, b = a[m, i], u[m, i]
             for j in range(cols):
                 z[j] += b * single(p[j])
@@ -81,6 +86,91 @@ def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) 
                 z[j] += single(p[j]) * single(p[j])
 
 
+def _split(
+    a: NDArray[Any],
+    columns: NDArray[np.int64],
+    used: NDArray[np.int64],
+    values: NDArray[Any],
+    rest: NDArray[Any],
+    start: int,
+    stop: int,
+) -> None:
+    """What `runtime.executor_arrays.split_columns` does, of the rows from `start` to `stop` of each block.
+
+    Args:
+        columns: [M, C].
+        used: [M], how many of a block's columns are taken, its first.
+    """
+    for m in range(len(a)):
+        for i in range(start, stop):
+            p, value, left = a[m, i], values[m, i], rest[m, i]
+            left[:] = p
+            value[used[m] :] = 0
+            for j in range(used[m]):
+                column = columns[m, j]
+                value[j] = p[column]
+                left[column] = 0
+
+
+def _take(
+    a: NDArray[Any], columns: NDArray[np.int64], order: NDArray[np.int64], taken: NDArray[Any], start: int, stop: int
+) -> None:
+    """taken [C, S] = the columns [C] of a [S, H], of the rows from `start` to `stop`, some rows at a time.
+
+    Args:
+        order: of the columns in memory.
+    """
+    few = np.empty((len(columns), 32), a.dtype)
+    for first in range(start, stop, 32):
+        count = min(32, stop - first)
+        for i in range(count):
+            row = a[first + i]
+            for j in order:
+                few[j, i] = row[columns[j]]
+        for j in range(len(columns)):
+            taken[j, first : first + count] = few[j, :count]
+
+
+def _orthogonalise(
+    x: NDArray[np.float32], basis: NDArray[np.float32], known: NDArray[np.float32], passes: int, modified: bool
+) -> None:
+    """x [M, N] less its parts along the rows of `basis` [M, J, N], taken in so many passes; known [M, J] += the parts.
+
+    Args:
+        modified: whether each part is taken off before the next one is computed.
+    """
+    blocks, rows, cols = basis.shape
+    shares = np.zeros((1, rows), np.float32)
+    for m in range(blocks):
+        z = x[m : m + 1]
+        for _ in range(passes):
+            for i in range(rows):
+                p, share = basis[m, i], np.float32(0)
+                for j in range(cols):
+                    share += p[j] * z[0, j]
+                shares[0, i] = share
+                if modified:
+                    subtract(z, shares[:, i : i + 1], basis[m : m + 1, i : i + 1])
+            if not modified:
+                subtract(z, shares, basis[m : m + 1])
+            known[m] += shares[0]
+
+
+def _subtract(x: NDArray[np.float32], shares: NDArray[np.float32], basis: NDArray[np.float32]) -> None:
+    """x [M, N] -= shares [M, J] times the rows of `basis` [M, J, N]."""
+    blocks, rows, cols = basis.shape
+    for m in range(blocks):
+        z = x[m]
+        for i in range(rows):
+            p, share = basis[m, i], shares[m, i]
+            for j in range(cols):
+                z[j] -= share * p[j]
+
+
+subtract = compiled(_subtract, reassociate=True)
 back = compiled(_back, reassociate=True)
+orthogonalise = compiled(_orthogonalise, reassociate=True)
 read = compiled(_read, reassociate=True)
+split = compiled(_split)
+take = compiled(_take)
 squares = compiled(_squares, reassociate=True)

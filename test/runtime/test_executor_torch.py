@@ -11,7 +11,7 @@ import torch
 
 from runtime import attention_kernel
 from runtime.attention_torch import LEAST_TOKENS
-from runtime.executor_arrays import FLOAT, column_squares, take_rows, without_columns
+from runtime.executor_arrays import FLOAT, column_squares, scale_rows, split_columns, take_rows
 from runtime.executor_torch import TorchArrays
 
 Shape = tuple[int, ...]
@@ -165,14 +165,41 @@ def test_rows_and_columns_that_are_chosen(element: torch.dtype) -> None:
         found = arrays.function(take_rows)(weight, torch.from_numpy(indices))
         expected = take_rows(arrays.to_numpy(weight), indices)
         np.testing.assert_array_equal(arrays.to_numpy(found), expected)
-    x = torch.randn(2, 4, 7).to(element)
-    before, columns = x.clone(), [indices[0], np.zeros(0, np.int64)]
-    found = arrays.function(without_columns)(x, columns)
-    np.testing.assert_array_equal(arrays.to_numpy(found), without_columns(arrays.to_numpy(x), columns))
-    assert torch.equal(x, before) and (found[0] == 0).sum() == 8 and torch.equal(found[1], x[1])
+
+
+@pytest.mark.parametrize("element", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 4, 7), (2, 1025, 520)])  # the last is read by a kernel
+def test_columns_taken_apart(element: torch.dtype, shape: Shape) -> None:
+    """By torch as by NumPy; what they are taken from stays as it was."""
+    torch.manual_seed(0)
+    arrays, x = TorchArrays(), torch.randn(shape).to(element)
+    before, indices, counts = x.clone(), torch.tensor([[3, 0, 6], [5, 0, 0]]), torch.tensor([3, 0])
+    values, rest = arrays.function(split_columns)(x, indices, counts)
+    expected = split_columns(*map(arrays.to_numpy, (x, indices, counts)))
+    for found, exact in zip((values, rest), expected, strict=True):
+        np.testing.assert_array_equal(arrays.to_numpy(found), exact)
+    assert torch.equal(x, before) and torch.equal(rest[1], x[1]) and not values[1].any()
+    assert torch.equal(values[0], x[0][:, [3, 0, 6]]) and not rest[0][:, [3, 0, 6]].any()
+
+
+def test_large_weights_columns_in_any_order() -> None:
+    weight, indices = torch.randn(2050, 520), torch.randperm(520)[:100].reshape(1, 100)
+    found = TorchArrays().function(take_rows)(weight.mT, indices)
+    assert torch.equal(found, weight.mT[indices])
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_rows_scaled_by_a_core(diagonal: bool) -> None:
+    torch.manual_seed(0)
+    core, v = torch.diag_embed(torch.rand(2, 3)), torch.randn(2, 3, 8)
+    core[1, 0, 2] = 0 if diagonal else 1
+    found = TorchArrays().function(scale_rows)(core, v)
+    torch.testing.assert_close(found, core @ v)
+    np.testing.assert_allclose(found.numpy(), scale_rows(core.numpy(), v.numpy()), rtol=1e-6)
 
 
 def test_gradients_pass_the_columns_that_are_left() -> None:
     x = torch.ones(2, 3, 4, requires_grad=True)
-    TorchArrays().function(without_columns)(x, [np.array([1, 2]), np.array([0])]).sum().backward()
+    indices, counts = torch.tensor([[1, 2], [0, 3]]), torch.tensor([2, 1])
+    TorchArrays().function(split_columns)(x, indices, counts)[1].sum().backward()
     assert x.grad is not None and x.grad[:, 0].tolist() == [[1, 0, 0, 1], [0, 1, 1, 1]]

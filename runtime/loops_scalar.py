@@ -1,0 +1,145 @@
+"""The operations of bodies in LLVM's terms, for `runtime.loops`: what a value is, and the code of each operation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from llvmlite import ir
+from xdsl.dialects import arith, builtin, math
+from xdsl.dialects.linalg import ops as linalg
+from xdsl.ir import Attribute, Operation
+
+# llvmlite's objects have no types that a checker could follow.
+Object = Any
+
+Emitter = Callable[[Object, Any, list[Object]], Object]
+"""Takes a builder, an operation and its operands, and gives its result."""
+
+INDEX = ir.IntType(64)
+_FLOAT, _WORD, _SHORT = ir.FloatType(), ir.IntType(32), ir.IntType(16)
+
+
+def llvm_type(kind: Attribute) -> Object:
+    """The type of an element; None where it has none here. A bfloat16 is its 16 bits."""
+    match kind:
+        case builtin.Float32Type():
+            return _FLOAT
+        case builtin.Float64Type():
+            return ir.DoubleType()
+        case builtin.BFloat16Type():
+            return _SHORT
+        case builtin.IndexType():
+            return INDEX
+        case builtin.IntegerType() if kind.width.data in (1, 32, 64):
+            return ir.IntType(kind.width.data)
+        case _:
+            return None
+
+
+def has_code(op: object) -> bool:
+    """Whether an operation has code here, for the types that it has."""
+    if not isinstance(op, Operation) or type(op) not in CODE:
+        return isinstance(op, linalg.IndexOp | linalg.YieldOp)
+    values = [value.type for value in (*op.operands, *op.results)]
+    narrow = any(isinstance(kind, builtin.BFloat16Type) for kind in values)
+    match op:
+        case arith.ExtFOp():
+            known = values == [builtin.bf16, builtin.f32]
+        case arith.TruncFOp():
+            known = values == [builtin.f32, builtin.bf16]
+        case arith.ConstantOp():
+            known = isinstance(op.value, builtin.FloatAttr | builtin.IntegerAttr)
+        case arith.CmpfOp():
+            known = not narrow and arith.CMPF_COMPARISON_OPERATIONS[op.predicate.value.data] in _CMPF
+        case arith.CmpiOp():
+            known = values[0] != builtin.i1
+        case arith.SelectOp():
+            known = True
+        case _:
+            known = not narrow
+    return known and all(llvm_type(kind) is not None for kind in values)
+
+
+def _binary(name: str) -> Emitter:
+    return lambda builder, op, operands: getattr(builder, name)(*operands)
+
+
+def _intrinsic(name: str) -> Emitter:
+    def emit(builder: Object, op: Operation, operands: list[Object]) -> Object:
+        kind = operands[0].type
+        function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * len(operands)))
+        return builder.call(function, operands)
+
+    return emit
+
+
+def _constant(builder: Object, op: arith.ConstantOp, operands: list[Object]) -> Object:
+    assert isinstance(op.value, builtin.FloatAttr | builtin.IntegerAttr)
+    number, kind = op.value.value.data, llvm_type(op.result.type)
+    if isinstance(op.result.type, builtin.BFloat16Type):
+        return ir.Constant(kind, int(np.array(number, ml_dtypes.bfloat16).view(np.uint16)))
+    return ir.Constant(kind, number)
+
+
+def _widened(builder: Object, op: Operation, operands: list[Object]) -> Object:
+    """A bfloat16 is the first half of a float32."""
+    return builder.bitcast(builder.shl(builder.zext(operands[0], _WORD), _WORD(16)), _FLOAT)
+
+
+def _narrowed(builder: Object, op: Operation, operands: list[Object]) -> Object:
+    """To the nearest bfloat16, the even one of two; a NaN stays one. (The processor's own flushes subnormals.)"""
+    bits = builder.bitcast(operands[0], _WORD)
+    odd = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))
+    nearest = builder.add(builder.add(bits, _WORD(0x7FFF)), odd)
+    nan = builder.fcmp_unordered("uno", operands[0], operands[0])
+    chosen = builder.select(nan, builder.or_(bits, _WORD(0x400000)), nearest)
+    return builder.trunc(builder.lshr(chosen, _WORD(16)), _SHORT)
+
+
+def _rsqrt(builder: Object, op: Operation, operands: list[Object]) -> Object:
+    root = _intrinsic("llvm.sqrt")(builder, op, operands)
+    return builder.fdiv(ir.Constant(root.type, 1.0), root)
+
+
+_SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_CMPF = {f"{order}{name}": sign for name, sign in _SIGNS.items() for order in "ou"} | {"ord": "ord", "uno": "uno"}
+
+
+def _cmpf(builder: Object, op: arith.CmpfOp, operands: list[Object]) -> Object:
+    name = arith.CMPF_COMPARISON_OPERATIONS[op.predicate.value.data]
+    compare = builder.fcmp_unordered if name.startswith("u") else builder.fcmp_ordered
+    return compare(_CMPF[name], *operands)
+
+
+def _cmpi(builder: Object, op: arith.CmpiOp, operands: list[Object]) -> Object:
+    name = arith.CMPI_COMPARISON_OPERATIONS[op.predicate.value.data]
+    compare = builder.icmp_unsigned if name.startswith("u") else builder.icmp_signed
+    return compare(_SIGNS[name[-2:]], *operands)
+
+
+CODE: dict[type[Operation], Emitter] = {
+    arith.ConstantOp: _constant,
+    arith.ExtFOp: _widened,
+    arith.TruncFOp: _narrowed,
+    arith.AddfOp: _binary("fadd"),
+    arith.SubfOp: _binary("fsub"),
+    arith.MulfOp: _binary("fmul"),
+    arith.DivfOp: _binary("fdiv"),
+    arith.NegfOp: _binary("fneg"),
+    arith.MaximumfOp: _intrinsic("llvm.maximum"),
+    arith.MinimumfOp: _intrinsic("llvm.minimum"),
+    arith.AddiOp: _binary("add"),
+    arith.SubiOp: _binary("sub"),
+    arith.MuliOp: _binary("mul"),
+    arith.AndIOp: _binary("and_"),
+    arith.OrIOp: _binary("or_"),
+    arith.XOrIOp: _binary("xor"),
+    arith.CmpfOp: _cmpf,
+    arith.CmpiOp: _cmpi,
+    arith.SelectOp: _binary("select"),
+    math.AbsFOp: _intrinsic("llvm.fabs"),
+    math.SqrtOp: _intrinsic("llvm.sqrt"),
+    math.RsqrtOp: _rsqrt,
+}
+"""Each operation that has code here, for elements of 32 or 64 bits, unless said otherwise in `has_code`."""
