@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dcomc.tracer.graph import CONSTANT, INPUT, WEIGHT, Graph, Node, Source, reachable
+from dcomc.tracer.graph import CONSTANT, INPUT, WEIGHT, WHERE_ABOVE, Graph, Node, Source, reachable
 
 _DTYPE_NAMES = {
     torch.float16: "f16",
@@ -59,7 +59,7 @@ class _Converter:
             if value is not None:
                 self.known[node] = value
             else:
-                self._add(node, _piece(node) or _join(node) or (str(node.target), node.args))
+                self._add(node, _piece(node) or _join(node) or _choice(node) or (str(node.target), node.args))
         logits = cast(torch.fx.Node, cast(tuple[object, ...], graph.output_node().args[0])[0])
         output = self.converted[logits]
         return Graph(reachable(self.nodes, output), output)
@@ -175,6 +175,14 @@ def _join(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
     parts, *axis = cast(tuple[list[torch.fx.Node], Any], node.args)
     full = [part for part in parts if part.meta["val"].numel()]
     return ("aten.cat.default", (full, *axis)) if 0 < len(full) < len(parts) else None
+
+
+def _choice(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
+    """A choice by whether a tensor exceeds a number, as one operator; None for any other condition."""
+    if str(node.target) != "aten.where.self":
+        return None
+    condition, yes, no = cast(tuple[torch.fx.Node, object, object], node.args)
+    return (WHERE_ABOVE, (*condition.args, yes, no)) if str(condition.target) == "aten.gt.Scalar" else None
 
 
 def _lookup(model: nn.Module, name: str) -> torch.Tensor | None:

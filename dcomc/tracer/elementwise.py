@@ -7,7 +7,7 @@ from typing import cast
 from xdsl.ir import SSAValue
 
 from dcomc.tracer.emitter import ELEMENTS, shape_of
-from dcomc.tracer.graph import Node
+from dcomc.tracer.graph import WHERE_ABOVE, Node
 from dcomc.tracer.scalars import F32, Scalars
 from dcomc.tracer.scope import LETTERS, Lowering, Scope, Table, arguments, in_floats
 
@@ -78,6 +78,33 @@ def _power(scope: Scope, node: Node) -> SSAValue:
                 return scalars.power(a, scalars.number(float(cast(float, exponent))))
 
     return elementwise(scope, node, (x,), power, "power")
+
+
+def _clamp(scope: Scope, node: Node) -> SSAValue:
+    """x, but not below a least or above a largest number, either of which may be missing."""
+    x, least, largest = (*node.args, None)[:3]
+
+    def clamp(scalars: Scalars, a: SSAValue) -> SSAValue:
+        for bound, nearer in ((least, scalars.maximum), (largest, scalars.minimum)):
+            a = a if bound is None else nearer(a, scalars.number(float(cast(float, bound))))
+        return a
+
+    return elementwise(scope, node, (x,), clamp, "clamped")
+
+
+def _is_projection(node: Node) -> bool:
+    """Whether what is changed in place is a projection, which nothing else is a view of."""
+    return in_floats(node) and cast(Node, node.args[0]).op == "aten.linear.default"
+
+
+def _softplus(scalars: Scalars, a: SSAValue) -> SSAValue:
+    """log(1 + exp(x)); from 20 on, x itself, as in torch."""
+    twenty = scalars.number(20.0)
+    return scalars.select(scalars.above(a, twenty), a, scalars.log1p(scalars.exp(a)))
+
+
+def _where_above(scalars: Scalars, a: SSAValue, bound: SSAValue, yes: SSAValue, no: SSAValue) -> SSAValue:
+    return scalars.select(scalars.above(a, bound), yes, no)
 
 
 def _square(scalars: Scalars, a: SSAValue) -> SSAValue:
@@ -183,15 +210,19 @@ def _over_last_dimension(node: Node) -> bool:
 ELEMENTWISE: Table = {
     "aten.abs.default": _pointwise(Scalars.absolute, "absolute", 1),
     "aten.add.Tensor": _pointwise(Scalars.plus, "sum", 2),
+    "aten.clamp.default": Lowering(_clamp),
+    "aten.clamp_.default": Lowering(_clamp, _is_projection),
     "aten.cos.default": _pointwise(Scalars.cos, "cos", 1),
     "aten.div.Tensor": _pointwise(Scalars.divide, "quotient", 2),
     "aten.erf.default": _pointwise(Scalars.erf, "erf", 1),
     "aten.exp.default": _pointwise(Scalars.exp, "exp", 1),
+    "aten.expm1.default": _pointwise(Scalars.expm1, "expm1", 1),
     "aten.gelu.default": Lowering(_gelu, options=frozenset(("approximate",))),
     "aten.layer_norm.default": Lowering(_layer_norm, _over_last_dimension),
     "aten.log.default": _pointwise(Scalars.log, "log", 1),
     "aten.maximum.default": _pointwise(Scalars.maximum, "maximum", 2),
     "aten.mean.dim": Lowering(_reduction(True), _has_axes),
+    "aten.min.other": _pointwise(Scalars.minimum, "minimum", 2),
     "aten.minimum.default": _pointwise(Scalars.minimum, "minimum", 2),
     "aten.mul.Tensor": _pointwise(Scalars.mul, "product", 2),
     "aten.neg.default": _pointwise(Scalars.negate, "negated", 1),
@@ -201,9 +232,11 @@ ELEMENTWISE: Table = {
     "aten.sigmoid.default": _pointwise(_sigmoid, "sigmoid", 1),
     "aten.silu.default": _pointwise(_silu, "silu", 1),
     "aten.sin.default": _pointwise(Scalars.sin, "sin", 1),
+    "aten.softplus.default": _pointwise(_softplus, "softplus", 1),
     "aten.sqrt.default": _pointwise(Scalars.sqrt, "root", 1),
     "aten.square.default": _pointwise(_square, "square", 1),
     "aten.sub.Tensor": _pointwise(Scalars.minus, "difference", 2),
     "aten.sum.dim_IntList": Lowering(_reduction(False), _has_axes),
     "aten.tanh.default": _pointwise(Scalars.tanh, "tanh", 1),
+    WHERE_ABOVE: _pointwise(_where_above, "chosen", 4),
 }

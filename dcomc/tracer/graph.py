@@ -11,6 +11,8 @@ from dcomc.ir import source_location
 WEIGHT = "weight"
 INPUT = "input"
 CONSTANT = "constant"
+WHERE_ABOVE = "dcomc.where_above"
+"""The operator of (x, number, yes, no) that is yes where x > number, else no."""
 
 _LAYER = re.compile(r"(?P<prefix>(?:[^.]+\.)*?(?P<index>\d+))(?:\.|$)")
 

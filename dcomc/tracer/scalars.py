@@ -79,8 +79,14 @@ class Scalars(Appender):
     def exp(self, a: SSAValue) -> SSAValue:
         return self.add(math_dialect.ExpOp(a))
 
+    def expm1(self, a: SSAValue) -> SSAValue:
+        return self.add(math_dialect.ExpM1Op(a))
+
     def log(self, a: SSAValue) -> SSAValue:
         return self.add(math_dialect.LogOp(a))
+
+    def log1p(self, a: SSAValue) -> SSAValue:
+        return self.add(math_dialect.Log1pOp(a))
 
     def sqrt(self, a: SSAValue) -> SSAValue:
         return self.add(math_dialect.SqrtOp(a))
@@ -121,6 +127,10 @@ class Scalars(Appender):
     def less(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """Whether index a < index b."""
         return self.add(arith.CmpiOp(a, b, "ult"))
+
+    def above(self, a: SSAValue, b: SSAValue) -> SSAValue:
+        """Whether a > b; not where either is a NaN."""
+        return self.add(arith.CmpfOp(a, b, "ogt"))
 
     def both(self, a: SSAValue, b: SSAValue) -> SSAValue:
         """Whether two conditions hold."""

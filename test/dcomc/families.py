@@ -56,6 +56,7 @@ LLAMA_FAMILY: dict[str, dict[str, Any]] = {
 RELATIVES: dict[str, dict[str, Any]] = {
     "llama-linear": config("llama", **rope("linear", factor=2.0)),
     "llama-dynamic": config("llama", **(rope("dynamic", factor=2.0) | {"max_position_embeddings": 12})),
+    "apertus": config("apertus"),
     "arcee": config("arcee"),
     "bitnet": config("bitnet"),
     "cohere": config("cohere"),
@@ -72,6 +73,7 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "ministral3": config("ministral3"),
     "nemotron": config("nemotron"),
     "olmo": config("olmo"),
+    "olmo-clipped": config("olmo", clip_qkv=0.5),
     "olmo3": config("olmo3", **WINDOW),
     "persimmon": config("persimmon"),
     "phi": config("phi", partial_rotary_factor=0.5),

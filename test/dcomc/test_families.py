@@ -27,8 +27,19 @@ from runtime.executor_arrays import make_arrays
 
 FAMILIES = LLAMA_FAMILY | RELATIVES
 # These have every mechanism among them: those for IREE, which takes three seconds for each, and those for the executor.
-QUICK = ("mistral", "qwen2", "qwen3", "phi3-longrope", "gemma2", "gemma3", "granite")
-QUICK_HERE = (*LLAMA_FAMILY, "llama-dynamic", "cohere", "ernie4_5", "glm", "ministral3", "nemotron", "olmo", "phi")
+QUICK = ("mistral", "qwen2", "qwen3", "phi3-longrope", "gemma2", "gemma3", "granite", "apertus")
+QUICK_HERE = (
+    *LLAMA_FAMILY,
+    "llama-dynamic",
+    "apertus",
+    "cohere",
+    "ernie4_5",
+    "glm",
+    "ministral3",
+    "nemotron",
+    "olmo-clipped",
+    "phi",
+)
 TOKENS, BATCH = 17, 2
 IDS = np.random.default_rng(1).integers(0, 99, (BATCH, TOKENS))
 HALVES = {"bf16": (ml_dtypes.bfloat16, torch.bfloat16, 2**-8), "f16": (np.float16, torch.float16, 2**-11)}
