@@ -7,7 +7,7 @@ what works on the matvecs' results where they lie: parts and gathers of them, th
 both on their way through the banks; not on other ways.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -72,6 +72,13 @@ class _Piece:
     def part(self, start: int, end: int) -> "_Piece":
         """Some of its bytes."""
         return replace(self, start=start, end=end)
+
+    def outside(self, start: int, end: int) -> Iterator["_Piece"]:
+        """What of it lies before and behind some bytes."""
+        if self.start < start:
+            yield self.part(self.start, min(self.end, start))
+        if end < self.end:
+            yield self.part(max(self.start, end), self.end)
 
 
 _Rectangle = tuple[int, int, int, int, int]
@@ -274,14 +281,14 @@ class _Activation:
                 return
             if same and other.start <= end and start <= other.end:
                 start, end = min(start, other.start), max(end, other.end)
-            elif other.end <= start or end <= other.start:
-                kept.append(other)
+            else:
+                kept += other.outside(start, end)
         self._pieces = [*kept, piece.part(start, end)]
 
     def _drop(self, start: int, end: int) -> None:
         """What these bytes held is overwritten."""
         if any(piece.start < end and start < piece.end for piece in self._pieces):
-            self._pieces = [piece for piece in self._pieces if piece.end <= start or end <= piece.start]
+            self._pieces = [part for piece in self._pieces for part in piece.outside(start, end)]
 
     def _slice(self, side: _Kind) -> tuple[int, int]:
         """Elements of a whole vector along a side, and those of a cluster's slice."""

@@ -135,6 +135,7 @@ SMALL = {"rows": 3, "cols": 5, "mac_rows": 4, "mac_cols": 2}
         (40, 56, "grid", None, {}),
         (23, 37, "grid", None, SMALL),
         (100, 30, "grid", None, {**SMALL, "buffer_bytes": 2048}),
+        (200, 64, "grid", None, {**SMALL, "buffer_bytes": 2048}),
         (23, 37, "column", None, SMALL),
         (7, 11, "cluster", None, SMALL),
         (24, 1000, "16x8", 2, {}),
