@@ -250,6 +250,24 @@ def test_it_fits_a_phone(phone: Opened):
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
+def test_kernels_are_told_apart_on_a_phone(phone: Opened):
+    """Their names are long, and begin alike."""
+    kernels = {each["name"] for each in phone.page.evaluate("report.kernels")}
+    assert len(kernels) > 1
+    for chart in ("causes", "busy"):
+        texts = phone.page.locator(f"#{chart} svg text").all_text_contents()
+        assert not any(text.startswith("lanczos_") for text in texts), "what all names begin with"
+        of_kernels = [text for text in texts if any(text.rstrip("…") in name for name in kernels) and "x" in text]
+        assert len(set(of_kernels)) == len(of_kernels) == len(kernels), texts
+
+
+def test_no_two_colours_of_a_timeline_are_one(desk: Opened, night: Opened):
+    steps = 13  # those of a kernel that streams its matrix, with what is of no step
+    for opened_page in (desk, night):
+        colours = opened_page.page.evaluate(f"colours({steps})")
+        assert all(colours) and len(set(colours)) == steps
+
+
 def test_it_is_dark_where_that_is_preferred(night: Opened):
     page = night.page
 

@@ -2,10 +2,11 @@
 /* Charts by Vega-Lite: each in a figure with a caption and a table of the same values, drawn anew when colours change. */
 
 const charts = [];
+const COLOURS = 13;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const colours = (number) => Array.from({ length: number }, (_, index) => colour(`--c${index % 12}`));
+const colours = (number) => Array.from({ length: number }, (_, index) => colour(`--c${index % COLOURS}`));
 
 function theme() {
   const [ink, soft, line] = ["--ink", "--soft", "--line"].map(colour);
@@ -14,7 +15,7 @@ function theme() {
     background: "transparent",
     font,
     view: { stroke: null },
-    range: { category: colours(12) },
+    range: { category: colours(COLOURS) },
     axis: { labelColor: soft, titleColor: soft, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", labelLimit: 220 },
     legend: { labelColor: ink, titleColor: soft, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", symbolType: "square", labelLimit: 260 },
     text: { color: ink },
@@ -47,3 +48,6 @@ dark.addEventListener("change", () => charts.forEach(draw));
 addEventListener("resize", () => charts.forEach((entry) => entry.place.clientWidth !== entry.width && draw(entry)));
 
 const legendBelow = (width) => ({ orient: "bottom", direction: "horizontal", columns: Math.max(1, Math.floor(width / 190)), title: null });
+
+/** An axis of kernels by name; where it is narrow, without what all names begin with. */
+const kernelAxis = (width, options = {}) => ({ labelLimit: width < 600 ? 100 : 260, ...(width < 600 ? { labelExpr: "replace(datum.label, /^lanczos_/, '')" } : {}), ...options });

@@ -78,7 +78,7 @@ function showDecompositions() {
       height: 22 * new Set(states.map((each) => each.site)).size,
       mark: { type: "rect", cornerRadius: 3, stroke: colour("--card"), strokeWidth: 2 },
       encoding: {
-        x: { field: "layer", type: "ordinal", title: "layer", axis: { labelAngle: 0, labelOverlap: true, ticks: false, domain: false } },
+        x: { field: "layer", type: "ordinal", title: "layer", axis: { labelAngle: 0, labelOverlap: true, labelSeparation: 4, ticks: false, domain: false } },
         y: { field: "site", type: "nominal", sort: SITES, title: null, axis: { ticks: false, domain: false } },
         color: { field: "state", type: "nominal", scale: { domain: used, range: colours() }, legend: legendBelow(width) },
         tooltip: [{ field: "layer" }, { field: "site" }, { field: "state" }],
@@ -172,14 +172,14 @@ function showRoofline() {
       height: 300,
       layer: [
         { data: { values: roof }, mark: { type: "line", color: colour("--soft"), strokeWidth: 2 }, encoding: axes },
-        ...[["banks", roof[0], "left", 6], ["multipliers", roof[2], "right", -6]].map(([text, at, align, dx]) => ({
+        ...[["banks", roof[0], "left", 6, -26], ["multipliers", roof[2], "right", -6, -6]].map(([text, at, align, dx, dy]) => ({
           data: { values: [{ ...at, text }] },
-          mark: { type: "text", align, baseline: "bottom", dx, dy: -6, color: colour("--soft") },
+          mark: { type: "text", align, baseline: "bottom", dx, dy, color: colour("--soft") },
           encoding: { ...axes, text: { field: "text" } },
         })),
         {
           data: { values: shown },
-          mark: { type: "point", filled: true, size: 140, opacity: 0.9 },
+          mark: { type: "point", filled: false, size: 160, strokeWidth: 2.5, opacity: 1 },
           encoding: { ...axes, color: { field: "label", type: "nominal", sort: null, legend: legendBelow(width) }, shape: { field: "label", type: "nominal", sort: null, legend: legendBelow(width) }, tooltip },
         },
       ],
@@ -263,7 +263,7 @@ function showConfiguration() {
       [
         ["section", (section) => section.name, "code"],
         ["bytes", (section) => whole(section.bytes), "number"],
-        ["holds", (section) => section.what],
+        ["holds", (section) => section.what, "wide"],
         ["SHA-256", (section) => section.sha256, "code"],
       ],
       report.sections,

@@ -133,7 +133,7 @@ function showCauses() {
       mark: { type: "bar", height: 24 },
       encoding: {
         x: { field: "share", type: "quantitative", stack: "zero", title: "share of cycles", axis: { format: ".0%", tickCount: 5 }, scale: { domain: [0, 1] } },
-        y: { field: "kernel", type: "nominal", sort: null, title: null, axis: { labelLimit: width < 600 ? 110 : 260 } },
+        y: { field: "kernel", type: "nominal", sort: null, title: null, axis: kernelAxis(width) },
         color: { field: "cause", type: "nominal", scale: { domain: order, range: colours(order.length) }, legend: legendBelow(width) },
         order: { field: "order" },
         tooltip: [{ field: "kernel" }, { field: "cause" }, { field: "cycles", format: "," }, { field: "share", format: ".1%" }],
@@ -156,7 +156,7 @@ function showCauses() {
     (width) => ({
       data: { values: busy },
       height: 30 * report.kernels.length,
-      encoding: { ...axes, x: { ...axes.x, axis: { ...axes.x.axis, labelLimit: width / 8 } }, y: { ...axes.y, axis: { ...axes.y.axis, labelLimit: width < 600 ? 90 : 260 } } },
+      encoding: { ...axes, x: { ...axes.x, axis: { ...axes.x.axis, labelLimit: width / 8 } }, y: { ...axes.y, axis: kernelAxis(width, axes.y.axis) } },
       layer: [
         {
           mark: { type: "rect", cornerRadius: 3, stroke: colour("--card"), strokeWidth: 2 },
@@ -183,7 +183,7 @@ function showUses() {
         ["all", (each) => quantity(total(each)), "number"],
       ],
       report.kernels,
-      "Multiplications of all clusters in a run by what they are for; padding is with zeros that fill tiles and slices up",
+      "Multiplications of all clusters in a run: replicated ones are made in another cluster, too; padding is with zeros that fill tiles and slices up; other is what is of no activation",
     ),
   );
 }
