@@ -100,6 +100,11 @@ class Machine:
         return self.grid.rows * self.grid.cols * self.cluster.mac_rows * self.cluster.mac_cols
 
     @property
+    def bank_bytes_per_second(self) -> int:
+        """Bytes that all banks together deliver in a second."""
+        return self.grid.cols * self.bank.stream_bytes_per_cycle * self.clock.hz
+
+    @property
     def tile_bytes(self) -> int:
         """Bytes of one binary16 tile."""
         return 2 * self.cluster.mac_rows * self.cluster.mac_cols

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reproduce, print, and write the report."""
     from dcomc.reproduce import SECONDS, WHAT, reproduction
-    from dcomc.reproduce.report import claim_rows, write_report
+    from dcomc.reproduce.report import claim_rows, reasons, write_report
     from dcomc.reproduce.workbench import Workbench
     from dcomc.tables import print_table
 
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{result.name}: {WHAT[result.name]}")
         print(result.setting)
         print_table(("claim", "paper", "ours", "range", "ratio", "verdict"), claim_rows(result.claims))
-        for why in dict.fromkeys(claim.reason for claim in result.claims if claim.reason):
-            print(f"  {why}")
+        for why, about in reasons(result.claims).items():
+            print(f"  {about}: {why}")
     if args.output is not None:
         for file in write_report(results, args.output)[:1]:
             print(f"wrote {file}")

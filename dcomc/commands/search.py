@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
         raise DcomError(f"a plot is no {args.plot.suffix or 'file without an ending'}", hint="name it .svg or .png")
     if args.plot is not None:
-        from dcomc.reproduce.report import check_plots
+        from dcomc.reproduce.plots import check_plots
 
         check_plots()
     if args.batch < 1:
@@ -141,7 +141,7 @@ def _plot(found: "Found", file: Path) -> None:
     from math import exp
 
     from dcomc.reproduce.claims import Curve, Plot
-    from dcomc.reproduce.report import draw
+    from dcomc.reproduce.plots import draw
 
     front = sorted(found.front, key=lambda candidate: candidate.operations)
     measured = sorted(found.confirmed, key=lambda each: each.kept.model)

@@ -15,7 +15,7 @@ from dcomc.quality.lab import Asked, Lab, Settings, low_rank
 from dcomc.quality.moving import moved, to_toml
 from dcomc.quality.techniques import section
 from dcomc.reproduce.claims import Curve, Plot, paper_claims, paper_table
-from dcomc.reproduce.report import check_plots, draw
+from dcomc.reproduce.plots import check_plots, draw
 
 _FOLDER = "quality"
 _MOVED = "moved.toml"

@@ -157,7 +157,7 @@ def make_roofline(machine: Machine, results: Sequence[LaunchResult], costs: Sequ
         points.setdefault(key, []).append(result)
     return Roofline(
         2.0 * machine.multipliers * machine.clock.hz,
-        float(machine.grid.cols * machine.bank.stream_bytes_per_cycle * machine.clock.hz),
+        float(machine.bank_bytes_per_second),
         tuple(
             RooflinePoint(
                 f"{first.rows} x {first.cols}, rank {first.launch.rank}",

@@ -1,10 +1,11 @@
 """What the paper leaves open of its host, and our results by each plausible choice of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 from dcomc.estimate import Run, Speed
-from dcomc.reproduce.claims import Claim
+from dcomc.reproduce.claims import CONSTANTS, Claim
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,45 @@ class HostChoice:
     """On a D-com each prompt has all clusters to itself, one prompt after another; or short ones stand side by side, as
     the compiler maps them."""
 
+    four: bool = False
+    """Each of the four inputs of a layer's products has a basis of its own; or all are projected on the basis of the
+    first, as the paper's 3.1 has it: "once at the beginning of the layer"."""
+
     @property
     def name(self) -> str:
         """The name of what is other than ours; empty for ours."""
         return named(
             "layers on the GPUs in turn" * self.in_turn,
             "prompts batched on the GPU" * self.batched,
+            FOUR * self.four,
             ALONE * self.alone,
         )
 
+    @property
+    def dense(self) -> "HostChoice":
+        """The part of the choice that a dense model has."""
+        return HostChoice(self.in_turn)
+
 
 ALONE = "one prompt at a time on D-com"
+FOUR = "four bases a layer"
+
+
+def _choices(*names: str) -> tuple[HostChoice, ...]:
+    """All combinations of some choices; ours is the first."""
+    return tuple(
+        HostChoice(**dict(zip(names, made, strict=True))) for made in product((False, True), repeat=len(names))
+    )
 
 
 OURS = HostChoice()
-HOSTS = tuple(HostChoice(in_turn, batched) for in_turn in (False, True) for batched in (False, True))
-UNBATCHED = tuple(choice for choice in HOSTS if not choice.batched)
+DENSE = _choices("in_turn")
+"""The choices of a dense model."""
+WITH_DCOM = _choices("in_turn", "four")
 """The choices where no GPU decomposes."""
-OF_SHORT = tuple(replace(choice, alone=alone) for choice in UNBATCHED for alone in (False, True))
-"""The same where prompts are short: long ones have all clusters to themselves anyhow."""
+HOSTS = _choices("in_turn", "batched", "four")
+OF_SHORT = _choices("in_turn", "alone")
+"""The choices where no GPU decomposes, and prompts are short: long ones have all clusters to themselves anyhow."""
 
 
 def named(*choices: str) -> str:
@@ -49,13 +70,18 @@ def named(*choices: str) -> str:
 
 def speed_name(speed: Speed) -> str:
     """The name of a choice of ranges; empty for ours, the middle."""
-    return "" if speed == "middle" else f"the GPU at its {speed}"
+    return "" if speed == "middle" else f"{CONSTANTS}{speed}"
 
 
-def claim_of(what: str, paper: float, tolerance: float, values: Mapping[str, float], why: str = "") -> Claim:
-    """A claim with ours, which has no name in `values`, and with the other choices, which have."""
+def claim_of(
+    what: str, paper: float, tolerance: float, values: Mapping[str, float], why: str = "", group: str = ""
+) -> Claim:
+    """A claim with ours, which has no name in `values`, and with the other choices, which have.
+
+    What is no row of a group is of the paper's text: a headline.
+    """
     others = {name: value for name, value in values.items() if name}
-    return Claim(what, paper, values[""], tolerance, choices=others, why=why)
+    return Claim(what, paper, values[""], tolerance, choices=others, why=why, group=group, headline=not group)
 
 
 def compare_runs(
@@ -65,6 +91,7 @@ def compare_runs(
     runs: Mapping[HostChoice, tuple[Run, Run]],
     value: Callable[[float], float] = float,
     why: str = "",
+    group: str = "",
 ) -> Claim:
     """A claim on the time of one run over another, by host and with every range of the GPU for both at either end.
 
@@ -76,4 +103,4 @@ def compare_runs(
         for choice, (first, second) in runs.items()
         for speed, seconds in first.by_speed.items()
     }
-    return claim_of(what, paper, tolerance, values, why)
+    return claim_of(what, paper, tolerance, values, why, group)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,6 +11,8 @@ from dcomc.toml_files import read_toml
 
 Verdict = Literal["reproduced", "not reproduced", "not comparable"]
 
+CONSTANTS = "the GPU at its "
+"""What the name of a choice ends on that differs from another in nothing but constants with ranges."""
 _PAPER = Path(__file__).parents[1] / "configs" / "paper"
 
 
@@ -29,10 +31,15 @@ class Claim:
     high: float | None = None
     """Ours, across the plausible range of what had to be assumed, where that is continuous."""
     choices: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Ours, by the name of each other plausible choice."""
+    """Ours, by the name of each other plausible choice: its parts, with a comma between."""
     holds: bool | None = None
     """Whether a claim in words holds here."""
     why: str = ""
+    """Why ours is what it is."""
+    group: str = ""
+    """What it is a row of, where a table's column or an equation makes many alike: the report shows them together."""
+    headline: bool = False
+    """Whether it is a number of the paper's text, for which a reader looks first."""
 
     @property
     def ratio(self) -> float | None:
@@ -57,25 +64,49 @@ class Claim:
         return (min(known), max(known)) if known else None
 
     @property
+    def by_another(self) -> bool:
+        """Whether it is not reproduced by ours, but by another plausible choice, or a constant within its range."""
+        paper, margin = self.paper, self.tolerance * abs(self.paper or 0.0)
+        if self.verdict != "not reproduced" or paper is None:
+            return False
+        return any(low - margin <= paper <= high + margin for low, high in self._ranges())
+
+    def _ranges(self) -> Iterator[tuple[float, float]]:
+        """What each choice gives, from one end of its constants to the other."""
+        if self.low is not None and self.high is not None:
+            yield self.low, self.high
+        by_choice: dict[str, list[float]] = {}
+        for name, value in {"": self.ours, **self.choices}.items():
+            if value is not None:
+                choice = ", ".join(part for part in name.split(", ") if not part.startswith(CONSTANTS))
+                by_choice.setdefault(choice, []).append(value)
+        yield from ((min(values), max(values)) for values in by_choice.values())
+
+    @property
+    def nearest(self) -> str:
+        """Of what is not reproduced, which other choice comes nearest, and whether any gives the paper's value."""
+        if self.verdict != "not reproduced" or self.paper is None or self.span is None:
+            return ""
+        paper, parts = self.paper, list[str]()
+        if self.choices:
+            near = min(self.choices, key=lambda name: abs(self.choices[name] - paper))
+            parts.append(f"nearest of the other choices: {near} ({self.choices[near]:.3g})")
+        if not self.by_another:
+            parts.append("no choice gives the paper's value")
+        elif not self.choices:
+            parts.append("other constants within their ranges give the paper's value")
+        return "; ".join(parts)
+
+    @property
     def reason(self) -> str:
         """Why the verdict is what it is, and which choice comes nearest where ours is not the paper's value."""
-        parts = [self.why] if self.why else []
-        if self.verdict == "not reproduced" and self.paper is not None and self.span is not None:
-            paper, (low, high) = self.paper, self.span
-            if self.choices:
-                near = min(self.choices, key=lambda name: abs(self.choices[name] - paper))
-                parts.append(f"nearest of the other choices: {near} ({self.choices[near]:.3g})")
-            if not low <= paper <= high:
-                parts.append("no choice within the range gives the paper's value")
-            elif not self.choices:
-                parts.append("other choices than ours, within the range, give the paper's value")
-        return "; ".join(parts)
+        return "; ".join(filter(None, (self.why, self.nearest)))
 
     def to_json(self) -> dict[str, Any]:
         """All fields, the ends of the range, the ratio, the verdict and its reason."""
         low, high = self.span or (None, None)
-        derived = {"low": low, "high": high, "ratio": self.ratio, "verdict": self.verdict, "reason": self.reason}
-        return asdict(self) | derived
+        names = ("ratio", "verdict", "by_another", "nearest", "reason")
+        return asdict(self) | {"low": low, "high": high} | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

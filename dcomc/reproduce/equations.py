@@ -32,6 +32,7 @@ def reproduce(bench: Workbench) -> Result:
                     compute_reduction(_LENGTH, rank),
                     cost.dense.flops / cost.preserved.flops,
                     1e-9,
+                    group="Eq. 8, fewer operations of the products",
                 ),
                 Claim(
                     f"Eq. 10, smaller input ({where})",
@@ -39,6 +40,7 @@ def reproduce(bench: Workbench) -> Result:
                     cost.dense_memory / cost.memory,
                     0.01,
                     why="the core is held in binary32, which the equation does not say",
+                    group="Eq. 10, smaller input",
                 ),
             ]
     claims += [_weights(name, shape) for name, shape in (("q", (4096, 4096)), ("gate", (4096, 11008)))]
@@ -55,7 +57,8 @@ def _weights(name: str, shape: tuple[int, int], rank: int = 10) -> Claim:
     depth, width = shape
     factors = [np.empty(size, np.int8) for size in ((depth, rank), (rank, rank), (rank, width))]
     ours = depth * width / sum(factor.size for factor in factors)
-    return Claim(f"Eq. 12, smaller weight ({name}, rank {rank})", weight_compression(*shape, rank, rank), ours, 1e-9)
+    group = "Eq. 12, smaller weight"
+    return Claim(f"{group} ({name}, rank {rank})", weight_compression(*shape, rank, rank), ours, 1e-9, group=group)
 
 
 def _both(rank: int = 10) -> Claim:

@@ -17,9 +17,12 @@ from runtime.lanczos import bidiagonalise, optimal_error, truncate
 Array = NDArray[Any]
 RANKS = (1, 5, 10, 20, 40, 80)
 _SMALL = (1, 10, 20)
-_REPEATS = 3
+_REPEATS, _SECONDS = 3, 0.5
+"""Runs of each at least, and what they take together at least: short ones are disturbed by whatever else runs."""
 _WITHIN = 1.05
 """The error, over the least at a rank, at which the factors count as found."""
+_MORE = 5
+"""Vectors beyond the rank; of Lanczos at large ranks as many again, which reach that error where 5 do not."""
 
 
 class _SparseSvd(Protocol):
@@ -53,13 +56,14 @@ def reproduce(bench: Workbench) -> Result:
             lapack[rank] / ours[rank],
             holds=lapack[rank] > ours[rank],
             why="the paper says considerably faster, without a number",
+            group="LAPACK's full SVD over Lanczos",
         )
         for rank in _SMALL
         if rank in ours
     ]
     missing = "" if importlib.util.find_spec("scipy") else " ARPACK and PROPACK need SciPy, which is not installed."
     setting = (
-        f"A matrix of {rows} x {cols} with singular values 1/n, binary32, the best of {_REPEATS} runs on this "
+        f"A matrix of {rows} x {cols} with singular values 1/n, binary32, the best of {_REPEATS} runs or more on this "
         f"CPU ({platform.machine()}), where the error is within 5% of the least. The paper's GPU was an A100.{missing}"
     )
     return Result("figure2", claims, setting, [Plot("Time to factors", "rank", "seconds", curves)], {"ranks": RANKS})
@@ -74,6 +78,7 @@ def _fastest(rank: int, ours: dict[int, float], times: dict[str, dict[int, float
         others[best] / ours[rank] if rank in ours else None,
         holds=rank in ours and ours[rank] < others[best],
         why=f"the best other is {best}",
+        group="Lanczos is the fastest for small ranks: the best other time over ours",
     )
 
 
@@ -87,7 +92,7 @@ def _best(find: Callable[[Array, int], Array], a: Array, rank: int) -> tuple[flo
     """The shortest of some runs, and the product of the factors."""
     times: list[float] = []
     product = a
-    for _ in range(_REPEATS):
+    while len(times) < _REPEATS or sum(times) < _SECONDS:
         start = time.perf_counter()
         product = find(a, rank)
         times.append(time.perf_counter() - start)
@@ -102,12 +107,13 @@ def _algorithms() -> dict[str, Callable[[Array, int], Array]]:
         return (u[:, :rank] * s[:rank]) @ v[:rank]
 
     def lanczos(a: Array, rank: int) -> Array:
-        u, core, v = truncate(bidiagonalise(a, min(rank + 5, *a.shape), reorthogonalisation=1), rank)
+        steps = min(max(rank + _MORE, 2 * rank), *a.shape)
+        u, core, v = truncate(bidiagonalise(a, steps, reorthogonalisation=1), rank)
         return u @ (core @ v)
 
     def randomised(a: Array, rank: int) -> Array:
         random = np.random.default_rng(0)
-        q = np.linalg.qr(a @ random.standard_normal((a.shape[1], rank + 5)).astype(a.dtype))[0]
+        q = np.linalg.qr(a @ random.standard_normal((a.shape[1], rank + _MORE)).astype(a.dtype))[0]
         q = np.linalg.qr(a @ (a.T @ q))[0]
         u, s, v = np.linalg.svd(q.T @ a, full_matrices=False)
         return q @ (u[:, :rank] * s[:rank]) @ v[:rank]
@@ -128,7 +134,7 @@ def _algorithms() -> dict[str, Callable[[Array, int], Array]]:
         import torch
 
         def low_rank(a: Array, rank: int) -> Array:
-            u, s, v = torch.svd_lowrank(torch.from_numpy(a), q=rank + 5)
+            u, s, v = torch.svd_lowrank(torch.from_numpy(a), q=rank + _MORE)
             return ((u[:, :rank] * s[:rank]) @ v[:, :rank].T).numpy()
 
         found["torch.svd_lowrank"] = low_rank

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from dcomc.dcom_times import dcom_seconds
-from dcomc.estimate import SPEEDS, Run
+from dcomc.estimate import SPEEDS, Run, Speed
 from dcomc.gpu_lanczos import lanczos_seconds
 from dcomc.gpu_model import Host, LanczosWork
 from dcomc.host_kernels import Step
-from dcomc.reproduce.choices import OURS, HostChoice, named, speed_name
+from dcomc.reproduce.choices import FOUR, OURS, HostChoice
 from dcomc.reproduce.workbench import ONE_BASIS, Workbench
 
 BATCH = 64
-READINGS = {"one basis a layer": ONE_BASIS, "four a layer": ()}
-"""How many decompositions a decomposed layer has: the sites that reuse the basis of the first. The paper's 3.1 says
-once a layer, and its 6.2 that inputs stay decomposed for all products of a layer."""
 RANK = ITERATIONS = 10
 """Those of the paper's figures 4 and 12, one of which names the iterations and the other the rank."""
 
@@ -38,20 +35,25 @@ class Layer:
 
 
 @cache
-def make_layer(bench: Workbench, seq_len: int, reading: str) -> Layer:
-    """A layer with prompts of a length."""
-    bench.say(f"a layer at {seq_len} tokens, {reading}")
-    options = {"rank": RANK, "iterations": ITERATIONS, "reuse": READINGS[reading]}
+def make_layer(bench: Workbench, seq_len: int, *, four: bool = False) -> Layer:
+    """A layer with prompts of a length; decomposed with one basis, or with four (`HostChoice.four`)."""
+    bench.say(f"a layer at {seq_len} tokens{f', {FOUR}' if four else ''}")
+    options = {"rank": RANK, "iterations": ITERATIONS, "reuse": bases(four=four)}
     return Layer(
         bench.steps(seq_len, inside=True),
         bench.steps(seq_len, 1, [0], inside=True, **options),
     )
 
 
+def bases(*, four: bool) -> tuple[str, ...]:
+    """The sites of a layer that reuse the basis of its input."""
+    return () if four else ONE_BASIS
+
+
 @cache
-def layer_runs(bench: Workbench, seq_len: int, reading: str, choice: HostChoice = OURS) -> LayerRuns:
+def layer_runs(bench: Workbench, seq_len: int, choice: HostChoice = OURS) -> LayerRuns:
     """The runs of a layer with 64 prompts of a length."""
-    layer = make_layer(bench, seq_len, reading)
+    layer = make_layer(bench, seq_len, four=choice.four)
     return LayerRuns(
         bench.run(layer.dense, "dense", BATCH, choice),
         bench.run(layer.decomposed, "gpu", BATCH, choice),
@@ -59,21 +61,21 @@ def layer_runs(bench: Workbench, seq_len: int, reading: str, choice: HostChoice 
     )
 
 
-def gpu_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> Mapping[str, float]:
-    """Seconds of one GPU for the decompositions of a batch among these kernels, by choice."""
-    works = _works(steps)
+def gpu_decomposition_seconds(bench: Workbench, seq_len: int, choice: HostChoice = OURS) -> Mapping[Speed, float]:
+    """Seconds of one GPU for the decompositions of a layer with 64 prompts of a length."""
     return {
-        named(choice.name, speed_name(speed)): sum(
-            lanczos_seconds(Host(bench.gpu, optimism=optimism), work, batched=choice.batched) for work in works
+        speed: sum(
+            lanczos_seconds(Host(bench.gpu, optimism=optimism), work, batched=choice.batched)
+            for work in _works(make_layer(bench, seq_len, four=choice.four).decomposed)
         )
-        for choice in (OURS, HostChoice(batched=True))
         for speed, optimism in SPEEDS.items()
     }
 
 
-def dcom_decomposition_seconds(bench: Workbench, steps: Sequence[Step]) -> float:
-    """Seconds of a D-com for the decompositions of a batch among these kernels."""
-    return sum(dcom_seconds(work, bench.machine) for work in _works(steps))
+def dcom_decomposition_seconds(bench: Workbench, seq_len: int, choice: HostChoice = OURS) -> float:
+    """Seconds of a D-com for the same."""
+    works = _works(make_layer(bench, seq_len, four=choice.four).decomposed)
+    return sum(dcom_seconds(work, bench.machine) for work in works)
 
 
 def _works(steps: Sequence[Step]) -> list[LanczosWork]:

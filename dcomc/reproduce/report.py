@@ -5,24 +5,23 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import import_module
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from dcomc import __version__
-from dcomc.diagnostics import atomic_write, cannot_import, counted, write_text
+from dcomc.diagnostics import counted, write_text
 from dcomc.reproduce import WHAT
-from dcomc.reproduce.claims import Claim, Curve, Plot, Result
+from dcomc.reproduce.claims import Claim, Curve, Result
+from dcomc.reproduce.plots import draw
 from dcomc.tables import number
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _FOLDER = "reproduction"
-_FOLDED = 3
-"""Claims for which there is nothing to compare with, and one reason: more of them stand folded."""
-_VERDICTS = ("reproduced", "not comparable", "not reproduced")
+_FORMAT = 2
+"""The version of the numbers; those of an earlier report in another one are not taken over."""
+_OUTCOMES = ("reproduced", "by another choice", "not reproduced", "not comparable")
+"""Verdicts, where what is not reproduced by our choice, but by another, is counted apart."""
+_SHORT = ("the paper says", "paper:", "ours:", "range:", "verdict", "why")
+_COLUMNS = ("claim", "paper:", "ours:", "range:", "ratio:", "verdict", "why")
 
 
 def write_report(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -45,9 +44,9 @@ def write_report(results: Sequence[Result], folder: Path) -> list[Path]:
         file = target / f"{result.name}.json"
         write_text(file, json.dumps(_document(result, names), sort_keys=True) + "\n")
         written.append(file)
-    documents = [
-        json.loads(file.read_text(encoding="utf-8")) for name in WHAT if (file := target / f"{name}.json").exists()
-    ]
+    found = (target / f"{name}.json" for name in WHAT)
+    documents = [json.loads(file.read_text(encoding="utf-8")) for file in found if file.exists()]
+    documents = [document for document in documents if document.get("format") == _FORMAT]
     page = folder / "reproduction.md"
     write_text(page, "\n".join(_page(documents)) + "\n")
     return [page, *written]
@@ -57,6 +56,7 @@ def _document(result: Result, plots: Sequence[str]) -> dict[str, Any]:
     """All of a result, with the hash of what it depends on."""
     depends = {"configuration": result.configuration, "setting": result.setting, "version": __version__}
     return {
+        "format": _FORMAT,
         "name": result.name,
         "setting": result.setting,
         "configuration": result.configuration,
@@ -79,37 +79,21 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "# The paper, reproduced"
     yield ""
     yield (
-        "Made by `dcomc reproduce all`. For each claim: the paper's value, ours, and ours across the range of what had "
-        "to be assumed; then ours over the paper's, and whether it is within the stated share of it. Nothing is fitted "
-        "to a claim; constants come from `dcomc/configs`."
+        "Made by `dcomc reproduce all`. Ours is computed with what the paper states and, where it states nothing, with "
+        "one choice; the range is over the other plausible choices, and over constants that had to be assumed. *By "
+        "another choice*: not reproduced by ours, but by one as plausible, which the paper may have made. Nothing is "
+        "fitted to a claim; constants come from `dcomc/configs`, with their sources or the word *assumed*."
     )
     yield ""
     yield from _chief(documents)
-    yield from _summary(documents)
+    yield from _table(_SHORT, [short_cells(claim) for claim in _every(documents) if claim["headline"]])
     yield ""
-    yield (
-        "Within the range: not reproduced by our choices, but by others that are as plausible; the paper may have made "
-        "those. Each claim says which come nearest."
-    )
+    yield from _summary(documents)
     missing = [name for name in WHAT if name not in {document["name"] for document in documents}]
     if missing:
         yield from ("", f"Not run for this report: {', '.join(missing)}.")
     for document in documents:
-        yield from ("", f"## {document['name']}", "", f"{_what(document)}. {document['setting']}", "")
-        yield from (
-            "| claim | paper | ours | range | ratio | verdict | why |",
-            "| --- | ---: | ---: | ---: | ---: | --- | --- |",
-        )
-        left_out = Counter(claim["reason"] for claim in document["claims"] if claim["ours"] is None)
-        folded = [reason for reason, count in left_out.items() if count > _FOLDED]
-        for claim in document["claims"]:
-            if claim["ours"] is not None or claim["reason"] not in folded:
-                yield "| " + " | ".join(cells(claim)) + " |"
-        for reason in folded:
-            yield from _fold([claim for claim in document["claims"] if claim["reason"] == reason], reason)
-        for plot in document["plots"]:
-            yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
-        yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+        yield from _section(document)
 
 
 _CHIEF = (
@@ -139,14 +123,47 @@ def _chief(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
             if claim["verdict"] == "not reproduced" and re.match(begins, claim["what"])
         ]
         if missed:
-            found.append(text.format(*(_span([claim[key] for claim in missed]) for key in ("ours", "paper"))))
+            found.append(text.format(*(_ends([claim[key] for claim in missed]) for key in ("ours", "paper"))))
     if found:
         yield from (f"What weighs most of what is not reproduced: {'; '.join(found)}.", "")
 
 
-def _span(values: Sequence[float]) -> str:
-    low, high = number(min(values)), number(max(values))
-    return low if low == high else f"{low} to {high}"
+def _ends(values: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys((number(min(values)), number(max(values)))))
+
+
+def _section(document: dict[str, Any]) -> Iterable[str]:
+    """A table of claims, where those of a group are a row; what the group is made of stands folded below."""
+    yield from ("", f"## {document['name']}", "", f"{_what(document)}. {document['setting']}", "")
+    groups = _groups(document["claims"])
+    yield from _table(_COLUMNS, [cells(each[0]) if len(each) == 1 else group_cells(each) for each in groups])
+    folded = [each for each in groups if len(each) > 1]
+    if folded:
+        yield from ("", f"<details><summary>{counted(sum(map(len, folded)), 'claim')}, one by one</summary>")
+        yield from ("", *_table(_COLUMNS, [cells(claim, shared=True) for each in folded for claim in each]))
+        yield from ("", "</details>")
+    for plot in document["plots"]:
+        yield from ("", f"![{plot['title']}]({_FOLDER}/{plot['file']}.svg)")
+    yield from ("", f"[Numbers]({_FOLDER}/{document['name']}.json), configuration {document['hash']}.")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    """Columns of numbers, which end on a colon, to the right."""
+    yield f"| {' | '.join(name.rstrip(':') for name in columns)} |"
+    yield f"| {' | '.join('---:' if name.endswith(':') else '---' for name in columns)} |"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _every(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [claim for document in documents for claim in document["claims"]]
+
+
+def _groups(claims: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Those of a group together, in the order of their first; others alone."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for claim in claims:
+        groups.setdefault(claim["group"] or claim["what"], []).append(claim)
+    return list(groups.values())
 
 
 def _what(document: dict[str, Any]) -> str:
@@ -157,42 +174,28 @@ def _what(document: dict[str, Any]) -> str:
 
 def _summary(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     """A row a section with its verdicts, and one for all."""
-    yield f"| | claims about | {' | '.join(_VERDICTS)} | of these within the range |"
-    yield "| --- | --- |" + " ---: |" * (len(_VERDICTS) + 1)
-    every = [claim for document in documents for claim in document["claims"]]
     rows = [(f"[{each['name']}](#{each['name']})", _what(each), each["claims"]) for each in documents]
-    for name, what, claims in [*rows, ("all", "", every)]:
-        counts = Counter(claim["verdict"] for claim in claims)
-        numbers = [*(counts[verdict] for verdict in _VERDICTS), sum(map(_within, claims))]
-        yield f"| {name} | {what} | {' | '.join(map(str, numbers))} |"
+    yield from _table(
+        ("", "claims about", *(f"{outcome}:" for outcome in _OUTCOMES)),
+        (
+            (name, what, *(str(Counter(map(outcome_of, claims))[outcome]) for outcome in _OUTCOMES))
+            for name, what, claims in [*rows, ("all", "", _every(documents))]
+        ),
+    )
 
 
-def _within(claim: dict[str, Any]) -> bool:
-    """Whether a claim is not reproduced, and its range has the paper's value."""
-    paper, low, high = (cast("float | None", claim[key]) for key in ("paper", "low", "high"))
-    if claim["verdict"] != "not reproduced" or paper is None or low is None or high is None:
-        return False
-    return low <= paper <= high
+def outcome_of(claim: dict[str, Any]) -> str:
+    """The verdict on a claim, as `Claim.to_json` gives it, or that another choice than ours reproduces it."""
+    return "by another choice" if claim["by_another"] else claim["verdict"]
 
 
-def _fold(claims: Sequence[dict[str, Any]], reason: str) -> Iterable[str]:
-    """Claims that nothing was compared with, all for one reason, as a table to unfold."""
-    yield from ("", f"<details><summary>{counted(len(claims), 'claim')} {claims[0]['verdict']}</summary>")
-    yield from ("", f"Because {reason}.", "", "| claim | paper |", "| --- | ---: |")
-    for claim in claims:
-        what, paper, *_ = cells(claim)
-        yield f"| {what} | {paper} |"
-    yield from ("", "</details>")
+def cells(claim: dict[str, Any], *, shared: bool = False) -> tuple[str, ...]:
+    """A claim, as `Claim.to_json` gives it, for a row of a table.
 
-
-def cells(claim: dict[str, Any]) -> tuple[str, ...]:
-    """A claim, as `Claim.to_json` gives it, for a row of a table."""
-
-    def given(value: float | None) -> str:
-        return "" if value is None else number(value)
-
-    span = "" if claim["low"] is None else f"{given(claim['low'])} to {given(claim['high'])}"
-    verdict = claim["verdict"]
+    Args:
+        shared: the reason of its group stands elsewhere, and here only which other choice comes nearest.
+    """
+    verdict = outcome_of(claim)
     if claim["holds"] is None and claim["ours"] is not None:
         tolerance = claim["tolerance"]
         verdict += (
@@ -200,13 +203,50 @@ def cells(claim: dict[str, Any]) -> tuple[str, ...]:
         )
     return (
         claim["what"],
-        given(claim["paper"]),
-        given(claim["ours"]),
-        span,
-        given(claim["ratio"]),
+        _given(claim["paper"]),
+        _given(claim["ours"]),
+        _span(claim),
+        _given(claim["ratio"]),
         verdict,
-        claim["reason"],
+        claim["nearest" if shared else "reason"],
     )
+
+
+def short_cells(claim: dict[str, Any]) -> tuple[str, ...]:
+    """The same for the table at the top of the page."""
+    outcome = outcome_of(claim)
+    verdict = f"**{outcome}**" if outcome == "reproduced" else outcome
+    return claim["what"], _given(claim["paper"]), _given(claim["ours"]), _span(claim), verdict, claim["why"]
+
+
+def group_cells(claims: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """A row for the claims of a group: the least and the largest of each number, and how many have which verdict."""
+
+    def between(key: str) -> str:
+        values = [claim[key] for claim in claims if claim[key] is not None]
+        return _ends(values) if values else ""
+
+    lows, highs = ([claim[end] for claim in claims if claim[end] is not None] for end in ("low", "high"))
+    outcomes = Counter(map(outcome_of, claims))
+    found = [f"{outcomes[outcome]} {outcome}" for outcome in _OUTCOMES if outcomes[outcome]]
+    reasons = Counter(claim["why"] for claim in claims if claim["why"])
+    return (
+        f"{claims[0]['group']} ({len(claims)})",
+        between("paper"),
+        between("ours"),
+        f"{_given(min(lows))} to {_given(max(highs))}" if lows else "",
+        between("ratio"),
+        ", ".join(found) if len(found) > 1 else f"all {next(iter(outcomes))}",
+        reasons.most_common(1)[0][0] if reasons else "",
+    )
+
+
+def _given(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _span(claim: dict[str, Any]) -> str:
+    return "" if claim["low"] is None else f"{_given(claim['low'])} to {_given(claim['high'])}"
 
 
 def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
@@ -214,50 +254,11 @@ def claim_rows(claims: Iterable[Claim]) -> list[tuple[str, ...]]:
     return [cells(claim.to_json())[:-1] for claim in claims]
 
 
-def draw(plot: Plot, file: Path) -> None:
-    """Draw a plot as the file's ending says: .svg or .png.
-
-    Raises:
-        DcomError: matplotlib is not installed, or the file cannot be written.
-    """
-    buffer, kind = BytesIO(), file.suffix[1:]
-    _figure(plot).savefig(buffer, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
-    data = buffer.getvalue()
-    with atomic_write(file) as out:
-        out.write(b" ".join(data.splitlines()) if kind == "svg" else data)
-
-
-def check_plots() -> None:
-    """Raise `DcomError` where matplotlib is not installed: what runs long before it draws asks first."""
-    try:
-        import_module("matplotlib.figure")
-    except ImportError as error:
-        raise cannot_import("matplotlib", "a plot", "figures") from error
-
-
-def _figure(plot: Plot) -> "Figure":
-    check_plots()
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams["svg.hashsalt"] = "dcomc"
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for place, curve in enumerate(plot.curves):
-        if plot.bars:
-            width = 0.8 / len(plot.curves)
-            axes.bar([x + place * width for x in curve.x], curve.y, width, label=curve.name)
-        else:
-            axes.plot(curve.x, curve.y, marker="o", label=curve.name)
-            if curve.low:
-                axes.fill_between(curve.x, curve.low, curve.high, alpha=0.2)
-    if plot.bars:
-        centre = 0.4 * (1 - 1 / len(plot.curves))
-        axes.set_xticks([number + centre for number in range(len(plot.bars))], plot.bars, rotation=20, ha="right")
-    elif plot.logarithmic:
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-    if any(curve.name for curve in plot.curves):
-        axes.legend()
-    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-    return figure
+def reasons(claims: Iterable[Claim]) -> dict[str, str]:
+    """Each reason, and which claim or group of claims it is of: the first that has it."""
+    found: dict[str, str] = {}
+    for claim in claims:
+        why, about = (claim.why, claim.group) if claim.group else (claim.reason, claim.what)
+        if why:
+            found.setdefault(why, about)
+    return found

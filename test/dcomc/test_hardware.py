@@ -68,9 +68,12 @@ def test_figure_13_has_ranges_and_says_what_they_hold() -> None:
     for claim in result.claims[:-1]:
         assert claim.low is not None and claim.ours is not None and claim.high is not None
         assert claim.low < claim.ours < claim.high and claim.why
-    power = {claim.what: claim for claim in result.claims if claim.what.startswith("power")}
-    assert [claim.paper for claim in power.values()] == [-59, -59]
-    assert len({claim.verdict for claim in power.values()}) == 2, "where the memory is decides"
+    area, power, share, multipliers = result.claims
+    assert (area.paper, power.paper, share.paper, multipliers.paper) == (3, -59, 7, 7)
+    assert area.ours is not None and 0 < area.choices["sums in binary16"] < area.ours
+    where = power.choices["buffers as D-com's"]
+    assert power.verdict == "reproduced" and where == pytest.approx(-1, abs=1), "where the memory is decides"
+    assert power.span is not None and power.span[1] > where
 
 
 @pytest.mark.parametrize(
