@@ -129,23 +129,11 @@ def work_of(op: Operation) -> Work:
             width = _shape(op.inputs[1])[1]
             return Work(2 * rows * depth * width, sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
         case dcom.MatmulOp():
-            matrices, _, depth = op.input.type.blocks
-            rank, right = op.input.type.core_shape
-            rows = right if op.input.type.weight_rank.data else matrices * right
-            each = bytes_of(op.input.type.element_type)
-            if isinstance(op.weight.type, WeightType):
-                after = op.weight.type.ranks[1]
-                cores = 4 * matrices * rank * (right + after)
-                flops = _by_factors(rows, op.weight.type, up_to_core=True) + 2 * matrices * rank * right * after
-                return Work(flops, bytes_of(op.weight.type) + rows * depth * each + cores)
-            width = op.weight.type.get_shape()[1]
-            return Work(2 * rows * depth * width, bytes_of(op.weight.type) + rows * (depth + width) * each)
+            return _preserved(op)
         case dcom.ScaleOp():
             type_ = op.input.type
-            matrices, rows, cols = type_.blocks
-            left, right = type_.core_shape
-            of_v = right * cols * (1 if type_.weight_rank.data else matrices)
-            scaled = matrices * rows * left if op.axis.data == "rows" else of_v
+            matrices, rows, _ = type_.blocks
+            scaled = matrices * rows * type_.rank.data if op.axis.data == "rows" else _elements_of_v(type_)
             return Work(scaled, bytes_of(op.scales.type) + 2 * scaled * bytes_of(type_.element_type))
         case dcom.WeightMatmulOp():
             return Work(_by_factors(_shape(op.input)[0], op.weight.type), moved)
@@ -171,11 +159,7 @@ def work_of(op: Operation) -> Work:
         case dcom.DecomposeOp():
             return _lanczos(op)
         case dcom.LeftMatmulOp():
-            *prompts, after, before = _shape(op.left)
-            matrices, block, _ = op.input.type.blocks
-            rank, each = op.input.type.rank.data, bytes_of(op.input.type.element_type)
-            tracks = matrices * rank * block + prod(prompts) * op.result.type.rank.data * after
-            return Work(2 * prod(prompts) * after * before * rank, bytes_of(op.left.type) + tracks * each)
+            return _left_product(op)
         case dcom.HeadMatmulOp():
             count, _, depth = op.input.type.dimensions
             rank, each, width = op.input.type.rank.data, bytes_of(op.input.type.element_type), _shape(op.weight)[1]
@@ -184,23 +168,57 @@ def work_of(op: Operation) -> Work:
         case dcom.ReconstructHeadsOp():
             return Work(reconstruction(op.input.type, left_first=False).flops, moved)
         case dcom.ExactTrackOp():
-            of_tokens = isinstance(op.input.type, TokensType)
-            batch, _, depth = op.input.type.dimensions
-            capacity, width = op.input.type.capacity.data, op.result.type.dimensions[2]
-            of_rows = batch * capacity * width * bytes_of(op.result.type.element_type)
-            read = bytes_of(op.weight.type) if of_tokens else of_rows
-            flops = 2 * batch * capacity * depth * width if of_tokens else 0
-            return Work(flops, bytes_of(op.input.type) + read + bytes_of(op.result.type))
+            return _exact_track(op)
         case dcom.BiasTrackOp() | dcom.ConcatOp() | dcom.SplitHeadsOp():
             return Work(0, moved)
         case TransposeOp():
             return Work(0, 2 * bytes_of(op.inputs[0].type))
-        case GenericOp() if converts(op):
-            return Work()
-        case GenericOp():
+        case GenericOp() if not converts(op):
             return Work(_points(op) * _arithmetic(op), sum(map(bytes_of, (*op.inputs.types, *op.res.types))))
         case _:
             return Work()
+
+
+def _preserved(op: dcom.MatmulOp) -> Work:
+    """V* = V W (Eq. 6); or, with a weight in factors, a new core (Eq. 7)."""
+    type_, weight = op.input.type, op.weight.type
+    matrices, _, depth = type_.blocks
+    rank, right = type_.core_shape
+    rows = right if type_.weight_rank.data else matrices * right
+    each = bytes_of(type_.element_type)
+    if isinstance(weight, WeightType):
+        after = weight.ranks[1]
+        cores = 4 * matrices * rank * (right + after)
+        flops = _by_factors(rows, weight, up_to_core=True) + 2 * matrices * rank * right * after
+        return Work(flops, bytes_of(weight) + rows * depth * each + cores)
+    width = weight.get_shape()[1]
+    return Work(2 * rows * depth * width, bytes_of(weight) + rows * (depth + width) * each)
+
+
+def _left_product(op: dcom.LeftMatmulOp) -> Work:
+    """P U of each prompt; core and V stay."""
+    *prompts, after, before = _shape(op.left)
+    matrices, block, _ = op.input.type.blocks
+    rank, each = op.input.type.rank.data, bytes_of(op.input.type.element_type)
+    tracks = matrices * rank * block + prod(prompts) * op.result.type.rank.data * after
+    return Work(2 * prod(prompts) * after * before * rank, bytes_of(op.left.type) + tracks * each)
+
+
+def _exact_track(op: dcom.ExactTrackOp) -> Work:
+    """Of channels, their rows of the weight are copied; tokens are multiplied by all of it."""
+    batch, _, depth = op.input.type.dimensions
+    capacity, width = op.input.type.capacity.data, op.result.type.dimensions[2]
+    if isinstance(op.input.type, TokensType):
+        flops, read = 2 * batch * capacity * depth * width, bytes_of(op.weight.type)
+    else:
+        flops, read = 0, batch * capacity * width * bytes_of(op.result.type.element_type)
+    return Work(flops, bytes_of(op.input.type) + read + bytes_of(op.result.type))
+
+
+def _elements_of_v(type_: FactoredType) -> int:
+    """Elements of the V of all blocks; that of a weight is one for all."""
+    matrices, _, cols = type_.blocks
+    return type_.core_shape[1] * cols * (1 if type_.weight_rank.data else matrices)
 
 
 def _by_factors(rows: int, weight: WeightType, *, up_to_core: bool = False) -> int:
@@ -331,10 +349,10 @@ def bytes_of(type_: Attribute) -> int:
     """Bytes of a value of a type; of a scalar type, of one element."""
     match type_:
         case FactoredType():
-            matrices, rows, cols = type_.blocks
+            matrices, rows, _ = type_.blocks
             left, right = type_.core_shape
-            of_v = right * cols * (1 if type_.weight_rank.data else matrices)
-            return (matrices * left * rows + of_v) * bytes_of(type_.element_type) + 4 * matrices * left * right
+            outer = matrices * left * rows + _elements_of_v(type_)
+            return outer * bytes_of(type_.element_type) + 4 * matrices * left * right
         case WeightType():
             return type_.elements * bytes_of(type_.element_type)
         case OutliersType():
@@ -348,10 +366,7 @@ def bytes_of(type_: Attribute) -> int:
         case IntegerType():
             return -(-type_.width.data // 8)
         case _ if isa(type_, TensorType):
-            elements = 1
-            for extent in type_.get_shape():
-                elements *= extent
-            return elements * bytes_of(type_.get_element_type())
+            return prod(type_.get_shape()) * bytes_of(type_.get_element_type())
         case _:
             return 0
 
