@@ -262,6 +262,17 @@ def headline(name: str, windows: Sequence[Window], described: Described, how: st
     )
 
 
+def _note_on_short(windows: Sequence[Window]) -> str | None:
+    """That controls say little, where all prompts are short."""
+    longest = max(max(window.valid) for window in windows)
+    if longest >= SHORT:
+        return None
+    tokens = counted(longest, "token")
+    return (
+        f"note: the controls say little for prompts of {tokens}, most of which a low rank holds; give {SHORT} or more"
+    )
+
+
 def compare(
     program: Program,
     model: "Model | str | Path | torch.nn.Module",
@@ -313,26 +324,18 @@ def compare(
     if chosen is None:
         models.pop("float32", None)  # the program itself
     say(headline(whole.name, windows, described, decompose_with))
-    longest = max(max(window.valid) for window in windows)
-    if layers and longest < SHORT:
-        what = (
-            f"note: the controls say little for prompts of {counted(longest, 'token')}, most of which a low rank holds"
-        )
-        say(f"{what}; give {SHORT} or more")
+    if layers and (note := _note_on_short(windows)):
+        say(note)
     if chosen and chosen.seconds > PATIENCE_SECONDS:
         say(f"simulation: {chosen}")
     evaluation = Evaluation(dense_forward(dense, device, bar.layer), models)
     if checkpoint is not None:
-        subject = {
-            "program": hashlib.sha256(program.host.encode()).hexdigest(),
-            "weights": weights_digest(weights),
-            "arithmetic": decompose_with,
-        }
+        digest = hashlib.sha256(program.host.encode()).hexdigest()
+        subject = {"program": digest, "weights": weights_digest(weights), "arithmetic": decompose_with}
         checkpoint.attach(evaluation, windows, subject)
         if evaluation.done:
-            say(
-                f"going on from {checkpoint.path.name}: {evaluation.done} of {counted(len(windows), 'window')} are done"
-            )
+            done = f"{evaluation.done} of {counted(len(windows), 'window')} are done"
+            say(f"going on from {checkpoint.path.name}: {done}")
     bar.follow(evaluation, windows)
     scores = evaluation.scores
     return Comparison(

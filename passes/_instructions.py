@@ -11,7 +11,7 @@ from dialects import cluster, isa
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType, length_in, shift_of
 from passes._kernel_check import refuse
 from passes._kernels import only
-from passes._scalars import ScalarRegisters
+from passes._scalar_registers import ScalarRegisters
 from passes.cluster_schedule import alloc_bytes
 from runtime.groups import Groups
 from runtime.machine import Machine

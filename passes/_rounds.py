@@ -10,7 +10,7 @@ from dialects.cluster_types import COLS, VectorType, shift_of
 from passes._interleave import Interleaver
 from passes._kernels import only
 from passes._partial_sums import PartialSumsLowering
-from passes._scalars import ScalarRegisters
+from passes._scalar_registers import ScalarRegisters
 from passes.cluster_schedule import slot_bytes
 from runtime.machine import Machine
 from runtime.operands import BUFFER, COUNT, SCALAR_REGISTERS, TOKENS

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import exp
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
@@ -104,33 +105,20 @@ def calibrate(
     say = speaker(progress)
     whole = resolve_model(model).with_weights()
     say(f"loading {whole.name}")
-    tokens = _tokens(whole.tokenizer(), texts, chosen.max_tokens)
-    count = len(tokens) // chosen.seq_len
-    if not count:
-        raise DcomError(
-            f"the text has {counted(len(tokens), 'token')}, less than a prompt of {chosen.seq_len}",
-            hint="give more text, or a smaller --seq-len",
-        )
-    windows = split_windows(tokens[: count * chosen.seq_len], 1, chosen.seq_len)
+    tokens = _tokens(whole.tokenizer(), texts, chosen)
+    windows = split_windows(tokens, 1, chosen.seq_len)
     module = trace(whole, chosen.seq_len)
     weights = torch_weights(whole.torch_model("f32"))
-    identity = {
-        "format": FORMAT,
-        "version of dcomc": __version__,
-        "model": hashlib.sha256(json.dumps(whole.config(), sort_keys=True).encode()).hexdigest(),
-        "weights": weights_digest(weights),
-        "text": hashlib.sha256(np.array(tokens[: count * chosen.seq_len]).tobytes()).hexdigest(),
-        "options": asdict(chosen),
-    }
+    identity = _identity(whole, weights, tokens, chosen)
     path = state_path(output)
     state = State(identity) if restart or not path.exists() else State.load(path, identity)
     if state.windows:
-        say(f"going on from {path.name}: {state.windows} of {counted(count, 'prompt')} are measured")
+        say(f"going on from {path.name}: {state.windows} of {counted(len(windows), 'prompt')} are measured")
     arrays = make_arrays("torch", device)
 
     probed = ProbedExecutor(module, weights, arrays)
     by = NUMPY if device == "cpu" else arrays  # a prompt at a time, torch's threads cost more than they bring
-    with WorkProgress(count, "measuring", "prompts", quiet=not progress) as bar:
+    with WorkProgress(len(windows), "measuring", "prompts", quiet=not progress) as bar:
         for number, window in enumerate(windows):
             if number >= state.windows:
                 _measure(probed, window, state, chosen, by)
@@ -150,14 +138,36 @@ def calibrate(
     return table
 
 
-def _tokens(tokenizer: Tokenizer, texts: Iterable[str | Path], most: int) -> list[int]:
-    """The first `most` tokens of the texts; no more of them is read than that needs."""
+def _tokens(tokenizer: Tokenizer, texts: Iterable[str | Path], options: Options) -> list[int]:
+    """The tokens of the texts in whole prompts, `max_tokens` at most; no more of the texts is read than that needs.
+
+    Raises:
+        DcomError: they are less than a prompt.
+    """
     tokens: list[int] = []
     for document in read_documents(texts):
         tokens += tokenizer.encode(document.text)
-        if len(tokens) >= most:
+        if len(tokens) >= options.max_tokens:
             break
-    return tokens[:most]
+    tokens = tokens[: options.max_tokens]
+    if len(tokens) < options.seq_len:
+        raise DcomError(
+            f"the text has {counted(len(tokens), 'token')}, less than a prompt of {options.seq_len}",
+            hint="give more text, or a smaller --seq-len",
+        )
+    return tokens[: len(tokens) // options.seq_len * options.seq_len]
+
+
+def _identity(model: Model, weights: Mapping[str, Array], tokens: Sequence[int], options: Options) -> dict[str, Any]:
+    """What a state must agree on with a calibration that goes on from it; its keys follow "other" in an error."""
+    return {
+        "format": FORMAT,
+        "version of dcomc": __version__,
+        "model": hashlib.sha256(json.dumps(model.config(), sort_keys=True).encode()).hexdigest(),
+        "weights": weights_digest(weights),
+        "text": hashlib.sha256(np.array(tokens).tobytes()).hexdigest(),
+        "options": asdict(options),
+    }
 
 
 def _measure(probed: ProbedExecutor, window: Window, state: State, options: Options, arrays: Arrays) -> None:

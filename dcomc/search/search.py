@@ -104,11 +104,7 @@ def search(
     if confirm < 1:
         raise DcomError(f"confirm {confirm} is too small", hint="it goes from 1 upwards")
     whole = resolve_model(model).with_weights()
-    tables = [Calibration.read(path) for path in calibrations]
-    for table in tables:
-        if table.model != whole.name or table.seq_len != tables[0].seq_len:
-            what = f"the calibration is of {table.model} at {table.seq_len} tokens"
-            raise DcomError(what, hint=f"give those of {whole.name} at one length", place=table.path)
+    tables = _read_calibrations(calibrations, whole.name)
     say(f"loading {whole.name}")
     prompts = _prompts(whole.tokenizer(), texts, tables[0].seq_len, max_tokens)
     state = state_path(output)
@@ -130,6 +126,26 @@ def search(
     candidates = candidates[:confirm]
     tokens = bench.prompts * bench.seq_len
     say(f"{counted(len(candidates), 'candidate')} and the dense model to run on {tokens:,} tokens")
+    found = Found(_confirm(candidates, allowed, bench, runtime, progress), ways.front(most), tokens)
+    write_text(output, _config(found, whole.name, allowed))
+    state.unlink(missing_ok=True)
+    return found
+
+
+def _read_calibrations(paths: Sequence[str | Path], model: str) -> list[Calibration]:
+    """The tables; raises `DcomError` unless all are of a model, at prompts of one length."""
+    tables = [Calibration.read(path) for path in paths]
+    for table in tables:
+        if table.model != model or table.seq_len != tables[0].seq_len:
+            what = f"the calibration is of {table.model} at {table.seq_len} tokens"
+            raise DcomError(what, hint=f"give those of {model} at one length", place=table.path)
+    return tables
+
+
+def _confirm(
+    candidates: Sequence[Candidate], sites: tuple[str, ...], bench: Bench, runtime: Runtime | None, progress: bool
+) -> list[Confirmed]:
+    """Run the candidates, and the dense model before them; returns them from the best to the worst."""
     confirmed: list[Confirmed] = []
     with (
         TemporaryDirectory() as folder,
@@ -138,15 +154,11 @@ def search(
         bench.scores()
         bar.advance()
         for candidate in candidates:
-            options = _options(candidate, allowed, Path(folder))
+            options = _options(candidate, sites, Path(folder))
             share = None if runtime is None else runtime.share(candidate)
             confirmed.append(Confirmed(candidate, bench.ratio(Variant(options)), bench.kept(options), share))
             bar.advance()
-    confirmed.sort(key=lambda each: each.ratio)
-    found = Found(confirmed, ways.front(most), tokens)
-    write_text(output, _config(found, whole.name, allowed))
-    state.unlink(missing_ok=True)
-    return found
+    return sorted(confirmed, key=lambda each: each.ratio)
 
 
 def _prompts(tokenizer: Tokenizer, texts: Sequence[str | Path], seq_len: int, most: int) -> list[Prompt]:

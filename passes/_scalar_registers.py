@@ -1,4 +1,4 @@
-"""Which scalar register holds which value."""
+"""Allocation of scalar registers to the scalars of a kernel, in the order of its operations."""
 
 from xdsl.ir import Operation, SSAValue
 

@@ -1,4 +1,4 @@
-"""Decompositions that can save nothing, which is mostly not what was meant."""
+"""What `dcomc compile` warns of: decompositions that can save nothing, which is mostly not what was meant."""
 
 from collections.abc import Iterator
 
