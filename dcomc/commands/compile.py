@@ -166,8 +166,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile the module and write what is asked for."""
     # The dialects take a tenth of a second to import, which `--help` need not wait for.
-    from dcomc.compiler import factors_of, lower
     from dcomc.compile_warnings import warnings
+    from dcomc.compiler import factors_of, lower
     from dcomc.ir import make_context, parse_module, print_module, read_text
     from dcomc.pipeline import compile_pipeline, pipeline_text
     from runtime.machine import load_machine
