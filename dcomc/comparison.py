@@ -29,7 +29,8 @@ from runtime.accelerator import Accelerator
 from runtime.engines import PATIENCE_SECONDS, Plan, plan
 from runtime.executor import LAYER, Executor
 from runtime.executor_arrays import Arrays, make_arrays
-from runtime.executor_dcom import Decompose, host_decompose, zero_decompose
+from runtime.executor_dcom import host_decompose, zero_decompose
+from runtime.executor_split import Decompose
 from runtime.lanczos import Factored
 
 if TYPE_CHECKING:

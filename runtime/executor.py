@@ -35,7 +35,8 @@ from runtime.executor_block import (
     unsupported,
 )
 from runtime.executor_casts import fuse_casts
-from runtime.executor_dcom import Decompose, host_decompose, through_numpy
+from runtime.executor_dcom import fuse_splits, host_decompose, through_numpy
+from runtime.executor_split import DcomHost, Decompose
 
 LAYER = "dcom.layer"
 """The attribute on a call that runs a decoder layer: the layer's number."""
@@ -76,6 +77,7 @@ class Executor:
         self.decompose = (
             partial(host_decompose, by=arrays.lanczos) if decompose is None else through_numpy(decompose, arrays)
         )
+        self._own_lanczos = decompose is None
         self.skip_layers = frozenset(skip_layers)
         self.observer = observer
         self.progress = progress
@@ -127,10 +129,12 @@ class Executor:
         return builder(op, host)
 
     def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
-        """Changes of element type, and attentions, where the back end has a kernel for these and nobody observes."""
+        """Changes of element type, splits and attentions, where the back end has kernels and nobody observes."""
         if self.arrays.attention is None or self.observer is not None:
             return {}
-        return {**fuse_casts(operations, self), **fuse_attention(operations, self.arrays.attention, self.arrays)}
+        attentions = fuse_attention(operations, self.arrays.attention, self.arrays)
+        splits = fuse_splits(operations, cast(DcomHost, self)) if self._own_lanczos else dict[Operation, Fusion]()
+        return {**fuse_casts(operations, self), **attentions, **splits}
 
     def call(self, op: func.CallOp, arguments: Sequence[Value]) -> Sequence[Value]:
         """What a `func.call` does."""

@@ -85,7 +85,11 @@ class Arrays(Protocol):
         ...
 
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
-        """What `lanczos.decompose` does, with these options."""
+        """What `lanczos.decompose` does, with these options.
+
+        A library with attention of its own also takes `without`, the indices and counts of `take_columns`: columns of
+        each prompt that are taken as zero.
+        """
         ...
 
     def kernel(self, kernel: Callable[..., Sequence[Value]]) -> Callable[..., Sequence[Value]]:
@@ -200,19 +204,23 @@ def scale_rows(core: Array, v: Array) -> Array:
     return core @ v
 
 
-def split_columns(x: Array, indices: Array, counts: Array) -> tuple[Array, Array]:
-    """Columns of x [B, S, H] apart: their values [B, S, C], and x with zeros in their place.
+def take_columns(x: Array, indices: Array, counts: Array) -> Array:
+    """Columns [B, S, C] of x [B, S, H].
 
     Args:
         indices: [B, C] int64; of the columns of each prompt.
-        counts: [B] int64; how many of these, the first, are meant. The values of the others are zero.
+        counts: [B] int64; how many of these, the first, are meant. The others are zero.
     """
-    used: Array = np.arange(indices.shape[1]) < counts[:, None]
-    values = np.where(used[:, None], np.take_along_axis(x, indices[:, None], 2), x.dtype.type(0))
+    used = np.less(np.arange(int(indices.shape[1])), counts[:, None])
+    return np.where(used[:, None], np.take_along_axis(x, indices[:, None], 2), x.dtype.type(0))
+
+
+def split_columns(x: Array, indices: Array, counts: Array) -> tuple[Array, Array]:
+    """The columns of x [B, S, H] that `take_columns` gives, and x with zeros in their place."""
     rest = x.copy()
     for prompt, places, count in zip(rest, indices, counts, strict=True):
         prompt[:, places[:count]] = 0
-    return values, rest
+    return take_columns(x, indices, counts), rest
 
 
 def make_arrays(backend: str, device: str = "cpu") -> Arrays:

@@ -49,7 +49,9 @@ class Fusion:
     kernel: Kernel
     operands: tuple[SSAValue, ...]
     absorbed: frozenset[Operation]
-    """The others, whose results nothing else uses."""
+    """The others, whose results nothing else uses, unless they are among these."""
+    results: tuple[SSAValue, ...] | None = None
+    """What the kernel gives; the results of the last operation unless given."""
 
 
 class Host(Protocol):
@@ -263,7 +265,8 @@ def _steps(operations: Sequence[Operation], slots: dict[SSAValue, int], live: se
             continue
         operands = fusions[op].operands if op in fusions else (*op.operands, *op_captures(op))
         reads = tuple(slots[value] for value in operands)
-        writes = tuple(slots[value] for value in op.results)
+        results = fusions[op].results if op in fusions else None
+        writes = tuple(slots[value] for value in results or op.results)
         last |= dict.fromkeys((*reads, *writes), len(touched))
         touched.append((op, reads, writes))
     for position, (op, reads, writes) in enumerate(touched):

@@ -1,66 +1,28 @@
-"""Kernels of `dcom`: factors, outlier channels and exact tokens of activations on the host.
+"""Kernels of `dcom` on the host: activations in factors, products with them, and products of what stays exact."""
 
-Arrays are the back end's. What a prompt's scores choose, a few numbers, is chosen in NumPy.
-"""
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
-
-import ml_dtypes
 import numpy as np
 from xdsl.ir import Operation
 
 from dialects import dcom
-from runtime import lanczos
-from runtime.executor_arrays import (
-    FLOAT,
-    Array,
-    Arrays,
-    Value,
-    add_rows,
-    column_squares,
-    scale_rows,
-    split_columns,
-    take_rows,
+from runtime import executor_split, lanczos
+from runtime.executor_arrays import FLOAT, Array, Arrays, Value, add_rows, scale_rows, take_columns, take_rows
+from runtime.executor_block import Builder, Fusion, Host, Kernel, element_dtype, failure
+from runtime.executor_split import (
+    DcomHost,
+    Decompose,
+    Outliers,
+    Tokens,
+    check_finite,
+    energies,
+    exact_channels,
+    prompts_of,
 )
-from runtime.executor_block import Builder, Host, Kernel, element_dtype, failure
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
-
-Decompose: TypeAlias = Callable[[dcom.DecomposeOp, Value], Factored]
-"""Takes a decomposition and its input in M whole blocks of T rows, [M*T, H]; returns the factors of each."""
-
-
-_Site: TypeAlias = dcom.OutlierSplitOp | dcom.TokenSplitOp | dcom.DecomposeOp | dcom.ProjectOp
-
-
-class DcomHost(Host, Protocol):
-    """The host as these kernels see it."""
-
-    decompose: Decompose
-    """In the back end's arrays."""
-    valid_rows: Sequence[int] | None
-
-
-@dataclass(frozen=True)
-class Outliers:
-    """The channels of each prompt that are kept exact."""
-
-    values: Value
-    """[B*S, C]; a slot that holds no channel is zero."""
-    indices: Value
-    """[B, C] int64, the channel in each slot."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The rows of each prompt that are kept exact."""
-
-    values: Value
-    """[B, C, H]; a slot that holds no row is zero."""
-    indices: Value
-    """[B, C] int64, the row in each slot."""
 
 
 def host_decompose(op: dcom.DecomposeOp, x: Value, by: Callable[..., Factored] = lanczos.decompose) -> Factored:
@@ -94,137 +56,16 @@ def through_numpy(decompose: Decompose, arrays: Arrays) -> Decompose:
     return through
 
 
-def _prompts(op: _Site, x: Value, batch: int, host: DcomHost) -> Value:
-    """`x` as [B, S, H], with the rows of padding zero."""
-    arrays, valid = host.arrays, host.valid_rows
-    prompts = x.reshape(batch, -1, x.shape[-1])
-    if isinstance(op.input.owner, dcom.OutlierSplitOp | dcom.TokenSplitOp):  # which has done all of this
-        return prompts
-    rows = prompts.shape[1]
-    if valid is not None and any(count < rows for count in valid):
-        if len(valid) != batch:
-            raise failure(op, f"{len(valid)} numbers of valid rows are given for {batch} prompts")
-        inside = np.zeros((batch, rows, 1), np.bool_)
-        for prompt, count in zip(inside, valid, strict=True):
-            prompt[:count] = True
-        prompts = _kept(op, prompts, inside, arrays)
-    return prompts
-
-
-def _check_finite(op: _Site, prompts: Value, scores: Array | None, arrays: Arrays) -> None:
-    """Check that numbers are finite.
-
-    Args:
-        scores: what is not finite where a number is not; the sum of all unless given.
-
-    Raises:
-        DcomError: a NaN or an infinity.
-    """
-    if isinstance(op.input.owner, dcom.OutlierSplitOp | dcom.TokenSplitOp):  # which has done this
-        return
-    totals = arrays.to_numpy(arrays.fold(np.add)(prompts, (0, 1, 2))) if scores is None else scores
-    if not np.isfinite(totals).all():  # or they are too large, of numbers that are not
-        finite = arrays.to_numpy(arrays.function(np.isfinite)(prompts))
-        if not finite.all():
-            what = "NaN" if np.isnan(arrays.to_numpy(prompts)).any() else "infinity"
-            raise failure(op, f"{what} in the activations of layer {op.layer.value.data}, site {op.site.data}")
-
-
-def _kept(op: Operation, x: Value, where: Array, arrays: Arrays) -> Value:
-    """`x` where it is to be kept, and zero elsewhere."""
-    zero = arrays.from_numpy(element_dtype(op.operands[0].type, op).type(0))
-    return arrays.function(np.where)(arrays.from_numpy(where), x, zero)
-
-
-def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
-    batch, _, cols = op.outliers.type.dimensions
-    capacity, arrays = op.capacity.value.data, host.arrays
-    threshold = None if op.threshold is None else arrays.from_numpy(np.float32(op.threshold.value.data))
-    cutoff = 0 if op.min_count is None else op.min_count.value.data - 1
-    magnitude, above, split = (arrays.function(function) for function in (np.abs, np.greater, split_columns))
-
-    def counts(prompts: Value) -> Value:
-        """How many numbers of each channel are above the threshold [B, H]: part by part, as in `column_squares`."""
-        rows = prompts.shape[1]
-        step = rows if arrays.part is None else max(arrays.part // (batch * cols), 1)
-        total = arrays.from_numpy(FLOAT.type(0))
-        for start in range(0, rows, step):
-            exact = arrays.cast(prompts[:, start : start + step], FLOAT)
-            total = total + arrays.fold(np.add)(arrays.cast(above(magnitude(exact), threshold), FLOAT), (1,))
-        return total
-
-    scores_of = counts if threshold is not None else arrays.function(column_squares)
-
-    def kernel(x: Value) -> tuple[Value, Outliers]:
-        prompts = _prompts(op, x, batch, host)
-        scores = arrays.to_numpy(scores_of(prompts))
-        _check_finite(op, prompts, scores if threshold is None else None, arrays)
-        indices, chosen = _choose(scores, capacity, cutoff)
-        places = arrays.from_numpy(indices)
-        values, dense = split(prompts, places, arrays.from_numpy(chosen.sum(1)))
-        return dense.reshape(x.shape), Outliers(values.reshape(-1, capacity), places)
-
-    return kernel
-
-
-def _choose(scores: Array, capacity: int, cutoff: float) -> tuple[Array, Array]:
-    """Of scores [B, N] the indices of the highest above the cutoff [B, C], 0 in empty slots, and which slots are used.
-
-    Highest score first; a stable sort leaves the lower index first among equals.
-    """
-    order = np.argsort(-scores, 1, kind="stable")[:, :capacity]
-    chosen = np.take_along_axis(scores, order, 1) > cutoff
-    return np.where(chosen, order, 0), chosen
-
-
-def _not_chosen(indices: Array, chosen: Array, size: int) -> Array:
-    """[B, size] bool: false at the indices of slots that hold something."""
-    keep = np.ones((len(indices), size), np.bool_)
-    for row, places, used in zip(keep, indices, chosen, strict=True):
-        row[places[used]] = False
-    return keep
-
-
-def _token_split(op: dcom.TokenSplitOp, host: DcomHost) -> Kernel:
-    batch, rows, _ = op.tokens.type.dimensions
-    capacity, arrays = op.capacity.value.data, host.arrays
-    take = arrays.function(np.take_along_axis)
-
-    def kernel(x: Value, *like: Tokens) -> tuple[Value, Tokens]:
-        prompts = _prompts(op, x, batch, host)
-        if like:
-            _check_finite(op, prompts, None, arrays)
-            indices = arrays.to_numpy(like[0].indices)
-            chosen = arrays.to_numpy(_energies(like[0].values, arrays)) > 0
-        else:
-            scores = arrays.to_numpy(_energies(prompts, arrays))
-            _check_finite(op, prompts, scores, arrays)
-            indices, chosen = _choose(scores.astype(ml_dtypes.bfloat16).astype(FLOAT), capacity, 0)
-        places = arrays.from_numpy(indices)
-        values = _kept(op, take(prompts, places[:, :, None], 1), chosen[:, :, None], arrays)
-        dense = _kept(op, prompts, _not_chosen(indices, chosen, rows)[:, :, None], arrays)
-        return dense.reshape(x.shape), Tokens(values, places)
-
-    return kernel
-
-
-def _energies(x: Value, arrays: Arrays) -> Value:
-    """The sum of squares over the last axis, float32."""
-    exact = arrays.cast(x, FLOAT)
-    return arrays.fold(np.add)(exact * exact, (exact.ndim - 1,))
-
-
 def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
     type_, arrays = op.factors.type, host.arrays
     rank = type_.rank.data
     count, rows, cols = type_.blocks
-    dtype = element_dtype(op.input.type, op)
     energy = None if op.energy is None else op.energy.value.data
     shapes = ((count, rows, rank), (count, rank, rank), (count, rank, cols))
 
     def kernel(x: Value) -> tuple[Factored]:
-        prompts = _prompts(op, x, type_.dimensions[0], host)
-        _check_finite(op, prompts, None, arrays)
+        prompts = prompts_of(op, x, type_.dimensions[0], host)
+        check_finite(op, prompts, None, arrays)
         blocks = in_blocks(prompts, type_, arrays).reshape(-1, cols)
         factors = host.decompose(op, blocks)
         parts = (factors.u, factors.core, factors.v)
@@ -233,10 +74,49 @@ def _decompose(op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
         if energy is not None:
             kept = lanczos.keep_energy(Factored(*map(arrays.to_numpy, parts)), arrays.to_numpy(blocks), energy)
             parts = tuple(map(arrays.from_numpy, (kept.u, kept.core, kept.v)))
-        u, core, v = parts
-        return (Factored(arrays.cast(u, dtype), arrays.cast(core, FLOAT), arrays.cast(v, dtype)),)
+        return (_in_types(op, Factored(*parts), arrays),)
 
     return kernel
+
+
+def fuse_splits(operations: Sequence[Operation], host: DcomHost) -> Mapping[Operation, Fusion]:
+    """Decompositions that do the split before them, too, where nothing else needs what it leaves.
+
+    That is not written then: the back end's Lanczos takes the exact channels of its input as zero.
+    """
+    places = {op: place for place, op in enumerate(operations)}
+    fusions: dict[Operation, Fusion] = {}
+    for op in operations:
+        if not isinstance(op, dcom.DecomposeOp) or op.energy is not None:
+            continue
+        split = op.input.owner
+        if not isinstance(split, dcom.OutlierSplitOp) or split not in places or not split.dense.has_one_use():
+            continue
+        if all(places.get(use.operation, -1) > places[op] for use in split.outliers.uses):
+            results = (*op.results, split.outliers)
+            fusions[op] = Fusion(_split_and_decompose(split, op, host), (split.input,), frozenset({split}), results)
+    return fusions
+
+
+def _split_and_decompose(split: dcom.OutlierSplitOp, op: dcom.DecomposeOp, host: DcomHost) -> Kernel:
+    type_, arrays = op.factors.type, host.arrays
+    choose, take = exact_channels(split, host), arrays.function(take_columns)
+
+    def kernel(x: Value) -> tuple[Factored, Outliers]:
+        prompts, indices, counts = choose(x)
+        blocks = in_blocks(prompts, type_, arrays).reshape(-1, prompts.shape[2])
+        factors = host_decompose(op, blocks, partial(arrays.lanczos, without=(indices, counts)))
+        values = take(prompts, indices, counts)
+        return _in_types(op, factors, arrays), Outliers(values.reshape(-1, indices.shape[1]), indices)
+
+    return kernel
+
+
+def _in_types(op: dcom.DecomposeOp, factors: Factored, arrays: Arrays) -> Factored:
+    """The factors in the element types that a decomposition gives."""
+    dtype = element_dtype(op.input.type, op)
+    core = arrays.cast(factors.core, FLOAT)
+    return Factored(arrays.cast(factors.u, dtype), core, arrays.cast(factors.v, dtype))
 
 
 def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
@@ -249,11 +129,11 @@ def _project(op: dcom.ProjectOp, host: DcomHost) -> Kernel:
     zero = arrays.from_numpy(np.float32(0))
 
     def kernel(x: Value, basis: Factored) -> tuple[Factored]:
-        prompts = _prompts(op, x, type_.dimensions[0], host)
-        _check_finite(op, prompts, None, arrays)
+        prompts = prompts_of(op, x, type_.dimensions[0], host)
+        check_finite(op, prompts, None, arrays)
         blocks = in_blocks(prompts, type_, arrays)
         shares = arrays.product(permute(basis.u, (0, 2, 1)), blocks, FLOAT)
-        norms = root(_energies(shares, arrays))[:, :, None]
+        norms = root(energies(shares, arrays))[:, :, None]
         v = select(norms > 0, divide(shares, norms), zero)
         return (Factored(basis.u, norms * identity, arrays.cast(v, dtype)),)
 
@@ -353,9 +233,8 @@ def _token_matmul(op: dcom.TokenMatmulOp, host: DcomHost) -> Kernel:
 
 
 BUILDERS: dict[type[Operation], Builder] = {
-    dcom.OutlierSplitOp: cast(Builder, _outlier_split),
+    **executor_split.BUILDERS,
     dcom.OutlierMatmulOp: cast(Builder, _outlier_matmul),
-    dcom.TokenSplitOp: cast(Builder, _token_split),
     dcom.TokenMatmulOp: cast(Builder, _token_matmul),
     dcom.DecomposeOp: cast(Builder, _decompose),
     dcom.ProjectOp: cast(Builder, _project),

@@ -28,6 +28,7 @@ from runtime.executor_arrays import (
     column_squares,
     scale_rows,
     split_columns,
+    take_columns,
     take_rows,
 )
 from runtime.lanczos import Factored
@@ -101,18 +102,20 @@ def _scale_rows(core: Tensor, v: Tensor) -> Tensor:
     return matmul(core, v)
 
 
-def _split_columns(x: Tensor, indices: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    if _is_read_once(x):
-        values, rest = read_once.split_columns(
-            lanczos_torch.bits(x), indices.numpy(), counts.numpy(), torch.get_num_threads()
-        )
-        return torch.from_numpy(values).view(x.dtype), torch.from_numpy(rest).view(x.dtype)
+def _take_columns(x: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
     used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
-    values = torch.where(used[:, None], torch.take_along_dim(x, indices[:, None], 2), 0)
+    if _is_read_once(x):
+        prompts, threads = lanczos_torch.bits(x), torch.get_num_threads()
+        taken = [read_once.take_columns(*of, threads) for of in zip(prompts, indices.numpy(), strict=True)]
+        return (torch.from_numpy(np.stack(taken)).view(x.dtype) * used[:, :, None]).mT.contiguous()
+    return torch.where(used[:, None], torch.take_along_dim(x, indices[:, None], 2), 0)
+
+
+def _split_columns(x: Tensor, indices: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     rest = x.clone()
     for prompt, (places, count) in enumerate(zip(indices, counts, strict=True)):
         rest[prompt, :, places[:count]] = 0
-    return values, rest
+    return _take_columns(x, indices, counts), rest
 
 
 def _is_read_once(x: Tensor) -> bool:
@@ -125,6 +128,7 @@ _FUNCTIONS: dict[Function, Function] = {
     column_squares: _column_squares,
     scale_rows: _scale_rows,
     split_columns: _split_columns,
+    take_columns: _take_columns,
     take_rows: _take_rows,
     np.add: torch.add,
     np.subtract: torch.subtract,

@@ -8,7 +8,8 @@ from xdsl.ir import Operation
 from dialects import dcom
 from runtime.executor_arrays import FLOAT, Arrays, Value
 from runtime.executor_block import Builder, Host, Kernel, element_dtype
-from runtime.executor_dcom import Outliers, Tokens, in_blocks, rows_of
+from runtime.executor_dcom import in_blocks, rows_of
+from runtime.executor_split import Outliers, Tokens
 from runtime.executor_weights import WeightFactors
 from runtime.lanczos import Factored
 

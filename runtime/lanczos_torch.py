@@ -36,17 +36,29 @@ def decompose(
     seed: int | None = 0,
     reorthogonalisation: int = 2,
     modified: bool = False,
+    without: tuple[Tensor, Tensor] | None = None,
 ) -> Factored:
     """What `lanczos.decompose` does, but for the order of its sums, where `x` is, in float32 tensors.
 
     Args:
         x: [batch * S, H]; block b is rows b*S to (b+1)*S.
+        without: columns of `x` that are taken as zero: indices [P, C] for each of P prompts, and how many of these,
+            the first, are meant [P].
     """
     with torch.inference_mode():
         narrow = x.dtype == torch.bfloat16 and is_read_once(x)
         blocks = (x if narrow else x.float()).reshape(batch, -1, x.shape[-1])
+        hidden = (
+            None if without is None else _marked(*without, x.shape[-1]).repeat_interleave(batch // len(without[0]), 0)
+        )
         options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
-        return Factored(*factors(blocks, rank, iterations, **options))
+        return Factored(*factors(blocks, rank, iterations, hidden=hidden, **options))
+
+
+def _marked(indices: Tensor, counts: Tensor, cols: int) -> Tensor:
+    """[P, cols] bool, true at indices [P, C], of which the first [P] are meant."""
+    used = torch.arange(indices.shape[1], device=indices.device) < counts[:, None]
+    return used.new_zeros(len(indices), cols + 1).scatter_(1, torch.where(used, indices, cols), True)[:, :cols]
 
 
 def factors(
@@ -57,17 +69,19 @@ def factors(
     seed: int | None = 0,
     reorthogonalisation: int = 2,
     modified: bool = False,
+    hidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H].
 
     Args:
         blocks: float32; or bfloat16, large and on the CPU.
+        hidden: [M, H] bool, the columns that are taken as zero.
     """
-    return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation, modified), rank)
+    return _truncate(*_bidiagonalise(blocks, iterations, seed, reorthogonalisation, modified, hidden), rank)
 
 
 def _bidiagonalise(
-    a: Tensor, iterations: int, seed: int | None, reorthogonalisation: int, modified: bool
+    a: Tensor, iterations: int, seed: int | None, reorthogonalisation: int, modified: bool, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of blocks [M, S, H]: uᵀ [M, k + 1, S], the lower bidiagonal core [M, k + 1, k] and v [M, k, H].
 
@@ -89,9 +103,13 @@ def _bidiagonalise(
         going = going & (norms > BREAKDOWN_TOLERANCE * largest)
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
+    def seen(z: Tensor) -> Tensor:
+        """Aᵀ u as if A had zeros in the hidden columns; then v_j has zeros there, and A v_j does not see them."""
+        return z if hidden is None else z.masked_fill(hidden, 0)
+
     reader = _Reader(a, iterations) if is_read_once(a) else None
     orthogonal = _orthogonal if reader is None else reader.orthogonal
-    z = _left(u[:, 0], a)
+    z = seen(_left(u[:, 0], a))
     for j in range(iterations):
         residual, _ = orthogonal(z, v[:, :j], reorthogonalisation, modified)
         v[:, j], core[:, j, j] = step(residual)
@@ -100,7 +118,7 @@ def _bidiagonalise(
         u[:, j + 1], core[:, j + 1, j] = step(residual)
         if j + 1 < iterations:
             z = None if reader is None else reader.left(known, core[:, j + 1, j])
-            z = _left(u[:, j + 1], a) if z is None else z
+            z = seen(_left(u[:, j + 1], a) if z is None else z)
     return u, core, v
 
 

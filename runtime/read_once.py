@@ -65,21 +65,6 @@ def column_squares(a: Array | Bits, threads: int) -> Array:
     return _by_rows(partial(squares, a), a, threads)
 
 
-def split_columns(
-    a: NDArray[Any], indices: NDArray[np.int64], counts: NDArray[np.int64], threads: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What `executor_arrays.split_columns` does, of numbers of any type; see `read_once`."""
-    from runtime.read_once_kernel import split
-
-    values, rest = np.empty((*a.shape[:2], indices.shape[1]), a.dtype), np.empty(a.shape, a.dtype)
-
-    def work(_: int, start: int, stop: int) -> None:
-        split(a, indices, counts, values, rest, start, stop)
-
-    _for_shares(work, a.shape[1], threads)
-    return values, rest
-
-
 def take_columns(a: NDArray[Any], columns: NDArray[np.int64], threads: int) -> NDArray[Any]:
     """The columns [C] of a [S, H], numbers of any type, as rows [C, S]."""
     from runtime.read_once_kernel import take

@@ -86,32 +86,6 @@ def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) 
                 z[j] += single(p[j]) * single(p[j])
 
 
-def _split(
-    a: NDArray[Any],
-    columns: NDArray[np.int64],
-    used: NDArray[np.int64],
-    values: NDArray[Any],
-    rest: NDArray[Any],
-    start: int,
-    stop: int,
-) -> None:
-    """What `runtime.executor_arrays.split_columns` does, of the rows from `start` to `stop` of each block.
-
-    Args:
-        columns: [M, C].
-        used: [M], how many of a block's columns are taken, its first.
-    """
-    for m in range(len(a)):
-        for i in range(start, stop):
-            p, value, left = a[m, i], values[m, i], rest[m, i]
-            left[:] = p
-            value[used[m] :] = 0
-            for j in range(used[m]):
-                column = columns[m, j]
-                value[j] = p[column]
-                left[column] = 0
-
-
 def _take(
     a: NDArray[Any], columns: NDArray[np.int64], order: NDArray[np.int64], taken: NDArray[Any], start: int, stop: int
 ) -> None:
@@ -171,6 +145,5 @@ subtract = compiled(_subtract, reassociate=True)
 back = compiled(_back, reassociate=True)
 orthogonalise = compiled(_orthogonalise, reassociate=True)
 read = compiled(_read, reassociate=True)
-split = compiled(_split)
 take = compiled(_take)
 squares = compiled(_squares, reassociate=True)

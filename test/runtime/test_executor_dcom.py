@@ -1,5 +1,6 @@
 """The dcom operations on the host against their plain meaning in NumPy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from backends import BACKENDS, run_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xdsl.dialects import func
+from xdsl.ir import Operation
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module
@@ -15,6 +18,7 @@ from passes import make_passes
 from runtime import lanczos
 from runtime.executor import Executor
 from runtime.executor_dcom import zero_decompose
+from runtime.executor_torch import TorchArrays
 
 B, S, H, N, C, R, K = 2, 12, 10, 7, 3, 4, 6
 
@@ -267,3 +271,44 @@ def test_tokens_that_rounding_alone_tells_apart_go_by_their_index() -> None:
     assert left_out == [[0, 1, 2], [0, 1, 7]]
     run_passes(make_context(), module := parse_module(TOKENS, "test.mlir"), make_passes("dcom-legalize"))
     np.testing.assert_array_equal(Executor(module, {}).run("main", x, y, w)[0], dense)
+
+
+@pytest.mark.parametrize("rows, cols", [(12, 10), (600, 1024)])  # the second is read by kernels of large matrices
+@pytest.mark.parametrize("block, valid", [(None, None), (5, (7, 12)), (None, (12, 3))])
+def test_a_split_before_a_decomposition_writes_nothing(
+    rows: int, cols: int, block: int | None, valid: tuple[int, int] | None
+) -> None:
+    """Fused, the channels are taken as zero in place; the result is that of both operations one after another."""
+    scale = rows // 12
+    x, y = f"tensor<{B * rows}x{cols}xf32>", f"!dcom.outliers<{B}x{rows}x{cols}, capacity {C}, f32>"
+    form = "" if block is None else f"block {block * scale}, "
+    f = f"!dcom.factored<{B}x{rows}x{cols}, {form}rank 3, f32>"
+    text = f"""
+module attributes {{dcom.batch = {B} : i64}} {{
+func.func @main(%x: {x}, %w: tensor<{cols}x{N}xf32>) -> ({x}, tensor<{B * rows}x{N}xf32>) {{
+  %d, %o = dcom.outlier_split %x {{layer = 3 : i64, site = "o", capacity = {C} : i64}} : {x} -> {x}, {y}
+  %f = dcom.decompose %d {{layer = 3 : i64, site = "o", iterations = 4 : i64, reorthogonalisation = 2 : i64,
+    seed = 5 : i64}} : {x} -> {f}
+  %r = dcom.reconstruct %f : {f} -> {x}
+  %z = dcom.outlier_matmul %o, %w : {y}, tensor<{cols}x{N}xf32> -> tensor<{B * rows}x{N}xf32>
+  func.return %r, %z : {x}, tensor<{B * rows}x{N}xf32>
+}}
+}}"""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(B * rows, cols)).astype(np.float32) * np.linspace(1, 9, cols, dtype=np.float32)
+    weight = random.normal(size=(cols, N)).astype(np.float32)
+    options: dict[str, Any] = {"valid_rows": valid and [count * scale for count in valid]}
+    module, names = parse_module(text, "test.mlir"), list[str]()
+    fused = Executor(module, {}, arrays=TorchArrays(), **options)
+
+    def observe(op: Operation, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        names.append(op.name)
+
+    apart = Executor(module, {}, arrays=TorchArrays(), observer=observe, **options)
+    results = zip(fused.run("main", values, weight), apart.run("main", values, weight), strict=True)
+    main = next(op for op in module.ops if isinstance(op, func.FuncOp))
+    assert len(fused.fusions(list(main.body.block.ops))) == 1 and "dcom.outlier_split" in names
+    for found, expected in results:
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    if scale == 1:
+        run(text, values, weight, **options)
