@@ -1,14 +1,9 @@
-"""Where a launch's matrices may go on the grid, and which of these ways takes them the soonest."""
+"""Where a launch's matrices may go on the grid, and how soon each of these ways may take them."""
 
-import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf
-from typing import NamedTuple
+from math import ceil, prod
 
-from dcomc.diagnostics import DcomError, counted
-from dcomc.tables import print_table
 from dialects.cluster import ForOp, KernelOp, MatvecOp, MatvecTransposedOp
 from dialects.isa import assemble_kernel
 from passes._kernels import dictionary, only
@@ -21,55 +16,98 @@ from runtime.machine import Machine
 from runtime.program import Kernel
 from runtime.steady import time_stream
 
+Place = tuple[Sides, Sides]
+"""Streams down and across, and rows and columns of a group of clusters, several of which may lie in a stream's
+rectangle."""
+
 _CROWDING = 4
 """Matrices in flight that need nearly as long for their chains as the machine for their work get in each other's way:
 a round takes about the p-norm of the two. Checked against the simulator: see `test_mapping.py`."""
-_WORTH = 0.98
-"""Of the cycles of one stream: several are to take fewer, or they are not worth it."""
+_LEAST_IN_FLIGHT, _LEAST_OF_STREAMS = 0.95, 0.92
+"""Of the cycles that are expected of matrices in flight, and of streams that take several rounds each: they may hide
+more of one another's chains and loading, but no fewer are counted."""
 _MOST_STREAMS = 16
 """More save little beside these, and take long to simulate."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A mapping of a kernel, and what it is expected to take."""
+    """A mapping of a kernel, and what one matrix takes by it, at least or as timed."""
 
     streams: Sides
     """Rectangles down and across."""
     group: Sides
     """Clusters that hold a matrix together."""
-    in_flight: int
     groups: int
     """In each rectangle."""
+    in_flight: int
+    """Matrices of a group at a time."""
     alone: float
-    """Cycles of a matrix that has its group to itself."""
+    """Cycles of a matrix that has its rectangle to itself: its chain of instructions, each of which waits for others.
+    So what follows counts one matrix in each group."""
     array: float
     """Of these, busy cycles of the multipliers."""
     bank: float
     """And of the banks."""
+    load: float
+    """And of the banks for reading the matrix once."""
+    is_resident: bool
+    """Whether the clusters may have room for it; else each product reads it again."""
 
     @property
-    def place(self) -> tuple[Sides, Sides]:
+    def place(self) -> Place:
         """Streams and group."""
         return self.streams, self.group
 
-    def cycles(self, matrices: int) -> float:
-        """Of a launch: rounds of as many matrices as are in flight, and the distance of the first of them to the last.
+    @property
+    def is_folded(self) -> bool:
+        """Whether a matrix is cut by its columns alone, over all clusters of its group."""
+        return self.groups > 1
 
-        Each round waits for the slowest of the chain of one matrix, the multipliers, and the banks, which serve streams
-        above one another in turn; and for a crowd in flight longer.
+    def rounds(self, matrices: int) -> int:
+        """In which a stream takes its share of so many."""
+        return ceil(matrices / (prod(self.streams) * self.groups * self.in_flight))
+
+    def a_round(self) -> tuple[float, str]:
+        """Cycles from one round to the next, and what they are spent for.
+
+        That is the slowest of the chain of one matrix, the multipliers, and the banks, which serve streams above one
+        another in turn; a crowd in flight takes longer.
         """
-        down, across = self.streams
-        rounds = ceil(matrices / (down * across * self.groups * self.in_flight))
+        down, _ = self.streams
+        work = {
+            "chain": self.alone,
+            "array": self.in_flight * self.array,
+            "bank": down * self.in_flight * self.bank,
+        }
+        slowest = max(work, key=work.__getitem__)
         if self.in_flight == 1:
-            return rounds * max(self.alone, down * self.bank)
-        work = (float(self.alone), self.in_flight * self.array, down * self.in_flight * self.bank)
-        a_round = sum(cycles**_CROWDING for cycles in work) ** (1 / _CROWDING)
-        return (rounds + 1 - 1 / self.in_flight) * a_round
+            return work[slowest], slowest
+        return sum(cycles**_CROWDING for cycles in work.values()) ** (1 / _CROWDING), slowest
+
+    def cycles(self, matrices: int) -> float:
+        """Of a launch: its rounds; matrices in flight begin an equal part of their chain apart, and streams above one
+        another read their first matrices one after another."""
+        down, _ = self.streams
+        a_round, _ = self.a_round()
+        if self.in_flight > 1:
+            return self.rounds(matrices) * a_round + (1 - 1 / self.in_flight) * self.alone + (down - 1) * self.load
+        last = max(self.alone + (down - 1) * self.load, down * self.bank)
+        return (self.rounds(matrices) - 1) * a_round + last
 
     def expected(self, launches: Sequence[int]) -> float:
         """Cycles of all launches, of so many matrices each."""
         return sum(map(self.cycles, launches))
+
+    def at_least(self, launches: Sequence[int]) -> float:
+        """Fewer cycles of all launches are not counted.
+
+        One round of one matrix in each group is as expected, and with one stream all are.
+        """
+        if self.in_flight > 1:
+            return _LEAST_IN_FLIGHT * self.expected(launches)
+        several_rounds = self.streams != ONE_STREAM and self.rounds(max(launches)) > 1
+        return (_LEAST_OF_STREAMS if several_rounds else 1) * self.expected(launches)
 
     def __str__(self) -> str:
         (down, across), (rows, cols) = self.streams, self.group
@@ -78,150 +116,81 @@ class Candidate:
         return f"{rows}x{cols}{flight}{streams}"
 
 
-class Choice(NamedTuple):
-    """Of what may be done with the launches of a kernel, what was taken."""
+def places(machine: Machine, streams: Sides | None) -> Iterator[Place]:
+    """The grid for one matrix, and all other groups that fill it or the rectangles of streams.
 
-    streams: Sides
-    group: Sides
-    found: Sequence[Candidate]
-    """What is expected to take all launches the soonest first."""
-    counted: Mapping[Candidate, int]
-    """Cycles of all launches of those that were timed as they are launched."""
-
-
-def choose(
-    kernel: KernelOp,
-    machine: Machine,
-    launches: Sequence[int],
-    *,
-    streams: Sides | None = None,
-    group: Sides | None = None,
-    in_flight: int | None = None,
-    every: bool = False,
-) -> Choice:
-    """The mapping that takes all launches of a kernel the soonest.
-
-    Of groups in step that is what is expected to. Several streams, which are looked at unless any are given, are taken
-    where they are found to need fewer cycles, both counted by the simulator for these launches.
+    Streams side by side that share no bank take as long as groups side by side in one stream, so several across are
+    looked at only where each is one group, whose matrix is not folded. There may be more of them than matrices.
 
     Args:
-        launches: matrices of each.
-        streams: those given.
-        group: the one given, to look at what else there is.
+        streams: the only ones, if given.
+    """
+    grid = machine.grid
+    several = [(down, across) for down in _divisors(grid.rows) for across in _divisors(grid.cols)]
+    for sides in [streams] if streams else [sides for sides in several if prod(sides) <= _MOST_STREAMS]:
+        part = part_for(sides, machine).grid
+        yield sides, (part.rows, part.cols)
+        if streams or sides[1] == 1:
+            groups = ((rows, cols) for rows in _divisors(part.rows) for cols in _divisors(part.cols))
+            yield from ((sides, group) for group in groups if group != (part.rows, part.cols))
+
+
+def _divisors(length: int) -> list[int]:
+    return [number for number in range(1, length + 1) if length % number == 0]
+
+
+def bound(kernel: KernelOp, place: Place, machine: Machine, matrices: int, in_flight: int | None) -> Candidate:
+    """The least that a place can take: for the products with the matrix, a tile a cycle; for its way from the banks,
+    which it takes for each product where a cluster has no room for its block.
+
+    Args:
+        matrices: of the largest launch.
         in_flight: as many as have room and are there, unless given.
-        every: also find those that cannot be the first.
 
     Raises:
-        DcomError: there is none; of what the group or else the grid has no room for.
+        DcomError: there is no room.
     """
-    most = max(launches)
-    refused: list[DcomError] = []
-
-    def expected(candidate: Candidate) -> float:
-        return candidate.expected(launches)
-
-    def find(places: Sequence[tuple[Sides, Sides]], limit: float = inf) -> list[Candidate]:
-        """Those that may take less than a limit, and what is expected to take the least first."""
-        bounds: list[Candidate] = []
-        for place in places:
-            try:
-                bounds.append(_bound(kernel, *place, machine, most, in_flight))
-            except DcomError as error:
-                refused.append(error)
-        found: list[Candidate] = []
-        for bound in sorted(bounds, key=expected):
-            if not every and expected(bound) > min([limit, *map(expected, found)]):
-                break
-            try:
-                found.append(_timed(bound, kernel, machine))
-            except DcomError as error:
-                refused.append(error)
-        return sorted(found, key=expected)
-
-    given = streams or ONE_STREAM
-    found = find([(given, size) for size in _groups(part_for(given, machine), group)])
-    if not found:
-        raise refused[0]
-    if group is not None:
-        return Choice(given, group, found, {})
-    taken, apart = found[0], _rectangles(machine, most)
-    if streams is not None or in_flight not in (None, 1) or not apart:
-        return Choice(given, taken.group, found, {})
-    counted = {taken: _count(taken, kernel, machine, launches)}
-    limit = _WORTH * counted[taken]
-    several = find(apart, limit)
-    if several and expected(several[0]) < limit:
-        counted[several[0]] = _count(several[0], kernel, machine, launches)
-        taken = several[0] if counted[several[0]] < limit else taken
-    return Choice(taken.streams, taken.group, sorted(found + several, key=expected), counted)
-
-
-def _groups(machine: Machine, given: Sides | None) -> list[Sides]:
-    """The one given; the grid halved again and again, its columns, and its clusters."""
-    grid = machine.grid
-    rows, cols = grid.rows, grid.cols
-    sizes = [(rows, cols)]
-    while (longer := max(rows, cols)) > 1 and longer % 2 == 0:
-        rows, cols = (rows // 2, cols) if rows == longer else (rows, cols // 2)
-        sizes.append((rows, cols))
-    return list(dict.fromkeys((*([given] if given else []), *sizes, (grid.rows, 1), (1, 1))))
-
-
-def _rectangles(machine: Machine, matrices: int) -> list[tuple[Sides, Sides]]:
-    """Several streams, a matrix for each of them, and all clusters of theirs as a group: the grid halved again and
-    again, in either direction."""
-    rows, cols = machine.grid.rows, machine.grid.cols
-    streams = [(down, across) for down in _halves(rows) for across in _halves(cols)]
-    most = min(matrices, _MOST_STREAMS)
-    return [((down, across), (rows // down, cols // across)) for down, across in streams if 1 < down * across <= most]
-
-
-def _halves(length: int) -> list[int]:
-    """Numbers of equal parts of a line of clusters."""
-    return [1 << times for times in range(length.bit_length()) if length % (1 << times) == 0]
-
-
-def _bound(
-    kernel: KernelOp, streams: Sides, group: Sides, machine: Machine, matrices: int, in_flight: int | None
-) -> Candidate:
-    """The least that a group can take: for the products with the matrix, a tile a cycle; for its way from the banks,
-    which it takes for each product where a cluster has no room for its block."""
+    streams, group = place
     part = part_for(streams, machine)
-    values = mapping_of(kernel, group, part, ceil(matrices / (streams[0] * streams[1])), in_flight)
+    values = mapping_of(kernel, group, part, ceil(matrices / prod(streams)), in_flight)
     loop, grid, cluster = only(kernel, ForOp), part.grid, part.cluster
     products = sum(isinstance(op, MatvecOp | MatvecTransposedOp) for op in loop.body.block.ops) * loop.count.value.data
     elements = values["slice_rows"] * values["slice_cols"]
-    array = products * elements // (cluster.mac_rows * cluster.mac_cols)
-    reads = products if 2 * elements > cluster.buffer_bytes else 1
-    bank = reads * grid.rows * 2 * elements / part.bank.stream_bytes_per_cycle
-    groups = grid.rows * grid.cols // (group[0] * group[1])
-    return Candidate(streams, group, values["in_flight"], groups, alone=max(array, bank), array=array, bank=bank)
+    array = products * elements / (cluster.mac_rows * cluster.mac_cols)
+    load = grid.rows * 2 * elements / part.bank.stream_bytes_per_cycle
+    resident = 2 * elements <= cluster.buffer_bytes
+    bank = load if resident else products * load
+    return Candidate(
+        streams=streams,
+        group=group,
+        groups=grid.rows * grid.cols // prod(group),
+        in_flight=values["in_flight"],
+        alone=array + load if resident else max(array, bank),
+        array=array,
+        bank=bank,
+        load=load,
+        is_resident=resident,
+    )
 
 
-def _timed(bound: Candidate, kernel: KernelOp, machine: Machine) -> Candidate:
-    """What a group is expected to take, by the cycles of one matrix in it.
-
-    Raises:
-        DcomError: its clusters have no room.
-    """
-    part = part_for(bound.streams, machine)
-    lowered = _lowered(kernel, bound.streams, slices_of(kernel, bound.group, part), machine)
-    timing = time_stream(lowered.words, part, lowered.layout, (), 1)
-    return replace(bound, alone=timing.cycles, array=timing.busy[Unit.ARRAY], bank=timing.busy[Unit.BANK])
+def time_alone(candidate: Candidate, kernel: KernelOp, machine: Machine) -> Candidate:
+    """The same with the cycles of one matrix, as the simulator counts them; raises `DcomError` where the clusters have
+    no room."""
+    part = part_for(candidate.streams, machine)
+    lowered = _lowered(kernel, candidate.streams, slices_of(kernel, candidate.group, part), machine)
+    timing = time_stream(lowered.words, part, None, (), 1)  # cycles do not depend on what the products are of
+    return replace(candidate, alone=timing.cycles, array=timing.busy[Unit.ARRAY], bank=timing.busy[Unit.BANK])
 
 
-def _count(candidate: Candidate, kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> int:
-    """Cycles of all launches, as the simulator counts them."""
+def count(candidate: Candidate, kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> int:
+    """Cycles of all launches, as the simulator counts them; raises `DcomError` as `time_alone`."""
     from runtime.accelerator import time_launch  # the engines, which no other choice needs, take long to import
 
     part = part_for(candidate.streams, machine)
     values = mapping_of(kernel, candidate.group, part, max(launches), candidate.in_flight)
     lowered = _lowered(kernel, candidate.streams, values, machine)
-    return sum(
-        count * timing.cycles
-        for matrices, count in Counter(launches).items()
-        for timing in time_launch(lowered, machine, matrices)
-    )
+    timings = {matrices: time_launch(lowered, machine, matrices) for matrices in set(launches)}
+    return sum(timing.cycles for matrices in launches for timing in timings[matrices])
 
 
 def _lowered(kernel: KernelOp, streams: Sides, values: Values, machine: Machine) -> Kernel:
@@ -232,25 +201,3 @@ def _lowered(kernel: KernelOp, streams: Sides, values: Values, machine: Machine)
     part = part_of(copy, machine)
     schedule(copy, part)
     return assemble_kernel(lower_kernel(copy, part, rectangles(copy, machine)))
-
-
-def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice: Choice) -> None:
-    """Print what was expected of each mapping to standard error, the soonest first, what was counted, and which was
-    taken."""
-    sizes = [
-        f"{counted(count, 'launch', 'launches')} of {counted(matrices, 'matrix', 'matrices')}"
-        for matrices, count in sorted(Counter(launches).items())
-    ]
-    print(f"kernel {kernel.sym_name.data} on {machine.name}, {', '.join(sizes)}:", file=sys.stderr)
-    rows = [
-        (
-            f"{candidate} (taken)" if candidate.place == (choice.streams, choice.group) else str(candidate),
-            f"{round(candidate.expected(launches)):,}",
-            f"{choice.counted[candidate]:,}" if candidate in choice.counted else "-",
-            f"{candidate.alone:,}",
-            f"{candidate.array / candidate.alone:.0%}",
-            f"{candidate.bank / candidate.alone:.0%}",
-        )
-        for candidate in choice.found
-    ]
-    print_table(("mapping", "cycles", "counted", "one alone", "array busy", "bank busy"), rows, stderr=True)

@@ -59,21 +59,22 @@ class RoundsLowering(PartialSumsLowering):
 
     def _lower_body(self) -> None:
         self._set_up()
-        stream, last_stream = self._matrix_in(0, True), self._matrix_in(0, False)
-        pairs = enumerate(zip(stream, last_stream, strict=False))
+        streams, last = ([self._matrix_in(slot, further) for slot in range(self._slots)] for further in (True, False))
+        pairs = enumerate(zip(streams[0], last[0], strict=False))
         alike = next(index for index, (one, other) in pairs if not one.is_structurally_equivalent(other))
-        cuts = [min(len(stream) * (-slot % self._slots) // self._slots, alike) for slot in range(self._slots)]
+        cuts = [min(len(streams[0]) * (-slot % self._slots) // self._slots, alike) for slot in range(self._slots)]
         machine = Interleaver(self._machine)
         machine.merge([self._operations])
-        self._operations += machine.merge([self._matrix_in(slot, True)[:cut] for slot, cut in enumerate(cuts)])
+        self._operations += machine.merge(
+            [[op.clone() for op in stream[:cut]] for stream, cut in zip(streams, cuts, strict=True)]
+        )
         self._location = self._loop.location
         self._emit("loop", count=COUNT.pack_register(_FURTHER_ROUNDS), end="last")
-        streams = [self._matrix_in(slot, True) for slot in range(self._slots)]
         a_round = [stream[cut:] + stream[:cut] for stream, cut in zip(streams, cuts, strict=True)]
         machine.merge(a_round)  # the order of the second round is that of all
         self._operations += machine.merge(a_round)
         self._label("last")
-        self._operations += machine.merge([self._matrix_in(slot, False)[cut:] for slot, cut in enumerate(cuts)])
+        self._operations += machine.merge([stream[cut:] for stream, cut in zip(last, cuts, strict=True)])
 
     def _set_up(self) -> None:
         """Start vectors, which no matrix overwrites, before the first matrices: a bank serves in order."""

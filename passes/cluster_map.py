@@ -16,7 +16,7 @@ from dcomc.diagnostics import DcomError
 from dcomc.ir import errors_at
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
-from passes._candidates import choose, explain
+from passes._choice import choose, explain
 from passes._kernels import dictionary
 from passes._mappings import group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
@@ -31,8 +31,8 @@ class ClusterMapPass(ModulePass):
 
     A cluster's slice is a whole number of tiles; what does not divide is padded with zeros, which change no result.
     `mapping` is `grid`: one group of all clusters, the matrix cut by rows and columns; `column` or `cluster`: a group
-    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: what is expected to
-    take all launches the soonest, by the cycles of one matrix and what more in flight add. A matrix that is small for
+    is a cluster column, or a cluster; or the rows and columns of a group, such as `8x8`; or `auto`: what takes all
+    launches the soonest, of all groups that fill the grid. A matrix that is small for
     the grid takes a part of it, where sums have shorter ways. A group that is not all of the grid holds its matrix
     folded: cut by its columns alone, over all clusters of the group, so that A^T u needs no reduction, and vectors
     along the rows are whole in each cluster. `in_flight` matrices go through a group at a time, their instructions
@@ -42,11 +42,10 @@ class ClusterMapPass(ModulePass):
     `streams`, such as `2x2`, are rows and columns of equal rectangles of clusters, each of which runs the kernel at
     its own pace: it takes its share of a launch's matrices one round after another, so that one that breaks down
     early, or waits for its bank, keeps no other back. A rectangle is to the mapping what else the grid is. `auto` is
-    one stream where a mapping is given. Where that is `auto`, too, rectangles that hold a matrix each are looked at
-    beside groups in step; a round of theirs is expected to take what one matrix takes alone, or what the bank takes
-    for all streams above one another. If that may be sooner, the launches are timed both ways, and streams taken that
-    save two cycles in a hundred. They do where a matrix fills most of its group's buffers, so that no other can be in
-    flight while it is loaded (`benchmarks/streams.py`).
+    one stream where a mapping is given. Where that is `auto`, too, streams are looked at beside groups in step, and
+    taken where the simulator counts a cycle in a hundred less for the launches. They pay where matrices wait for one
+    another's loading: where one fills most of its group's buffers, so that no other can be in flight beside it, or
+    where groups lie above one another on the same banks (`benchmarks/streams.py`).
 
     Before:
 
@@ -69,7 +68,7 @@ class ClusterMapPass(ModulePass):
     config: str | None = None
     """A TOML file whose `mapping` and `streams` are for single layers and sites (`dcomc.config.SiteConfig`)."""
     explain: bool = False
-    """Print to standard error what is expected of each mapping."""
+    """Print to standard error what is expected of each mapping, what was counted, and which was taken."""
     streams: str = "auto"
     """Rows and columns of rectangles with a stream each, such as `2x2`, or `auto`."""
 
@@ -121,9 +120,8 @@ class ClusterMapPass(ModulePass):
                 streams=None if placing.is_free else streams,
                 group=group,
                 in_flight=self.in_flight,
-                every=self.explain,
             )
-            streams, group = choice.streams, choice.group
+            streams, group = choice.taken.place
             if self.explain:
                 explain(kernel, machine, matrices, choice)
         own = ceil(max(matrices) / prod(streams))

@@ -2,10 +2,13 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
+from itertools import product
+from math import prod
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -16,18 +19,18 @@ from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
-from passes import _candidates
-from passes._candidates import Candidate, choose
-from passes._streams import ONE_STREAM
+from passes._candidates import Candidate, bound, count, places, time_alone
+from passes._choice import choose
+from passes._streams import ONE_STREAM, Sides, part_for
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.lower_dcom_to_cluster import LowerDcomToClusterPass
 from runtime.accelerator import time_launch
-from runtime.machine import load_machine
+from runtime.machine import Grid, Machine, load_machine
 from runtime.program import Kernel
 
-MACHINE = load_machine("dcom-16x16")
+MACHINE, EDGE = load_machine("dcom-16x16"), load_machine("edge-4x4")
 Shape = tuple[int, int, int]
 """Rows, columns and Lanczos steps."""
 
@@ -63,22 +66,34 @@ def cycles(kernel: Kernel, matrices: int) -> int:
     return sum(timing.cycles for timing in time_launch(kernel, MACHINE, matrices))
 
 
-@pytest.mark.parametrize(
-    ("shape", "matrices"), [((128, 1024, 3), 150), ((512, 576, 4), 1), ((64, 576, 8), 8), ((86, 2048, 5), 64)]
-)
-def test_what_is_expected_is_what_the_simulator_finds(shape: Shape, matrices: int) -> None:
-    """Of the best mappings, and so the choice is the best of them, or as good."""
+def kernel_of(shape: Shape, matrices: int) -> KernelOp:
+    """Not yet mapped."""
     module = decomposition(shape, matrices)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    best = choose(kernel, MACHINE, [matrices], streams=ONE_STREAM, every=True).found[:3]
-    found: list[int] = []
-    for candidate in best:
-        rows, cols = candidate.group
-        found.append(cycles(compiled(shape, matrices, f"{rows}x{cols}", candidate.in_flight), matrices))
-        assert candidate.cycles(matrices) == pytest.approx(found[-1], rel=0.15)
-    assert found[0] <= 1.15 * min(found)
-    assert cycles(compiled(shape, matrices, "auto"), matrices) == found[0]
+    return kernel
+
+
+def all_timed(kernel: KernelOp, machine: Machine, matrices: int, streams: Sides | None = None) -> list[Candidate]:
+    """What there is room for, the soonest first."""
+    found: list[Candidate] = []
+    for place in places(machine, streams):
+        with suppress(DcomError):
+            found.append(time_alone(bound(kernel, place, machine, matrices, None), kernel, machine))
+    return sorted(found, key=lambda candidate: candidate.cycles(matrices))
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrices"), [((24, 128, 5), 24), ((37, 101, 5), 1), ((64, 64, 8), 8), ((300, 20, 3), 7)]
+)
+def test_what_is_expected_is_what_the_simulator_finds(shape: Shape, matrices: int) -> None:
+    """Of the best mappings, and no less is found than is thought possible."""
+    kernel = kernel_of(shape, matrices)
+    found = [one for one in all_timed(kernel, EDGE, matrices) if one.streams == ONE_STREAM or one.in_flight == 1]
+    for candidate in found[:5]:
+        cycles = count(candidate, kernel, EDGE, [matrices])
+        assert candidate.cycles(matrices) == pytest.approx(cycles, rel=0.1)
+        assert candidate.at_least([matrices]) <= cycles
 
 
 @pytest.mark.parametrize(("factor", "groups"), [(None, True), (8, False)])
@@ -97,38 +112,28 @@ def test_modified_gram_schmidt_is_mapped_too(factor: int | None, groups: bool) -
 
 def test_groups_for_token_blocks_and_the_grid_for_what_streams() -> None:
     blocks, prompts = compiled((128, 4096, 10), 2048, "auto").layout, compiled((4096, 4096, 10), 64, "auto").layout
-    assert (blocks.span_rows, blocks.span_cols, blocks.in_flight, blocks.folded) == (8, 8, 3, 1)
+    assert (blocks.span_rows, blocks.span_cols, blocks.in_flight, blocks.folded) == (0, 4, 3, 1)
     assert (prompts.span_rows, prompts.span_cols, prompts.in_flight, prompts.folded) == (0, 0, 1, 0)
 
 
-@pytest.mark.parametrize(("shape", "group"), [((64, 64, 9), (2, 4)), ((24, 64, 10), (2, 2)), ((512, 576, 4), (16, 16))])
-def test_one_matrix_takes_the_soonest_of_all_groups(shape: Shape, group: tuple[int, int]) -> None:
-    """A small one a part of the grid. Those groups that are not timed would not have been the soonest."""
-    module = decomposition(shape, 1)
-    run_passes(make_context(), module, [LowerDcomToClusterPass()])
-    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    every, some = choose(kernel, MACHINE, [1], every=True).found, choose(kernel, MACHINE, [1]).found
-    assert every[0] == some[0] and set(some) <= set(every)
-    assert every[0].group == group
-    found = {one.group: cycles(compiled(shape, 1, f"{one.group[0]}x{one.group[1]}"), 1) for one in every[:4]}
-    assert cycles(compiled(shape, 1, "auto"), 1) == found[group] == min(found.values())
+@pytest.mark.parametrize(("shape", "clusters"), [((64, 64, 9), 8), ((24, 64, 10), 4), ((512, 576, 4), 256)])
+def test_one_matrix_takes_the_soonest_of_all_groups(shape: Shape, clusters: int) -> None:
+    """A small one a part of the grid. What is expected of one matrix is what it takes."""
+    kernel = kernel_of(shape, 1)
+    taken = choose(kernel, MACHINE, [1], streams=ONE_STREAM).taken
+    assert prod(taken.group) == clusters
+    assert taken.alone <= 1.01 * all_timed(kernel, MACHINE, 1, ONE_STREAM)[0].alone
+    assert cycles(compiled(shape, 1, "auto"), 1) == taken.cycles(1)
 
 
-@pytest.mark.parametrize("shape", [(512, 4096, 4), (86, 2048, 5), (1024, 11008, 3)])
-@pytest.mark.parametrize("matrices", [1, 150])
-def test_no_mapping_is_better_than_its_bound(shape: Shape, matrices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = decomposition(shape, matrices)
-    run_passes(make_context(), module, [LowerDcomToClusterPass()])
-    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    timed = {one.place: one for one in choose(kernel, MACHINE, [matrices], every=True).found}
-
-    def unchanged(bound: Candidate, *_: object) -> Candidate:
-        return bound
-
-    monkeypatch.setattr(_candidates, "_timed", unchanged)
-    bounds = {one.place: one for one in choose(kernel, MACHINE, [matrices], every=True).found}
+@pytest.mark.parametrize("shape", [(128, 1024, 4), (21, 512, 5), (256, 2752, 3)])
+@pytest.mark.parametrize("matrices", [1, 40])
+def test_no_mapping_is_better_than_its_bound(shape: Shape, matrices: int) -> None:
+    kernel = kernel_of(shape, matrices)
+    timed = all_timed(kernel, EDGE, matrices)
     assert len(timed) > 1
-    assert all(bounds[place].cycles(matrices) <= one.cycles(matrices) for place, one in timed.items())
+    for one in timed:
+        assert bound(kernel, one.place, EDGE, matrices, None).cycles(matrices) <= one.cycles(matrices)
 
 
 def test_no_more_in_flight_than_there_are_matrices() -> None:
@@ -139,14 +144,10 @@ def test_no_more_in_flight_than_there_are_matrices() -> None:
 
 def test_those_in_flight_that_are_given_are_chosen_for() -> None:
     """Groups in which so many have no room are none, and cycles are expected of so many."""
-    module = decomposition((128, 4096, 10), 2048)
-    run_passes(make_context(), module, [LowerDcomToClusterPass()])
-    (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    assert {candidate.in_flight for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=2).found} == {2}
-    assert (8, 8) in {candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=3).found}
-    assert (8, 8) not in {
-        candidate.group for candidate in choose(kernel, MACHINE, [2048], every=True, in_flight=4).found
-    }
+    kernel = kernel_of((128, 4096, 10), 2048)
+    assert {one.in_flight for one in choose(kernel, MACHINE, [2048], in_flight=2).found} == {2}
+    assert choose(kernel, MACHINE, [2048], in_flight=3).taken.group == (16, 4)
+    assert (16, 4) not in {one.group for one in choose(kernel, MACHINE, [2048], in_flight=4).found}
     assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
 
 
@@ -175,49 +176,76 @@ def squeezed(text: str) -> str:
     return re.sub(r"  +", "  ", re.sub(r"^ +", "", text, flags=re.M))
 
 
-def all_cycles(shape: Shape, matrices: int) -> dict[str, int]:
-    """Of each number of streams that halves the grid again and again, with a matrix in each, where there is room."""
-    found: dict[str, int] = {}
-    for down in (1, 2, 4, 8, 16):
-        for across in (1, 2, 4, 8, 16):
-            if 1 < down * across <= min(16, matrices):
-                with suppress(DcomError):
-                    kernel = compiled(shape, matrices, "grid", streams=f"{down}x{across}")
-                    found[f"{down}x{across}"] = cycles(kernel, matrices)
+@pytest.mark.parametrize(
+    ("shape", "matrices", "several"),
+    [((1024, 576, 3), 64, True), ((512, 2048, 4), 16, True), ((512, 4096, 2), 24, True), ((512, 576, 4), 1, False)],
+)
+def test_streams_are_chosen_where_they_save_cycles(shape: Shape, matrices: int, several: bool) -> None:
+    auto, one = (compiled(shape, matrices, "auto", streams=streams) for streams in ("auto", "1x1"))
+    assert bool(auto.streams) is several
+    assert cycles(auto, matrices) <= (0.99 if several else 1) * cycles(one, matrices)
+
+
+def test_streams_may_have_several_groups_each() -> None:
+    """So the groups that lie above one another load one after another, and not all wait for all."""
+    kernel = compiled((64, 576, 15), 8, "auto", streams="auto")
+    assert len(kernel.streams) == 4 and kernel.layout.span_cols == 8
+    assert cycles(kernel, 8) < 0.98 * cycles(compiled((64, 576, 15), 8, "auto"), 8)
+
+
+def by_hand(shape: Shape, matrices: int, machine: Machine) -> dict[Candidate, int]:
+    """Cycles of all streams and groups that may be given."""
+    kernel, found = kernel_of(shape, matrices), dict[Candidate, int]()
+    for down, across in product(_divisors(machine.grid.rows), _divisors(machine.grid.cols)):
+        part = part_for((down, across), machine).grid
+        for group in product(_divisors(part.rows), _divisors(part.cols)):
+            with suppress(DcomError):
+                candidate = bound(kernel, ((down, across), group), machine, matrices, None)
+                found[candidate] = count(candidate, kernel, machine, [matrices])
     return found
 
 
-@pytest.mark.parametrize(
-    ("shape", "matrices", "several"),
-    [((1024, 576, 3), 64, True), ((512, 2048, 4), 16, True), ((512, 4096, 2), 24, True), ((64, 576, 3), 64, False)],
+def _divisors(length: int) -> list[int]:
+    return [number for number in range(1, length + 1) if length % number == 0]
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.tuples(st.integers(8, 128), st.integers(8, 128), st.integers(2, 4)),
+    st.integers(1, 24),
+    st.sampled_from([(1, 1), (3, 1), (1, 3), (2, 2), (4, 1), (3, 2)]),
+    st.sampled_from([8192, 32768]),
+    st.sampled_from([4, 16, 64]),
 )
-def test_streams_are_chosen_where_they_save_cycles(shape: Shape, matrices: int, several: bool) -> None:
-    """And then nearly as few as the best take."""
-    auto, one = (compiled(shape, matrices, "auto", streams=streams) for streams in ("auto", "1x1"))
-    assert bool(auto.streams) is several
-    best = min(cycles(one, matrices), *all_cycles(shape, matrices).values())
-    assert cycles(auto, matrices) <= 1.03 * best
-    assert several == (best < 0.98 * cycles(one, matrices))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3), st.integers(1, 40))
-def test_a_choice_of_streams_never_takes_longer_than_one(rows: int, cols: int, iterations: int, matrices: int) -> None:
-    shape = rows, cols, min(iterations, rows, cols)
-    machine = load_machine("edge-4x4")
-    found = {
-        streams: sum(timing.cycles for timing in time_launch(kernel, machine, matrices))
-        for streams in ("auto", "1x1")
-        for kernel in [compiled(shape, matrices, "auto", streams=streams, machine="edge-4x4")]
-    }
-    assert found["auto"] <= found["1x1"]
+@example((37, 101, 3), 3, (4, 2), 32768, 16)
+@example((64, 64, 5), 8, (4, 2), 32768, 16)
+@example((128, 300, 2), 5, (2, 4), 32768, 16)
+def test_nothing_that_may_be_given_takes_much_less_than_what_is_chosen(
+    shape: Shape, matrices: int, grid: Sides, buffer_bytes: int, bank: int
+) -> None:
+    """One cycle in a hundred less at most, on grids, buffers and banks of any size; three where several streams have
+    matrices in flight each, which is not looked at."""
+    machine = replace(
+        EDGE,
+        grid=Grid(*grid),
+        cluster=replace(EDGE.cluster, buffer_bytes=buffer_bytes),
+        bank=replace(EDGE.bank, stream_bytes_per_cycle=bank),
+    )
+    found = by_hand(shape, matrices, machine)
+    kernel = kernel_of(shape, matrices)
+    taken = choose(kernel, machine, [matrices]).taken
+    cycles = count(taken, kernel, machine, [matrices])
+    for candidate, by_candidate in found.items():
+        looked_at = candidate.streams == ONE_STREAM or candidate.in_flight == 1
+        assert cycles <= (1.01 if looked_at else 1.03) * by_candidate, f"{candidate} takes less than {taken}"
 
 
 def test_streams_that_share_a_bank_wait_for_it() -> None:
-    """Eight matrices for four streams take two rounds, of a matrix alone or of the bank for all four."""
-    for bank, a_round in ((40, 160), (20, 100)):
-        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank)
-        assert candidate.cycles(8) == 2 * a_round
+    """Eight matrices for four streams take two rounds, of a matrix alone or of the bank for all four; the last stream
+    begins when the others have loaded."""
+    for bank, load, cycles_of_launch in ((20, 10, 100 + 100 + 3 * 10), (40, 20, 4 * 40 + 100 + 3 * 20)):
+        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank, load=load, is_resident=True)
+        assert candidate.cycles(8) == cycles_of_launch
 
 
 @pytest.mark.parametrize("in_flight", [0, 5, -1])

@@ -1,0 +1,190 @@
+"""Which of the ways that a launch's matrices may go takes them the soonest."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf, prod
+from typing import NamedTuple
+
+from dcomc.diagnostics import DcomError, counted
+from dcomc.tables import print_table
+from dialects.cluster import KernelOp
+from passes._candidates import Candidate, Place, bound, count, places, time_alone
+from passes._streams import ONE_STREAM, Sides
+from runtime.machine import Machine
+
+_WORTH = 0.99
+"""Of the cycles of one stream: several are to take fewer, or they are not worth it."""
+_LEAST_CHAIN = 0.6
+"""Of the shortest chain that was found, without products and loading: no other is shorter."""
+_LEAST_ALIKE = 0.92
+"""Of the cycles without loading: another group that holds as much of the matrix in each cluster takes no fewer."""
+
+
+class Choice(NamedTuple):
+    """What was taken, of what may be done with the launches of a kernel."""
+
+    taken: Candidate
+    found: Sequence[Candidate]
+    """Those of which the cycles of a matrix alone are known, what is expected to be the soonest first."""
+    counted: Mapping[Place, int]
+    """Cycles of all launches of those that were timed as they are launched."""
+    passed_over: int
+    """Places that could not be sooner by their bounds."""
+
+
+def choose(
+    kernel: KernelOp,
+    machine: Machine,
+    launches: Sequence[int],
+    *,
+    streams: Sides | None = None,
+    group: Sides | None = None,
+    in_flight: int | None = None,
+) -> Choice:
+    """The mapping that takes all launches of a kernel the soonest, as the simulator counts them.
+
+    Args:
+        launches: matrices of each.
+        streams: the only ones to look at, if given.
+        group: the one to take, in these streams, whatever else there is, if given.
+        in_flight: as many as have room and are there, unless given.
+
+    Raises:
+        DcomError: there is none; of what the group or else the grid has no room for.
+    """
+    search = _Search(kernel, machine, launches)
+    on_grid, *_ = ways = list(places(machine, streams))
+    for place in ways:
+        search.add(place, in_flight, given=streams is not None)
+    given = None if group is None else (streams or ONE_STREAM, group)
+    if given:
+        search.time(given)
+    soonest = search.soonest()
+    taken = soonest if given is None else search.timed.get(given)
+    if taken is None:
+        raise search.refused[given or on_grid]
+    found = sorted(search.timed.values(), key=lambda candidate: candidate.expected(launches))
+    return Choice(taken, found, search.counted, len(search.bounds))
+
+
+class _Search:
+    """Looks again and again more closely at the place that promises to be the soonest, until that is counted.
+
+    Of a place there is first a bound, then what a matrix takes alone, and at last what all launches take.
+    """
+
+    def __init__(self, kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> None:
+        self._kernel, self._machine, self._launches = kernel, machine, launches
+        self.bounds: dict[Place, Candidate] = {}
+        """Of those that are not timed."""
+        self.timed: dict[Place, Candidate] = {}
+        self.counted: dict[Place, int] = {}
+        self.refused: dict[Place, DcomError] = {}
+        self._chain = inf
+        """The shortest of those timed, without products and loading."""
+        self._alike: dict[int, float] = {}
+        """Of those timed whose matrix is folded over so many clusters: the fewest cycles without loading."""
+
+    def add(self, place: Place, in_flight: int | None, *, given: bool) -> None:
+        """A place that is to be looked at, unless it has no room.
+
+        Args:
+            given: look at several streams even where each has matrices in flight, of which one loads beside the
+                products of others already.
+        """
+        try:
+            least = bound(self._kernel, place, self._machine, max(self._launches), in_flight)
+        except DcomError as error:
+            self.refused[place] = error
+            return
+        if given or least.streams == ONE_STREAM or least.in_flight == 1:
+            self.bounds[place] = least
+
+    def soonest(self) -> Candidate | None:
+        """What takes all launches the soonest, if there is anything; of equal ones that with the fewest streams."""
+        while True:
+            waiting = [*self.bounds, *(place for place in self.timed if place not in self.counted)]
+            best = min(self.counted, key=self._cost, default=None)
+            first = min(waiting, key=self._promise, default=None)
+            if first is None or (best is not None and self._cost(best)[0] <= self._promise(first)):
+                return None if best is None else self.timed[best]
+            if first in self.bounds:
+                self.time(first)
+            else:
+                self._count(first)
+
+    def time(self, place: Place) -> None:
+        """Find out what a matrix takes alone."""
+        if place not in self.bounds:
+            return
+        least = self.bounds.pop(place)
+        try:
+            timed = self.timed[place] = time_alone(least, self._kernel, self._machine)
+        except DcomError as error:
+            self.refused[place] = error
+            return
+        if least.is_resident:
+            self._chain = min(self._chain, timed.alone - least.alone)
+        if timed.is_folded:
+            clusters = prod(timed.group)
+            self._alike[clusters] = min(self._alike.get(clusters, inf), timed.alone - timed.bank)
+
+    def _count(self, place: Place) -> None:
+        candidate = self.timed[place]
+        try:
+            self.counted[place] = count(candidate, self._kernel, self._machine, self._launches)
+        except DcomError as error:
+            del self.timed[place]
+            self.refused[place] = error
+
+    def _cost(self, place: Place) -> tuple[float, int]:
+        """Cycles, more for several streams, and how many these are."""
+        candidate = self.timed[place]
+        return self.counted[place] / _worth(candidate), prod(candidate.streams)
+
+    def _promise(self, place: Place) -> float:
+        """The fewest cycles that may be found of a place that is not counted."""
+        if place in self.timed:
+            return self.timed[place].at_least(self._launches) / _worth(self.timed[place])
+        least = self.bounds[place]
+        alone = least.alone
+        if least.is_resident and self._chain < inf:
+            alone += _LEAST_CHAIN * self._chain
+        if least.is_folded:
+            alone = max(alone, _LEAST_ALIKE * self._alike.get(prod(least.group), 0) + least.load)
+        return replace(least, alone=alone).at_least(self._launches) / _worth(least)
+
+
+def _worth(candidate: Candidate) -> float:
+    return 1 if candidate.streams == ONE_STREAM else _WORTH
+
+
+def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice: Choice) -> None:
+    """Print to standard error what was expected of each mapping, the soonest first, what was counted, which was taken,
+    and why the others were not."""
+    sizes = [
+        f"{counted(count, 'launch', 'launches')} of {counted(matrices, 'matrix', 'matrices')}"
+        for matrices, count in sorted(Counter(launches).items())
+    ]
+    print(f"kernel {kernel.sym_name.data} on {machine.name}, {', '.join(sizes)}:", file=sys.stderr)
+    taken = choice.taken.place
+    cycles = {one.place: choice.counted.get(one.place, one.expected(launches)) for one in choice.found}
+    rows = [
+        (
+            f"{candidate} (taken)" if candidate.place == taken else str(candidate),
+            f"{round(candidate.expected(launches)):,}",
+            f"{choice.counted[candidate.place]:,}" if candidate.place in choice.counted else "-",
+            f"{candidate.alone:,}",
+            f"{candidate.array / candidate.alone:.0%}",
+            f"{candidate.bank / candidate.alone:.0%}",
+            "" if candidate.place == taken else f"{cycles[candidate.place] / cycles[taken] - 1:+.1%}",
+            candidate.a_round()[1],
+        )
+        for candidate in choice.found
+    ]
+    headings = ("mapping", "cycles", "counted", "one alone", "array busy", "bank busy", "more", "limit")
+    print_table(headings, rows, stderr=True)
+    if choice.passed_over:
+        print(f"{counted(choice.passed_over, 'other mapping')} could not be sooner", file=sys.stderr)
