@@ -9,7 +9,7 @@ from dialects.isa import assemble_kernel
 from passes._kernels import dictionary, only
 from passes._mappings import Values, mapping_of, slices_of
 from passes._streams import ONE_STREAM, Sides, part_for, part_of, rectangles, set_streams
-from passes.cluster_schedule import schedule
+from passes.cluster_schedule import schedule, slot_bytes
 from passes.lower_cluster_to_isa import lower_kernel
 from runtime.instructions import Unit
 from runtime.machine import Machine
@@ -51,8 +51,8 @@ class Candidate:
     """And of the banks."""
     load: float
     """And of the banks for reading the matrix once."""
-    is_resident: bool
-    """Whether the clusters may have room for it; else each product reads it again."""
+    stays: bool
+    """Whether the matrix stays in the buffers; else each product reads it again."""
 
     @property
     def place(self) -> Place:
@@ -158,18 +158,18 @@ def bound(kernel: KernelOp, place: Place, machine: Machine, matrices: int, in_fl
     elements = values["slice_rows"] * values["slice_cols"]
     array = products * elements / (cluster.mac_rows * cluster.mac_cols)
     load = grid.rows * 2 * elements / part.bank.stream_bytes_per_cycle
-    resident = 2 * elements <= cluster.buffer_bytes
-    bank = load if resident else products * load
+    stays = slot_bytes(kernel, values, part) <= cluster.buffer_bytes
+    bank = load if stays else products * load
     return Candidate(
         streams=streams,
         group=group,
         groups=grid.rows * grid.cols // prod(group),
         in_flight=values["in_flight"],
-        alone=array + load if resident else max(array, bank),
+        alone=array + load if stays else max(array, bank),
         array=array,
         bank=bank,
         load=load,
-        is_resident=resident,
+        stays=stays,
     )
 
 

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import inf, prod
+from math import log2, prod
 from typing import NamedTuple
 
 from dcomc.diagnostics import DcomError, counted
@@ -16,10 +16,9 @@ from runtime.machine import Machine
 
 _WORTH = 0.99
 """Of the cycles of one stream: several are to take fewer, or they are not worth it."""
-_LEAST_CHAIN = 0.6
-"""Of the shortest chain that was found, without products and loading: no other is shorter."""
-_LEAST_ALIKE = 0.92
-"""Of the cycles without loading: another group that holds as much of the matrix in each cluster takes no fewer."""
+_SAME_GROUP, _OTHER_GROUP, _TWICE_THE_CLUSTERS, _NOT_FOLDED = 0.97, 0.9, 0.88, 0.65
+"""How much shorter than one chain another may be: of the same group in other streams, of another group, for each factor
+of two in their clusters, and where the other matrix is not folded. Checked in `test_mapping.py`."""
 
 
 class Choice(NamedTuple):
@@ -82,10 +81,8 @@ class _Search:
         self.timed: dict[Place, Candidate] = {}
         self.counted: dict[Place, int] = {}
         self.refused: dict[Place, DcomError] = {}
-        self._chain = inf
-        """The shortest of those timed, without products and loading."""
-        self._alike: dict[int, float] = {}
-        """Of those timed whose matrix is folded over so many clusters: the fewest cycles without loading."""
+        self._chains: dict[Place, float] = {}
+        """The fewest cycles that a matrix may take beside its products and banks, by those that were timed."""
 
     def add(self, place: Place, in_flight: int | None, *, given: bool) -> None:
         """A place that is to be looked at, unless it has no room.
@@ -125,11 +122,11 @@ class _Search:
         except DcomError as error:
             self.refused[place] = error
             return
-        if least.is_resident:
-            self._chain = min(self._chain, timed.alone - least.alone)
-        if timed.is_folded:
-            clusters = prod(timed.group)
-            self._alike[clusters] = min(self._alike.get(clusters, inf), timed.alone - timed.bank)
+        if timed.stays:
+            chain = timed.alone - least.array - timed.bank
+            for other in self.bounds.values():
+                shortest = _likeness(timed, other) * chain
+                self._chains[other.place] = max(self._chains.get(other.place, 0), shortest)
 
     def _count(self, place: Place) -> None:
         candidate = self.timed[place]
@@ -149,16 +146,22 @@ class _Search:
         if place in self.timed:
             return self.timed[place].at_least(self._launches) / _worth(self.timed[place])
         least = self.bounds[place]
-        alone = least.alone
-        if least.is_resident and self._chain < inf:
-            alone += _LEAST_CHAIN * self._chain
-        if least.is_folded:
-            alone = max(alone, _LEAST_ALIKE * self._alike.get(prod(least.group), 0) + least.load)
-        return replace(least, alone=alone).at_least(self._launches) / _worth(least)
+        chain = self._chains.get(place, 0) if least.stays else 0
+        return replace(least, alone=least.alone + chain).at_least(self._launches) / _worth(least)
 
 
 def _worth(candidate: Candidate) -> float:
     return 1 if candidate.streams == ONE_STREAM else _WORTH
+
+
+def _likeness(one: Candidate, other: Candidate) -> float:
+    """Of the chain of one place, the part that another has at least; that of a matrix that is not folded says nothing
+    of one that is."""
+    if other.is_folded and not one.is_folded:
+        return 0
+    groups = _SAME_GROUP if one.group == other.group else _OTHER_GROUP
+    doublings = abs(log2(prod(one.group) / prod(other.group)))
+    return groups * _TWICE_THE_CLUSTERS**doublings * (1 if other.is_folded else _NOT_FOLDED)
 
 
 def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice: Choice) -> None:

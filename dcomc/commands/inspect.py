@@ -11,6 +11,8 @@ from dcomc.container import Container, read_container
 from dcomc.places import spans
 from dcomc.tables import make_console, print_table
 from runtime.encoding import WORD_BYTES
+from runtime.groups import Groups
+from runtime.machine import Machine
 from runtime.program import Kernel, KernelStream, Launch, Program
 
 
@@ -98,10 +100,14 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
         )
         for kernel in program.kernels
     ]
-    streams = [(kernel.name, *row) for kernel in program.kernels for row in _stream_rows(kernel, together=not every)]
+    streams = [
+        (kernel.name, *row)
+        for kernel in program.kernels
+        for row in _stream_rows(kernel, program.machine, together=not every)
+    ]
     for columns, rows in (
         (("kernel", "S x H", "iterations", "slice", "seed", "instructions", "bytes a bank"), kernels),
-        (("kernel", "streams", "clusters", "first instruction"), streams),
+        (("kernel", "streams", "clusters of each", "a matrix on", "at a time", "entry"), streams),
         *_launch_tables(program, together=not every),
     ):
         if rows:
@@ -110,8 +116,9 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
         console.print("\nno activation is decomposed")
 
 
-def _stream_rows(kernel: Kernel, *, together: bool) -> Iterator[tuple[str, str, str]]:
-    """Numbers, clusters and first instruction of a kernel's streams.
+def _stream_rows(kernel: Kernel, machine: Machine, *, together: bool) -> Iterator[tuple[str, ...]]:
+    """Numbers and clusters of a kernel's streams, the clusters that hold a matrix, how many of these each works on at a
+    time, and first instruction.
 
     Args:
         together: one row for those that follow one another and differ in their place on the grid alone.
@@ -121,14 +128,19 @@ def _stream_rows(kernel: Kernel, *, together: bool) -> Iterator[tuple[str, str, 
         number, stream = numbered
         return (stream.rows, stream.cols, stream.entry) if together else number
 
-    for _, group in groupby(enumerate(kernel.streams), alike):
+    for _, group in groupby(enumerate(kernel.streams_on(machine.grid)), alike):
         numbers, streams = zip(*group, strict=True)
         first, last = streams[0], streams[-1]
-        clusters = str(first)
-        if len(streams) > 1:
-            ends = f"rows {first.row}-{last.row + last.rows - 1}, columns {first.col}-{last.col + last.cols - 1}"
-            clusters = f"{first.rows} x {first.cols} clusters each, {ends}"
-        yield spans(numbers), clusters, str(first.entry)
+        part = machine.part(first.rows, first.cols)
+        groups = Groups.of(kernel.layout, part.grid)
+        place = f"rows {first.row}-{last.row + last.rows - 1}, columns {first.col}-{last.col + last.cols - 1}"
+        yield (
+            spans(numbers),
+            f"{first.rows} x {first.cols}, {place}",
+            f"{groups.rows} x {groups.cols}",
+            str(groups.count * kernel.layout.in_flight),
+            str(first.entry),
+        )
 
 
 def _launch_tables(program: Program, *, together: bool) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

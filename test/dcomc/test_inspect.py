@@ -86,20 +86,24 @@ def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytes
 def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = program().kernels
     streams = (KernelStream(0, 0, 8, 8, 0), KernelStream(0, 8, 8, 8, 0), KernelStream(8, 0, 8, 16, 4))
-    replace(program(), kernels=(first, replace(second, streams=streams))).save(path)
-    headings = ["kernel", "streams", "clusters", "first instruction"]
-    last = ["other", "2", "8 x 16 clusters from row 8, column 0", "4"]
+    layout = replace(second.layout, span_rows=8, span_cols=8, in_flight=2)
+    replace(program(), kernels=(first, replace(second, layout=layout, streams=streams))).save(path)
+    headings = ["kernel", "streams", "clusters of each", "a matrix on", "at a time", "entry"]
+    whole = [first.name, "0", "16 x 16, rows 0-15, columns 0-15", "16 x 16", "1", "0"]
+    last = ["other", "2", "8 x 16, rows 8-15, columns 0-15", "8 x 8", "4", "4"]
     assert main(["inspect", str(path)]) == 0
-    assert rows(capsys.readouterr().out, "kernel  stream") == [
+    assert rows(capsys.readouterr().out, "kernel        stream") == [
         headings,
-        ["other", "0-1", "8 x 8 clusters each, rows 0-7, columns 0-15", "0"],
+        whole,
+        ["other", "0-1", "8 x 8, rows 0-7, columns 0-15", "8 x 8", "2", "0"],
         last,
     ]
     assert main(["inspect", str(path), "--all"]) == 0
-    assert rows(capsys.readouterr().out, "kernel  stream") == [
+    assert rows(capsys.readouterr().out, "kernel        stream") == [
         headings,
-        ["other", "0", "8 x 8 clusters from row 0, column 0", "0"],
-        ["other", "1", "8 x 8 clusters from row 0, column 8", "0"],
+        whole,
+        ["other", "0", "8 x 8, rows 0-7, columns 0-7", "8 x 8", "2", "0"],
+        ["other", "1", "8 x 8, rows 0-7, columns 8-15", "8 x 8", "2", "0"],
         last,
     ]
     assert main(["inspect", "--json", str(path)]) == 0

@@ -27,6 +27,7 @@ from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
 from passes.lower_dcom_to_cluster import LowerDcomToClusterPass
 from runtime.accelerator import time_launch
+from runtime.groups import Groups
 from runtime.machine import Grid, Machine, load_machine
 from runtime.program import Kernel
 
@@ -189,7 +190,8 @@ def test_streams_are_chosen_where_they_save_cycles(shape: Shape, matrices: int, 
 def test_streams_may_have_several_groups_each() -> None:
     """So the groups that lie above one another load one after another, and not all wait for all."""
     kernel = compiled((64, 576, 15), 8, "auto", streams="auto")
-    assert len(kernel.streams) == 4 and kernel.layout.span_cols == 8
+    assert len(kernel.streams) > 1
+    assert all(Groups.of(kernel.layout, Grid(one.rows, one.cols)).count > 1 for one in kernel.streams)
     assert cycles(kernel, 8) < 0.98 * cycles(compiled((64, 576, 15), 8, "auto"), 8)
 
 
@@ -244,7 +246,7 @@ def test_streams_that_share_a_bank_wait_for_it() -> None:
     """Eight matrices for four streams take two rounds, of a matrix alone or of the bank for all four; the last stream
     begins when the others have loaded."""
     for bank, load, cycles_of_launch in ((20, 10, 100 + 100 + 3 * 10), (40, 20, 4 * 40 + 100 + 3 * 20)):
-        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank, load=load, is_resident=True)
+        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank, load=load, stays=True)
         assert candidate.cycles(8) == cycles_of_launch
 
 
