@@ -294,3 +294,8 @@ cluster.kernel @k attributes {seed = 0 : i64} {
   // expected-error @+1 {{a cluster holds 1 to all parts of its slice}}
   %x = cluster.alloc : !cluster.vector<40, rows, 17 of 16>
 }
+
+// -----
+
+// expected-error @+1 {{a cluster holds 1 to all parts of its slice}}
+func.func private @f(!cluster.vector<40, rows, 0 of 16>)

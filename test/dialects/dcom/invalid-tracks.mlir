@@ -117,3 +117,67 @@ func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>, %h: !dcom.factored<2x16x2
   %g = dcom.concat %f, %h : !dcom.factored<2x16x24, rank 4, f32>, !dcom.factored<2x16x24, rank 3, f32> -> !dcom.factored<2x16x24, rank 6, f32>
   func.return
 }
+
+// -----
+
+func.func @f(%o: !dcom.outliers<2x16x64, capacity 3, f32>, %w: tensor<60x24xf32>) {
+  // expected-error @+1 {{weight is not a matrix of 64 rows, one for each channel}}
+  %g = dcom.exact_track %o, %w : !dcom.outliers<2x16x64, capacity 3, f32>, tensor<60x24xf32> -> !dcom.factored<2x16x24, rank 3, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
+  // expected-error @+1 {{8 channels from -1 on are not among the 24 of the input}}
+  %g = dcom.slice %f {offset = -1 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<2x16x8, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4x5, f32>) {
+  // expected-error @+1 {{!dcom.factored<2x16x24, rank 4x5, f32> has the V of a weight, not one of each block's own}}
+  %g = dcom.split_heads %f {groups = 3 : i64, shared = 1 : i64} : !dcom.factored<2x16x24, rank 4x5, f32> -> !dcom.factored<6x16x8, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
+  // expected-error @+1 {{result type !dcom.factored<6x16x8, rank 4, f32> is not !dcom.factored<12x16x8, rank 4, f32>}}
+  %g = dcom.split_heads %f {groups = 3 : i64, shared = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> !dcom.factored<6x16x8, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4x5, f32>, %w: tensor<48x8xf32>) {
+  // expected-error @+1 {{!dcom.factored<2x16x24, rank 4x5, f32> has the V of a weight, not one of each block's own}}
+  %g = dcom.head_matmul %f, %w {heads = 2 : i64} : !dcom.factored<2x16x24, rank 4x5, f32>, tensor<48x8xf32> -> !dcom.factored<2x16x8, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>, %w: tensor<48x8xf32>) {
+  // expected-error @+1 {{result type !dcom.factored<2x16x9, rank 4, f32> is not !dcom.factored<2x16x8, rank 4, f32>}}
+  %g = dcom.head_matmul %f, %w {heads = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32>, tensor<48x8xf32> -> !dcom.factored<2x16x9, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4x5, f32>) {
+  // expected-error @+1 {{!dcom.factored<2x16x24, rank 4x5, f32> has the V of a weight, not one of each block's own}}
+  %y = dcom.reconstruct_heads %f {heads = 2 : i64} : !dcom.factored<2x16x24, rank 4x5, f32> -> tensor<16x24xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%f: !dcom.factored<2x16x24, rank 4, f32>) {
+  // expected-error @+1 {{2 prompts are not 3 heads of equal size}}
+  %y = dcom.reconstruct_heads %f {heads = 3 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> tensor<16x24xf32>
+  func.return
+}

@@ -427,3 +427,37 @@ func.func @f(%x: tensor<32x64xf32>) {
   %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64, energy = 0.0 : f32} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
   func.return
 }
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>) {
+  // expected-error @+1 {{reorthogonalisation -1 is not between 0 and 8}}
+  %factors = dcom.decompose %x {layer = 1 : i64, site = "o", iterations = 8 : i64, reorthogonalisation = -1 : i64, seed = 0 : i64} : tensor<32x64xf32> -> !dcom.factored<2x16x64, rank 4, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>) {
+  // expected-error @+1 {{min_count 0 is not between 1 and the 16 rows of a prompt}}
+  %dense, %outliers = dcom.outlier_split %x {layer = 1 : i64, site = "o", capacity = 3 : i64, threshold = 1.0 : f32, min_count = 0 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.outliers<2x16x64, capacity 3, f32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>) {
+  // expected-error @+1 {{layer -1 is negative}}
+  %dense, %tokens = dcom.token_split %x {layer = -1 : i64, site = "o", capacity = 2 : i64} : tensor<32x64xf32> -> tensor<32x64xf32>, !dcom.tokens<2x16x64, capacity 2, f32>
+  func.return
+}
+
+// -----
+
+// expected-error @+1 {{capacity 0 is not between 1 and the 64 channels}}
+func.func private @f(!dcom.outliers<2x16x64, capacity 0, f32>)
+
+// -----
+
+// expected-error @+1 {{expected a shape of three positive dimensions: prompts x tokens x channels}}
+func.func private @f(!dcom.tokens<0x16x64, capacity 2, f32>)

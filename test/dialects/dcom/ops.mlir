@@ -146,3 +146,29 @@ func.func @weight(%f: !dcom.factored<2x16x64, block 5, rank 4, f32>, %x: tensor<
   %z = dcom.weight_matmul %x, %w : tensor<32x64xf32>, !dcom.weight<64x24, rank 8x6, f32> -> tensor<32x24xf32>
   func.return %y, %z : tensor<32x24xf32>, tensor<32x24xf32>
 }
+
+// The least and the most that the verifiers allow.
+// CHECK-LABEL: func.func @limits
+func.func @limits(%x: tensor<16x64xf32>, %p: tensor<9x16xf32>, %w: tensor<64x24xf32>) -> tensor<9x24xf32> {
+  // CHECK: dcom.outlier_split %x {layer = 0 : i64, site = "qkv", capacity = 1 : i64, threshold = 0.000000e+00 : f32, min_count = 1 : i64}
+  %dense, %o = dcom.outlier_split %x {layer = 0 : i64, site = "qkv", capacity = 1 : i64, threshold = 0.0 : f32, min_count = 1 : i64}
+    : tensor<16x64xf32> -> tensor<16x64xf32>, !dcom.outliers<1x16x64, capacity 1, f32>
+  // CHECK: dcom.outlier_split {{.*}} capacity = 64 : i64, threshold = 1.000000e+00 : f32, min_count = 16 : i64}
+  %rest, %all = dcom.outlier_split %dense {layer = 0 : i64, site = "qkv", capacity = 64 : i64, threshold = 1.0 : f32, min_count = 16 : i64}
+    : tensor<16x64xf32> -> tensor<16x64xf32>, !dcom.outliers<1x16x64, capacity 64, f32>
+  // CHECK: %[[F:.*]] = dcom.decompose {{.*}} iterations = 1 : i64, reorthogonalisation = 0 : i64, {{.*}} energy = 1.000000e+00 : f32}
+  %f = dcom.decompose %rest {layer = 0 : i64, site = "qkv", iterations = 1 : i64, reorthogonalisation = 0 : i64, seed = 0 : i64, energy = 1.0 : f32}
+    : tensor<16x64xf32> -> !dcom.factored<1x16x64, rank 1, f32>
+  // CHECK: %[[H:.*]] = dcom.split_heads %[[F]] {groups = 1 : i64, shared = 1 : i64}
+  %h = dcom.split_heads %f {groups = 1 : i64, shared = 1 : i64} : !dcom.factored<1x16x64, rank 1, f32> -> !dcom.factored<1x16x64, rank 1, f32>
+  // CHECK: %[[L:.*]] = dcom.left_matmul %p, %[[H]] : tensor<9x16xf32>
+  %l = dcom.left_matmul %p, %h : tensor<9x16xf32>, !dcom.factored<1x16x64, rank 1, f32> -> !dcom.factored<1x9x64, rank 1, f32>
+  // CHECK: %[[M:.*]] = dcom.head_matmul %[[L]], %w {heads = 1 : i64}
+  %m = dcom.head_matmul %l, %w {heads = 1 : i64} : !dcom.factored<1x9x64, rank 1, f32>, tensor<64x24xf32> -> !dcom.factored<1x9x24, rank 1, f32>
+  // CHECK: dcom.reconstruct_heads %[[M]] {heads = 1 : i64}
+  %y = dcom.reconstruct_heads %m {heads = 1 : i64} : !dcom.factored<1x9x24, rank 1, f32> -> tensor<9x24xf32>
+  func.return %y : tensor<9x24xf32>
+}
+
+// CHECK: func.func private @least(!dcom.factored<1x1x1, rank 1, f32>, !dcom.factored<1x4x4, block 1, rank 1, f32>, !dcom.outliers<1x1x1, capacity 1, f32>, !dcom.tokens<1x1x1, capacity 1, f32>, !dcom.weight<1x1, rank 1x1, f32>)
+func.func private @least(!dcom.factored<1x1x1, rank 1, f32>, !dcom.factored<1x4x4, block 1, rank 1, f32>, !dcom.outliers<1x1x1, capacity 1, f32>, !dcom.tokens<1x1x1, capacity 1, f32>, !dcom.weight<1x1, rank 1x1, f32>)
