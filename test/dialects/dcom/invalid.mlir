@@ -461,3 +461,11 @@ func.func private @f(!dcom.outliers<2x16x64, capacity 0, f32>)
 
 // expected-error @+1 {{expected a shape of three positive dimensions: prompts x tokens x channels}}
 func.func private @f(!dcom.tokens<0x16x64, capacity 2, f32>)
+
+// -----
+
+func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<8x24xf32>) {
+  // expected-error @+1 {{unknown site 'p', expected one of qkv, o, gate_up, down}}
+  %w = dcom.factored_weight %u, %core, %v {of = "w", layer = 1 : i64, site = "p", method = "svd"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<8x24xf32> -> !dcom.weight<64x24, rank 8x8, f32>
+  func.return
+}
