@@ -18,7 +18,10 @@ Array = NDArray[np.float32]
 Bits = NDArray[np.uint16]
 
 _ROWS = 32
-"""The fewest rows of a block that are a thread's."""
+"""The fewest rows of a share."""
+
+_SHARES = 8
+"""Shares of a matrix's rows, at most."""
 
 
 def read_once(a: Array | Bits, v: Array, threads: int) -> tuple[Array, Array]:
@@ -82,7 +85,7 @@ def take_columns(a: NDArray[Any], columns: NDArray[np.int64], threads: int) -> N
 def _by_rows(kernel: Callable[[Array, int, int], None], a: Array | Bits, threads: int) -> Array:
     """The sum of what a kernel adds to zeros [M, H] for each share of the rows."""
     count, rows, cols = a.shape
-    sums = np.zeros((threads, count, cols), np.float32)
+    sums = np.zeros((_SHARES, count, cols), np.float32)
 
     def work(share: int, start: int, stop: int) -> None:
         kernel(sums[share], start, stop)
@@ -92,13 +95,23 @@ def _by_rows(kernel: Callable[[Array, int, int], None], a: Array | Bits, threads
 
 
 def _for_shares(work: Callable[[int, int, int], None], rows: int, threads: int) -> None:
-    """Call `work(share, start, stop)` for each share of some rows, on so many threads, this one among them."""
-    shares = max(min(threads, rows // _ROWS), 1)
-    bounds = [rows * share // shares for share in range(shares + 1)]
-    others = [_pool().submit(work, share, bounds[share], bounds[share + 1]) for share in range(1, shares)]
-    work(0, bounds[0], bounds[1])
+    """Call `work(share, start, stop)` for each share of some rows, on so many threads, this one among them.
+
+    The shares do not depend on the threads, and so neither do sums. Each thread takes the next share when it is done
+    with one: one that wakes late does less, and one that has not begun when all is done is not waited for.
+    """
+    shares = max(min(_SHARES, rows // _ROWS), 1)
+    left = iter(range(shares))
+
+    def work_on() -> None:
+        for share in left:
+            work(share, rows * share // shares, rows * (share + 1) // shares)
+
+    others = [_pool().submit(work_on) for _ in range(min(threads, shares) - 1)]
+    work_on()
     for other in others:
-        other.result()
+        if not other.cancel():
+            other.result()
 
 
 @cache
