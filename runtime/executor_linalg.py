@@ -181,7 +181,9 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
     folded = [(arrays_of.fold(fold), arrays_of.function(fold)) for fold in folds or ()]
     starts = [filled_with(value) for value in form.op.operands[form.inputs : count]]
     plain = [fold is np.add and start == 0 for fold, start in zip(folds or (), starts, strict=False)]
-    loops = arrays_of.loops(form.nest(outputs[0]))
+    part = arrays_of.part
+    whole = part is None or prod(space) <= part or not parallel or (folds is None and body.only_arguments)
+    compiled = None if whole else arrays_of.loops(form.nest(outputs[0]))
 
     def evaluate(
         arrays: list[Value], axes: list[Value], captured: Sequence[Value], shape: Sequence[int]
@@ -203,11 +205,10 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
         arrays = [None if i in skip else views[i](operands[i]) for i in range(count)]
         if 0 in space and folds is not None:
             return list(operands[form.inputs : count])
-        part = arrays_of.part
-        if part is None or prod(space) <= part or not parallel or (folds is None and body.only_arguments):
+        if part is None or whole:
             results = evaluate(arrays, indices, captured, space)
             return [permute(full, order) for full, order in zip(results, orders, strict=True)]
-        if loops is not None and (computed := loops(*operands[:count])) is not None:
+        if compiled is not None and (computed := compiled(*operands[:count])) is not None:
             return list(computed)
         shapes = [[space[loop] for loop in loops] for loops in outputs]
         results = [arrays_of.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]

@@ -87,6 +87,15 @@ def test_layouts_have_code_of_their_own() -> None:
         assert torch.equal(run(of, x, scales, empty), run(of, x.contiguous(), scales, empty))
 
 
+def test_products_are_rounded_before_they_are_added() -> None:
+    """As the body says: no product and sum in one."""
+    types, maps = ["tensor<999xf32>"] * 3, ["(d0) -> (d0)"] * 3
+    body = "%b = arith.mulf %x, %y : f32 %c = arith.subf %b, %y : f32 linalg.yield %c : f32"
+    of = nest(types, maps, '"parallel"', "%x: f32, %y: f32, %o: f32", body, [0])
+    x, y = torch.rand(2, 999)
+    assert torch.equal(run(of, x, y, torch.empty(999)), x * y - y)
+
+
 def test_sums_begin_with_what_is_there() -> None:
     types, maps = ["tensor<5x7x11xf32>", "tensor<5xf32>"], ["(d0, d1, d2) -> (d0, d1, d2)", "(d0, d1, d2) -> (d0)"]
     body = "%b = arith.mulf %x, %x : f32 %c = arith.addf %o, %b : f32 linalg.yield %c : f32"
