@@ -201,6 +201,9 @@ def _relocate(function: FuncOp, layer: int) -> None:
 class Site:
     """Matmuls of one site that read the same input."""
 
+    layer: int
+    name: str
+    """A key of `SITES`."""
     input: SSAValue[TensorType[Element]]
     matmuls: Sequence[MatmulOp]
 
@@ -252,7 +255,7 @@ def find_sites(function: FuncOp, layer: int, site: str) -> list[Site]:
         if not isa(value, SSAValue[TensorType[Element]]) or len(value.type.get_shape()) != 2:
             what = f"the input of site {site} of layer {layer} is {value.type}"
             raise DcomError(what, hint=NOT_TRACED, place=place_of(readers[0].location))
-        sites.append(Site(value, readers))
+        sites.append(Site(layer, site, value, readers))
     return sites
 
 

@@ -106,22 +106,24 @@ class DcomDecomposeActivationsPass(ModulePass):
                         )
                     with building(site.insert_point(), site.location):
                         if basis is not None and options.reuse:
-                            factors = ProjectOp(site.input, basis, layer=layer, site=name).factors
+                            factors = ProjectOp(site.input, basis, layer=site.layer, site=site.name).factors
                         else:
-                            factors = _decompose(site, layer, name, (batch, tokens), options, config)
+                            factors = _decompose(site, batch, tokens, options, config)
                             basis = basis or factors
                         approximation = ReconstructOp(factors).result
                     factors.name_hint, approximation.name_hint = "factors", "approximation"
                     site.replace_input(approximation)
 
 
-def _decompose(
-    site: Site, layer: int, name: str, prompts: tuple[int, int], options: SiteOptions, config: SiteConfig
-) -> SSAValue[FactoredType]:
-    batch, tokens = prompts
+def _decompose(site: Site, batch: int, tokens: int, options: SiteOptions, config: SiteConfig) -> SSAValue[FactoredType]:
+    """Decompose the input of a site, of `batch` prompts of so many tokens.
+
+    Raises:
+        DcomError: an option does not fit its shape; the place is that of the config, where that sets it.
+    """
     cols = site.input.type.get_shape()[1]
-    where = f"site {name} of layer {layer}"
-    options.check(tokens, cols, where=where, place=lambda key: config.place(layer, name, key))
+    where = f"site {site.name} of layer {site.layer}"
+    options.check(tokens, cols, where=where, place=lambda key: config.place(site.layer, site.name, key))
     block = tokens if options.block is None else options.block
     iterations = options.iterations
     if iterations is None:
@@ -129,8 +131,8 @@ def _decompose(
     return DecomposeOp(
         site.input,
         FactoredType.get(batch, tokens, cols, options.rank, site.input.type.element_type, block),
-        layer=layer,
-        site=name,
+        layer=site.layer,
+        site=site.name,
         iterations=iterations,
         reorthogonalisation=options.reorthogonalisation,
         seed=options.seed,

@@ -134,34 +134,29 @@ class _Splitter:
             if options.outliers:
                 capacity = math.ceil(options.outliers / 100 * cols)
                 outliers = OutliersType.get(self.batch, self.tokens, cols, capacity, element)
-                rest = _split_channels(site, layer, name, outliers, threshold, min_count)
+                rest = _split_channels(site, outliers, threshold, min_count)
             if exact_rows:
                 tokens = TokensType.get(self.batch, self.tokens, cols, exact_rows, element)
-                found.append(_split_tokens(rest, layer, name, tokens, like))
+                found.append(_split_tokens(rest, tokens, like))
         return found[0] if found else None
 
 
-def _split_channels(
-    site: Site,
-    layer: int,
-    name: str,
-    outliers: OutliersType,
-    threshold: float | None,
-    min_count: int | None,
-) -> Site:
+def _split_channels(site: Site, outliers: OutliersType, threshold: float | None, min_count: int | None) -> Site:
     """Keep channels exact; returns the site of what is left."""
     with building(site.insert_point(), site.location):
-        split = OutlierSplitOp(site.input, outliers, layer=layer, site=name, threshold=threshold, min_count=min_count)
+        split = OutlierSplitOp(
+            site.input, outliers, layer=site.layer, site=site.name, threshold=threshold, min_count=min_count
+        )
     split.dense.name_hint, split.outliers.name_hint = "dense", "outliers"
     site.replace_input(split.dense)
     _add_products(site, "outliers", lambda weight: OutlierMatmulOp(split.outliers, weight).result)
-    return Site(split.dense, site.matmuls)
+    return replace(site, input=split.dense)
 
 
-def _split_tokens(site: Site, layer: int, name: str, tokens: TokensType, like: SSAValue | None) -> SSAValue[TokensType]:
+def _split_tokens(site: Site, tokens: TokensType, like: SSAValue | None) -> SSAValue[TokensType]:
     """Keep tokens exact, those of `like` where it is given; returns them."""
     with building(site.insert_point(), site.location):
-        split = TokenSplitOp(site.input, tokens, layer=layer, site=name, like=like)
+        split = TokenSplitOp(site.input, tokens, layer=site.layer, site=site.name, like=like)
     split.dense.name_hint, split.tokens.name_hint = "dense", "tokens"
     site.replace_input(split.dense)
     _add_products(site, "tokens", lambda weight: TokenMatmulOp(split.tokens, weight).result)
