@@ -1,8 +1,12 @@
 """Where a launch's matrices may go on the grid, and how soon each of these ways may take them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import ceil, prod
+from typing import Self
+
+from xdsl.dialects.builtin import StringAttr
 
 from dialects.cluster import ForOp, KernelOp, MatvecOp, MatvecTransposedOp
 from dialects.isa import assemble_kernel
@@ -22,10 +26,9 @@ rectangle."""
 
 _CROWDING = 4
 """Matrices in flight that need nearly as long for their chains as the machine for their work get in each other's way:
-a round takes about the p-norm of the two. Checked against the simulator: see `test_mapping.py`."""
-_LEAST_IN_FLIGHT, _LEAST_OF_STREAMS = 0.95, 0.92
-"""Of the cycles that are expected of matrices in flight, and of streams that take several rounds each: they may hide
-more of one another's chains and loading, but no fewer are counted."""
+a round takes about the p-norm of all. Checked against the simulator: see `test_mapping.py`."""
+_LEAST = 0.95
+"""Of the cycles that are expected: no fewer are counted."""
 _MOST_STREAMS = 16
 """More save little beside these, and take long to simulate."""
 
@@ -68,46 +71,38 @@ class Candidate:
         """In which a stream takes its share of so many."""
         return ceil(matrices / (prod(self.streams) * self.groups * self.in_flight))
 
-    def a_round(self) -> tuple[float, str]:
-        """Cycles from one round to the next, and what they are spent for.
-
-        That is the slowest of the chain of one matrix, the multipliers, and the banks, which serve streams above one
-        another in turn; a crowd in flight takes longer.
-        """
+    @property
+    def work(self) -> dict[str, float]:
+        """Cycles of a round for the chain of one matrix, for the multipliers, and for the banks, which serve streams
+        above one another in turn."""
         down, _ = self.streams
-        work = {
+        return {
             "chain": self.alone,
             "array": self.in_flight * self.array,
             "bank": down * self.in_flight * self.bank,
         }
-        slowest = max(work, key=work.__getitem__)
-        if self.in_flight == 1:
-            return work[slowest], slowest
-        return sum(cycles**_CROWDING for cycles in work.values()) ** (1 / _CROWDING), slowest
 
     def cycles(self, matrices: int) -> float:
         """Of a launch: its rounds; matrices in flight begin an equal part of their chain apart, and streams above one
-        another read their first matrices one after another."""
-        down, _ = self.streams
-        a_round, _ = self.a_round()
+        another read their first matrices one after another, and each matrix in its turn."""
+        down, across = self.streams
+        rounds, further = self.rounds(matrices), (down - 1) * self.load
         if self.in_flight > 1:
-            return self.rounds(matrices) * a_round + (1 - 1 / self.in_flight) * self.alone + (down - 1) * self.load
-        last = max(self.alone + (down - 1) * self.load, down * self.bank)
-        return (self.rounds(matrices) - 1) * a_round + last
+            a_round = sum(cycles**_CROWDING for cycles in self.work.values()) ** (1 / _CROWDING)
+            return rounds * a_round + (1 - 1 / self.in_flight) * self.alone + further
+        turns = ceil(matrices / (across * self.groups))
+        last = min(turns - (rounds - 1) * down, down) - 1
+        return max(rounds * self.alone + last * self.load, self.alone + further, turns * self.bank)
 
     def expected(self, launches: Sequence[int]) -> float:
         """Cycles of all launches, of so many matrices each."""
         return sum(map(self.cycles, launches))
 
     def at_least(self, launches: Sequence[int]) -> float:
-        """Fewer cycles of all launches are not counted.
-
-        One round of one matrix in each group is as expected, and with one stream all are.
-        """
-        if self.in_flight > 1:
-            return _LEAST_IN_FLIGHT * self.expected(launches)
-        several_rounds = self.streams != ONE_STREAM and self.rounds(max(launches)) > 1
-        return (_LEAST_OF_STREAMS if several_rounds else 1) * self.expected(launches)
+        """Fewer cycles of all launches are not counted: rounds one after another of a matrix in each group are as
+        expected, but other matrices may hide more of one another's chains and loading."""
+        one_by_one = self.in_flight == 1 and (self.streams == ONE_STREAM or self.rounds(max(launches)) == 1)
+        return (1 if one_by_one else _LEAST) * self.expected(launches)
 
     def __str__(self) -> str:
         (down, across), (rows, cols) = self.streams, self.group
@@ -116,18 +111,35 @@ class Candidate:
         return f"{rows}x{cols}{flight}{streams}"
 
 
-def places(machine: Machine, streams: Sides | None) -> Iterator[Place]:
+@dataclass(frozen=True)
+class Unmapped:
+    """A kernel that is not mapped, equal to each other of the same text but for its name: what was found of it is known
+    of all of them, when a model is lowered again."""
+
+    text: str
+    kernel: KernelOp = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, kernel: KernelOp) -> Self:
+        """A copy of a kernel, so that its module is not kept."""
+        copy, nameless = kernel.clone(), kernel.clone()
+        nameless.properties["sym_name"] = StringAttr("")
+        return cls(str(nameless), copy)
+
+
+def places(machine: Machine, matrices: int, streams: Sides | None) -> Iterator[Place]:
     """The grid for one matrix, and all other groups that fill it or the rectangles of streams.
 
     Streams side by side that share no bank take as long as groups side by side in one stream, so several across are
-    looked at only where each is one group, whose matrix is not folded. There may be more of them than matrices.
+    looked at only where each is one group, whose matrix is not folded.
 
     Args:
+        matrices: of the largest launch; of more than one stream at least half get any.
         streams: the only ones, if given.
     """
-    grid = machine.grid
+    grid, most = machine.grid, min(2 * matrices - 1, _MOST_STREAMS)
     several = [(down, across) for down in _divisors(grid.rows) for across in _divisors(grid.cols)]
-    for sides in [streams] if streams else [sides for sides in several if prod(sides) <= _MOST_STREAMS]:
+    for sides in [streams] if streams else [sides for sides in several if prod(sides) <= most]:
         part = part_for(sides, machine).grid
         yield sides, (part.rows, part.cols)
         if streams or sides[1] == 1:
@@ -139,7 +151,7 @@ def _divisors(length: int) -> list[int]:
     return [number for number in range(1, length + 1) if length % number == 0]
 
 
-def bound(kernel: KernelOp, place: Place, machine: Machine, matrices: int, in_flight: int | None) -> Candidate:
+def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_flight: int | None) -> Candidate:
     """The least that a place can take: for the products with the matrix, a tile a cycle; for its way from the banks,
     which it takes for each product where a cluster has no room for its block.
 
@@ -150,7 +162,7 @@ def bound(kernel: KernelOp, place: Place, machine: Machine, matrices: int, in_fl
     Raises:
         DcomError: there is no room.
     """
-    streams, group = place
+    (streams, group), kernel = place, unmapped.kernel
     part = part_for(streams, machine)
     values = mapping_of(kernel, group, part, ceil(matrices / prod(streams)), in_flight)
     loop, grid, cluster = only(kernel, ForOp), part.grid, part.cluster
@@ -173,24 +185,31 @@ def bound(kernel: KernelOp, place: Place, machine: Machine, matrices: int, in_fl
     )
 
 
-def time_alone(candidate: Candidate, kernel: KernelOp, machine: Machine) -> Candidate:
+@lru_cache(maxsize=1024)
+def time_alone(candidate: Candidate, kernel: Unmapped, machine: Machine) -> Candidate:
     """The same with the cycles of one matrix, as the simulator counts them; raises `DcomError` where the clusters have
     no room."""
     part = part_for(candidate.streams, machine)
-    lowered = _lowered(kernel, candidate.streams, slices_of(kernel, candidate.group, part), machine)
+    lowered = _lowered(kernel.kernel, candidate.streams, slices_of(kernel.kernel, candidate.group, part), machine)
     timing = time_stream(lowered.words, part, None, (), 1)  # cycles do not depend on what the products are of
     return replace(candidate, alone=timing.cycles, array=timing.busy[Unit.ARRAY], bank=timing.busy[Unit.BANK])
 
 
-def count(candidate: Candidate, kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> int:
+def count(candidate: Candidate, kernel: Unmapped, machine: Machine, launches: Sequence[int]) -> int:
     """Cycles of all launches, as the simulator counts them; raises `DcomError` as `time_alone`."""
+    most = max(launches)
+    return sum(_count(candidate, kernel, machine, most, matrices) for matrices in launches)
+
+
+@lru_cache(maxsize=1024)
+def _count(candidate: Candidate, kernel: Unmapped, machine: Machine, most: int, matrices: int) -> int:
+    """Cycles of a launch, where the largest has `most` matrices."""
     from runtime.accelerator import time_launch  # the engines, which no other choice needs, take long to import
 
     part = part_for(candidate.streams, machine)
-    values = mapping_of(kernel, candidate.group, part, max(launches), candidate.in_flight)
-    lowered = _lowered(kernel, candidate.streams, values, machine)
-    timings = {matrices: time_launch(lowered, machine, matrices) for matrices in set(launches)}
-    return sum(timing.cycles for matrices in launches for timing in timings[matrices])
+    values = mapping_of(kernel.kernel, candidate.group, part, most, candidate.in_flight)
+    lowered = _lowered(kernel.kernel, candidate.streams, values, machine)
+    return sum(timing.cycles for timing in time_launch(lowered, machine, matrices))
 
 
 def _lowered(kernel: KernelOp, streams: Sides, values: Values, machine: Machine) -> Kernel:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dcomc.diagnostics import DcomError, counted
 from dcomc.tables import print_table
 from dialects.cluster import KernelOp
-from passes._candidates import Candidate, Place, bound, count, places, time_alone
+from passes._candidates import Candidate, Place, Unmapped, bound, count, places, time_alone
 from passes._streams import ONE_STREAM, Sides
 from runtime.machine import Machine
 
@@ -53,8 +53,8 @@ def choose(
     Raises:
         DcomError: there is none; of what the group or else the grid has no room for.
     """
-    search = _Search(kernel, machine, launches)
-    on_grid, *_ = ways = list(places(machine, streams))
+    search = _Search(Unmapped.of(kernel), machine, launches)
+    on_grid, *_ = ways = list(places(machine, max(launches), streams))
     for place in ways:
         search.add(place, in_flight, given=streams is not None)
     given = None if group is None else (streams or ONE_STREAM, group)
@@ -74,7 +74,7 @@ class _Search:
     Of a place there is first a bound, then what a matrix takes alone, and at last what all launches take.
     """
 
-    def __init__(self, kernel: KernelOp, machine: Machine, launches: Sequence[int]) -> None:
+    def __init__(self, kernel: Unmapped, machine: Machine, launches: Sequence[int]) -> None:
         self._kernel, self._machine, self._launches = kernel, machine, launches
         self.bounds: dict[Place, Candidate] = {}
         """Of those that are not timed."""
@@ -183,7 +183,7 @@ def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice:
             f"{candidate.array / candidate.alone:.0%}",
             f"{candidate.bank / candidate.alone:.0%}",
             "" if candidate.place == taken else f"{cycles[candidate.place] / cycles[taken] - 1:+.1%}",
-            candidate.a_round()[1],
+            max(candidate.work, key=candidate.work.__getitem__),
         )
         for candidate in choice.found
     ]

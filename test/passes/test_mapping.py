@@ -19,7 +19,7 @@ from dcomc.pipeline import cluster_pipeline, isa_pipeline, run_passes
 from dialects import isa
 from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
-from passes._candidates import Candidate, bound, count, places, time_alone
+from passes._candidates import Candidate, Unmapped, bound, count, places, time_alone
 from passes._choice import choose
 from passes._streams import ONE_STREAM, Sides, part_for
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
@@ -67,18 +67,18 @@ def cycles(kernel: Kernel, matrices: int) -> int:
     return sum(timing.cycles for timing in time_launch(kernel, MACHINE, matrices))
 
 
-def kernel_of(shape: Shape, matrices: int) -> KernelOp:
+def kernel_of(shape: Shape, matrices: int) -> Unmapped:
     """Not yet mapped."""
     module = decomposition(shape, matrices)
     run_passes(make_context(), module, [LowerDcomToClusterPass()])
     (kernel,) = (op for op in module.ops if isinstance(op, KernelOp))
-    return kernel
+    return Unmapped.of(kernel)
 
 
-def all_timed(kernel: KernelOp, machine: Machine, matrices: int, streams: Sides | None = None) -> list[Candidate]:
+def all_timed(kernel: Unmapped, machine: Machine, matrices: int, streams: Sides | None = None) -> list[Candidate]:
     """What there is room for, the soonest first."""
     found: list[Candidate] = []
-    for place in places(machine, streams):
+    for place in places(machine, matrices, streams):
         with suppress(DcomError):
             found.append(time_alone(bound(kernel, place, machine, matrices, None), kernel, machine))
     return sorted(found, key=lambda candidate: candidate.cycles(matrices))
@@ -121,7 +121,7 @@ def test_groups_for_token_blocks_and_the_grid_for_what_streams() -> None:
 def test_one_matrix_takes_the_soonest_of_all_groups(shape: Shape, clusters: int) -> None:
     """A small one a part of the grid. What is expected of one matrix is what it takes."""
     kernel = kernel_of(shape, 1)
-    taken = choose(kernel, MACHINE, [1], streams=ONE_STREAM).taken
+    taken = choose(kernel.kernel, MACHINE, [1], streams=ONE_STREAM).taken
     assert prod(taken.group) == clusters
     assert taken.alone <= 1.01 * all_timed(kernel, MACHINE, 1, ONE_STREAM)[0].alone
     assert cycles(compiled(shape, 1, "auto"), 1) == taken.cycles(1)
@@ -137,6 +137,18 @@ def test_no_mapping_is_better_than_its_bound(shape: Shape, matrices: int) -> Non
         assert bound(kernel, one.place, EDGE, matrices, None).cycles(matrices) <= one.cycles(matrices)
 
 
+def test_what_is_known_of_a_kernel_is_not_found_anew() -> None:
+    """Of another launch of it in another module, whatever its name is."""
+    found = choose(kernel_of((30, 40, 3), 8).kernel, EDGE, [8])
+    timed = time_alone.cache_info().misses
+    again, other = kernel_of((30, 40, 3), 8).kernel, kernel_of((30, 41, 3), 8).kernel
+    again.properties["sym_name"] = StringAttr("again")
+    assert choose(again, EDGE, [8, 8]).taken == found.taken
+    assert time_alone.cache_info().misses == timed
+    assert choose(other, EDGE, [8]).found
+    assert time_alone.cache_info().misses > timed
+
+
 def test_no_more_in_flight_than_there_are_matrices() -> None:
     assert compiled((128, 512, 4), 4, "8x8").layout.in_flight == 1
     assert compiled((128, 512, 4), 5, "8x8").layout.in_flight == 2
@@ -146,9 +158,9 @@ def test_no_more_in_flight_than_there_are_matrices() -> None:
 def test_those_in_flight_that_are_given_are_chosen_for() -> None:
     """Groups in which so many have no room are none, and cycles are expected of so many."""
     kernel = kernel_of((128, 4096, 10), 2048)
-    assert {one.in_flight for one in choose(kernel, MACHINE, [2048], in_flight=2).found} == {2}
-    assert choose(kernel, MACHINE, [2048], in_flight=3).taken.group == (16, 4)
-    assert (16, 4) not in {one.group for one in choose(kernel, MACHINE, [2048], in_flight=4).found}
+    assert {one.in_flight for one in choose(kernel.kernel, MACHINE, [2048], in_flight=2).found} == {2}
+    assert choose(kernel.kernel, MACHINE, [2048], in_flight=3).taken.group == (16, 4)
+    assert (16, 4) not in {one.group for one in choose(kernel.kernel, MACHINE, [2048], in_flight=4).found}
     assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
 
 
@@ -225,8 +237,8 @@ def _divisors(length: int) -> list[int]:
 def test_nothing_that_may_be_given_takes_much_less_than_what_is_chosen(
     shape: Shape, matrices: int, grid: Sides, buffer_bytes: int, bank: int
 ) -> None:
-    """One cycle in a hundred less at most, on grids, buffers and banks of any size; three where several streams have
-    matrices in flight each, which is not looked at."""
+    """One cycle in a hundred less at most, on grids, buffers and banks of any size, but three where several streams
+    have matrices in flight each, which is not looked at; as are more streams than twice the matrices."""
     machine = replace(
         EDGE,
         grid=Grid(*grid),
@@ -235,19 +247,23 @@ def test_nothing_that_may_be_given_takes_much_less_than_what_is_chosen(
     )
     found = by_hand(shape, matrices, machine)
     kernel = kernel_of(shape, matrices)
-    taken = choose(kernel, machine, [matrices]).taken
+    taken = choose(kernel.kernel, machine, [matrices]).taken
     cycles = count(taken, kernel, machine, [matrices])
     for candidate, by_candidate in found.items():
         looked_at = candidate.streams == ONE_STREAM or candidate.in_flight == 1
-        assert cycles <= (1.01 if looked_at else 1.03) * by_candidate, f"{candidate} takes less than {taken}"
+        if prod(candidate.streams) < 2 * matrices:
+            assert cycles <= (1.01 if looked_at else 1.03) * by_candidate, f"{candidate} takes less than {taken}"
 
 
-def test_streams_that_share_a_bank_wait_for_it() -> None:
-    """Eight matrices for four streams take two rounds, of a matrix alone or of the bank for all four; the last stream
-    begins when the others have loaded."""
-    for bank, load, cycles_of_launch in ((20, 10, 100 + 100 + 3 * 10), (40, 20, 4 * 40 + 100 + 3 * 20)):
-        candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank, load=load, stays=True)
-        assert candidate.cycles(8) == cycles_of_launch
+@pytest.mark.parametrize(
+    ("matrices", "bank", "cycles"),
+    [(8, 20, 100 + 100 + 3 * 10), (8, 40, 8 * 40), (5, 20, 100 + 100), (4, 20, 100 + 3 * 10)],
+)
+def test_streams_that_share_a_bank_wait_for_it(matrices: int, bank: int, cycles: int) -> None:
+    """Four streams take a matrix each in a round, the last begins when the others have loaded theirs; and the bank
+    serves all matrices one after another."""
+    candidate = Candidate((4, 1), (4, 16), 1, 1, alone=100, array=50, bank=bank, load=10, stays=True)
+    assert candidate.cycles(matrices) == cycles
 
 
 @pytest.mark.parametrize("in_flight", [0, 5, -1])
