@@ -8,7 +8,7 @@
 // WHY: kernel lanczos_1024x576_k3_r1_s0 on dcom-16x16, 1 launch of 64 matrices:
 // WHY: mapping cycles counted one alone array busy bank busy more limit
 // WHY: 4x8, 4x2 streams (taken) 42,136 42,647 4,835 40% 24% chain
-// WHY: 2x16, 8x1 streams 46,802 - 5,243 43% 13% +9.7% bank
+// WHY: 2x16, 8x1 streams 46,424 - 5,243 43% 13% +8.9% bank
 // WHY: other mappings could not be sooner
 func.func @long(%x: tensor<65536x576xf32>) -> !dcom.factored<64x1024x576, rank 3, f32> {
   %f = dcom.decompose %x {layer = 0 : i64, site = "qkv", iterations = 3 : i64, reorthogonalisation = 1 : i64, seed = 0 : i64}
