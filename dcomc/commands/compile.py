@@ -315,10 +315,12 @@ def _weights(args: argparse.Namespace) -> "WeightDecomposition | None":
     from passes._sites import read_config
 
     if args.weight_rank is None and not read_config(args.config).sets("weight_rank"):
-        for option in ("layers", "sites", "statistics"):
-            if getattr(args, f"weight_{option}") is not None:
+        for option, unset in (("layers", None), ("sites", None), ("statistics", None), ("method", "svd")):
+            if getattr(args, f"weight_{option}") != unset:
                 raise DcomError(f"--weight-{option} needs --weight-rank", hint="for example --weight-rank 64")
         return None
+    if not args.weight_layers and not args.decompose_layers:
+        raise DcomError("--weight-rank has no layers", hint="choose some by --weight-layers or --decompose-layers")
     if args.emit == "bin" and args.model is None:
         raise DcomError("--weight-rank needs --model", hint="give the model that was traced")
     return WeightDecomposition(

@@ -267,6 +267,8 @@ MISTAKES = [
     (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read none.toml"),
     (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
     (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
+    (["--decompose-layers", "1", "--weight-method", "tucker2"], "error: --weight-method needs --weight-rank; for exam"),
+    (["--weight-rank", "4", "--emit", "isa"], "error: --weight-rank has no layers; choose some by --weight-layers or"),
     (
         ["--decompose-layers", "1", "--emit", "dcom", "--explain"],
         "error: --explain is of mappings, and --emit=dcom stops before they are chosen; emit cluster, isa, asm or bin",

@@ -343,7 +343,7 @@ def test_a_config_gives_ranks_and_methods_by_layer_and_site(
     [
         (["--weight-rank=65", "--weight-layers=1"], "weight rank 65 is not between 1 and 64"),
         (["--weight-rank=4", "--weight-layers=9"], "layer 9 does not exist"),
-        (["--weight-rank=4"], "no layers given"),
+        (["--weight-rank=4"], "--weight-rank has no layers; choose some by --weight-layers"),
         (["--weight-rank=4", "--weight-layers=x"], "--weight-layers: 'x' is no layer"),
         (["--weight-sites=o"], "--weight-sites needs --weight-rank"),
         (["--weight-rank=4", "--weight-layers=1", "--weight-method=pca"], "unknown method 'pca'"),
