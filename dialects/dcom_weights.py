@@ -12,7 +12,7 @@ from xdsl.irdl import IRDLOperation, ParsePropInAttrDict, irdl_op_definition, pr
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from dialects.dcom_rules import DENSE, i64_attr, operand, verify_place, verify_weight
+from dialects.dcom_rules import DENSE, i64_attr, operand, verify_place, verify_result, verify_weight
 from dialects.dcom_types import Element, WeightType
 
 METHODS = {
@@ -103,6 +103,5 @@ class WeightMatmulOp(IRDLOperation):
         if len(shape) != 2:
             raise VerifyException(f"expected a tensor of rows x channels, got {len(shape)} dimensions")
         verify_weight(self.weight.type, shape[1], self.input.type.element_type)
-        expected = TensorType(self.input.type.element_type, [shape[0], self.weight.type.get_shape()[1]])
-        if self.result.type != expected:
-            raise VerifyException(f"result type {self.result.type} is not {expected}")
+        product = TensorType(self.input.type.element_type, [shape[0], self.weight.type.get_shape()[1]])
+        verify_result(self.result.type, product)

@@ -469,3 +469,24 @@ func.func @f(%u: tensor<64x8xf32>, %core: tensor<8x8xf32>, %v: tensor<8x24xf32>)
   %w = dcom.factored_weight %u, %core, %v {of = "w", layer = 1 : i64, site = "p", method = "svd"} : tensor<64x8xf32>, tensor<8x8xf32>, tensor<8x24xf32> -> !dcom.weight<64x24, rank 8x8, f32>
   func.return
 }
+
+// -----
+
+// expected-error @+1 {{block 0 is not between 1 and the 16 rows of a prompt}}
+func.func private @f(!dcom.factored<2x16x64, block 0, rank 1, f32>)
+
+// -----
+
+func.func @f(%x: tensor<2x16x64xf32>, %w: !dcom.weight<64x24, rank 8x8, f32>) {
+  // expected-error @+1 {{expected a tensor of rows x channels, got 3 dimensions}}
+  %y = dcom.weight_matmul %x, %w : tensor<2x16x64xf32>, !dcom.weight<64x24, rank 8x8, f32> -> tensor<32x24xf32>
+  func.return
+}
+
+// -----
+
+func.func @f(%x: tensor<32x64xf32>, %w: !dcom.weight<64x24, rank 8x8, f32>) {
+  // expected-error @+1 {{result type tensor<32x25xf32> is not tensor<32x24xf32>}}
+  %y = dcom.weight_matmul %x, %w : tensor<32x64xf32>, !dcom.weight<64x24, rank 8x8, f32> -> tensor<32x25xf32>
+  func.return
+}
