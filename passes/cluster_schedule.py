@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, lcm
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
@@ -22,6 +22,8 @@ from runtime.operands import BYTES, AddressKind
 _REACH = 1 << AddressKind.OFFSET_BITS
 """Everything that an instruction names begins below this buffer address."""
 _LONGEST_STREAM = (1 << BYTES.bits) - 1
+_ELEMENT_BYTES = 2
+"""Bank addresses are a multiple of these."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def _chunks(
 
 
 def _banks(kernel: KernelOp, slices: Mapping[str, int], machine: Machine) -> dict[str, int]:
-    """Bank addresses from the launch's base on, each on a whole transfer of the bank."""
-    line = machine.bank.stream_bytes_per_cycle
+    """Bank addresses from the launch's base on, each on a whole transfer of the bank, and a whole element."""
+    line = lcm(machine.bank.stream_bytes_per_cycle, _ELEMENT_BYTES)
     u_vectors = basis_along(kernel, ROWS).shape[0]
     v_vectors = basis_along(kernel, COLS).shape[0]
     block = 2 * slices["slice_rows"] * slices["slice_cols"]
