@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="Lanczos steps (default: rank + 5)")
     parser.add_argument("--outliers", type=float, default=3.0, help="percent of channels (default: %(default)s)")
     parser.add_argument("--reuse", default="", help="sites on the basis of their layer's first (default: none)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where torch computes (default: %(default)s)")
     args = parser.parse_args()
     start_anew_with(ENVIRONMENT)
