@@ -12,7 +12,7 @@ from dialects.cluster import ForOp, KernelOp, MatvecOp, MatvecTransposedOp
 from dialects.isa import assemble_kernel
 from passes._kernels import dictionary, only
 from passes._mappings import Values, mapping_of, slices_of
-from passes._streams import ONE_STREAM, Sides, part_for, part_of, rectangles, set_streams
+from passes._streams import ONE_STREAM, Sides, part_of_each, part_of_mapped, rectangles, set_streams
 from passes.cluster_schedule import schedule, slot_bytes
 from passes.lower_cluster_to_isa import lower_kernel
 from runtime.instructions import Unit
@@ -140,7 +140,7 @@ def places(machine: Machine, matrices: int, streams: Sides | None) -> Iterator[P
     grid, most = machine.grid, min(2 * matrices - 1, _MOST_STREAMS)
     several = [(down, across) for down in _divisors(grid.rows) for across in _divisors(grid.cols)]
     for sides in [streams] if streams else [sides for sides in several if prod(sides) <= most]:
-        part = part_for(sides, machine).grid
+        part = part_of_each(sides, machine).grid
         yield sides, (part.rows, part.cols)
         if streams or sides[1] == 1:
             groups = ((rows, cols) for rows in _divisors(part.rows) for cols in _divisors(part.cols))
@@ -163,7 +163,7 @@ def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_
         DcomError: there is no room.
     """
     (streams, group), kernel = place, unmapped.kernel
-    part = part_for(streams, machine)
+    part = part_of_each(streams, machine)
     values = mapping_of(kernel, group, part, ceil(matrices / prod(streams)), in_flight)
     loop, grid, cluster = only(kernel, ForOp), part.grid, part.cluster
     products = sum(isinstance(op, MatvecOp | MatvecTransposedOp) for op in loop.body.block.ops) * loop.count.value.data
@@ -189,7 +189,7 @@ def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_
 def time_alone(candidate: Candidate, kernel: Unmapped, machine: Machine) -> Candidate:
     """The same with the cycles of one matrix, as the simulator counts them; raises `DcomError` where the clusters have
     no room."""
-    part = part_for(candidate.streams, machine)
+    part = part_of_each(candidate.streams, machine)
     lowered = _lowered(kernel.kernel, candidate.streams, slices_of(kernel.kernel, candidate.group, part), machine)
     timing = time_stream(lowered.words, part, None, (), 1)  # cycles do not depend on what the products are of
     return replace(candidate, alone=timing.cycles, array=timing.busy[Unit.ARRAY], bank=timing.busy[Unit.BANK])
@@ -206,7 +206,7 @@ def _count(candidate: Candidate, kernel: Unmapped, machine: Machine, most: int, 
     """Cycles of a launch, where the largest has `most` matrices."""
     from runtime.accelerator import time_launch  # the engines, which no other choice needs, take long to import
 
-    part = part_for(candidate.streams, machine)
+    part = part_of_each(candidate.streams, machine)
     values = mapping_of(kernel.kernel, candidate.group, part, most, candidate.in_flight)
     lowered = _lowered(kernel.kernel, candidate.streams, values, machine)
     return sum(timing.cycles for timing in time_launch(lowered, machine, matrices))
@@ -217,6 +217,6 @@ def _lowered(kernel: KernelOp, streams: Sides, values: Values, machine: Machine)
     copy = kernel.clone()
     copy.properties["mapping"] = dictionary(values)
     set_streams(copy, streams)
-    part = part_of(copy, machine)
+    part = part_of_mapped(copy, machine)
     schedule(copy, part)
     return assemble_kernel(lower_kernel(copy, part, rectangles(copy, machine)))

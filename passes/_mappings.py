@@ -7,7 +7,7 @@ from dcomc.diagnostics import DcomError
 from dialects.cluster import KernelOp, MatrixOp
 from passes._kernels import LONGEST, only
 from passes._rounds import MOST_IN_FLIGHT, instructions
-from passes._streams import ROWS_AND_COLUMNS
+from passes._streams import ROWS_AND_COLUMNS, Sides
 from passes.cluster_schedule import slot_bytes
 from runtime.encoding import WORD_BYTES
 from runtime.machine import Machine
@@ -19,7 +19,7 @@ Values = dict[str, int]
 """What `mapping` of a kernel holds."""
 
 
-def group_of(mapping: str, machine: Machine, part: str = "") -> tuple[int, int]:
+def group_of(mapping: str, machine: Machine, part: str = "") -> Sides:
     """Rows and columns of clusters in a group; `part` says in an error of what part of the machine `machine` is.
 
     Raises:
@@ -40,7 +40,7 @@ def group_of(mapping: str, machine: Machine, part: str = "") -> tuple[int, int]:
     return rows, cols
 
 
-def slices_of(kernel: KernelOp, group: tuple[int, int], machine: Machine) -> Values:
+def slices_of(kernel: KernelOp, group: Sides, machine: Machine) -> Values:
     """How a kernel's matrix is cut over a group, with one matrix in flight.
 
     Raises:
@@ -71,9 +71,7 @@ def _slice(length: int, clusters: int, tile: int) -> int:
     return tile * ceil(length / (clusters * tile))
 
 
-def mapping_of(
-    kernel: KernelOp, group: tuple[int, int], machine: Machine, matrices: int, in_flight: int | None = None
-) -> Values:
+def mapping_of(kernel: KernelOp, group: Sides, machine: Machine, matrices: int, in_flight: int | None = None) -> Values:
     """How a kernel's matrix is cut over a group, and how many are in flight.
 
     Args:

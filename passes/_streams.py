@@ -35,8 +35,8 @@ def parse_streams(text: str, machine: Machine) -> Sides:
     return down, across
 
 
-def part_for(streams: Sides, machine: Machine) -> Machine:
-    """The rectangle of each of so many streams, with its share of each bank."""
+def part_of_each(streams: Sides, machine: Machine) -> Machine:
+    """The rectangle of each of so many streams, with its share of each bank, as a machine of its own."""
     down, across = streams
     part = machine.part(machine.grid.rows // down, machine.grid.cols // across)
     return (
@@ -44,9 +44,9 @@ def part_for(streams: Sides, machine: Machine) -> Machine:
     )
 
 
-def part_of(kernel: KernelOp, machine: Machine) -> Machine:
-    """The rectangle of each stream of a mapped kernel."""
-    return part_for(_streams(kernel, machine), machine)
+def part_of_mapped(kernel: KernelOp, machine: Machine) -> Machine:
+    """The same of a mapped kernel."""
+    return part_of_each(_sides(kernel, machine), machine)
 
 
 def set_streams(kernel: KernelOp, streams: Sides) -> None:
@@ -58,14 +58,14 @@ def set_streams(kernel: KernelOp, streams: Sides) -> None:
 
 def rectangles(kernel: KernelOp, machine: Machine) -> list[Rectangle]:
     """Those of a mapped kernel's streams, row by row; none where it has one stream."""
-    down, across = _streams(kernel, machine)
+    down, across = _sides(kernel, machine)
     rows, cols = machine.grid.rows // down, machine.grid.cols // across
     if (down, across) == ONE_STREAM:
         return []
     return [(row * rows, col * cols, rows, cols) for row in range(down) for col in range(across)]
 
 
-def _streams(kernel: KernelOp, machine: Machine) -> Sides:
+def _sides(kernel: KernelOp, machine: Machine) -> Sides:
     if kernel.streams is None:
         return ONE_STREAM
     found = numbers(kernel, kernel.streams, _SIDES)

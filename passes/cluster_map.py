@@ -21,7 +21,7 @@ from passes._kernels import dictionary
 from passes._mappings import group_of, mapping_of
 from passes._rounds import MOST_IN_FLIGHT
 from passes._sites import read_config
-from passes._streams import ONE_STREAM, Sides, parse_streams, part_for, set_streams
+from passes._streams import ONE_STREAM, Sides, parse_streams, part_of_each, set_streams
 from runtime.machine import Machine, load_machine
 
 
@@ -125,7 +125,7 @@ class ClusterMapPass(ModulePass):
             if self.explain:
                 explain(kernel, machine, matrices, choice)
         own = ceil(max(matrices) / prod(streams))
-        values = mapping_of(kernel, group, part_for(streams, machine), own, self.in_flight)
+        values = mapping_of(kernel, group, part_of_each(streams, machine), own, self.in_flight)
         kernel.properties["mapping"] = dictionary(values)
         set_streams(kernel, streams)
 
@@ -147,9 +147,9 @@ class _Placing(NamedTuple):
 
     def part(self, machine: Machine) -> Machine:
         """The rectangle of each stream; raises `DcomError` where they do not fill the grid."""
-        return part_for(self.streams_on(machine), machine)
+        return part_of_each(self.streams_on(machine), machine)
 
-    def group(self, part: Machine) -> tuple[int, int] | None:
+    def group(self, part: Machine) -> Sides | None:
         """Rows and columns of clusters in a group of that rectangle, None for `auto`; raises `DcomError` where groups
         do not fill it."""
         if self.mapping == "auto":

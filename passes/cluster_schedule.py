@@ -15,7 +15,7 @@ from dialects.cluster_partial import BankRoomOp
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, VectorType, length_in
 from passes._kernel_check import check_slices
 from passes._kernels import LONGEST, MAPPING, basis_along, dictionary, numbers, only
-from passes._streams import part_of
+from passes._streams import part_of_mapped
 from runtime.machine import Machine, load_machine
 from runtime.operands import BYTES, AddressKind
 
@@ -58,7 +58,7 @@ class ClusterSchedulePass(ModulePass):
         for kernel in op.body.block.ops:
             if isinstance(kernel, KernelOp):
                 with errors_at(kernel.location):
-                    schedule(kernel, part_of(kernel, machine))
+                    schedule(kernel, part_of_mapped(kernel, machine))
 
 
 def schedule(kernel: KernelOp, machine: Machine) -> None:

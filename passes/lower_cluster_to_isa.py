@@ -15,7 +15,7 @@ from passes._kernel_check import check_body, check_slices, refuse
 from passes._kernels import BANKS, MAPPING, numbers, only
 from passes._partial_sums import PartialSumsLowering
 from passes._rounds import RoundsLowering
-from passes._streams import part_of, rectangles
+from passes._streams import part_of_mapped, rectangles
 from runtime.machine import Machine, load_machine
 
 _PLACED = cluster.MatrixOp | cluster.AllocOp | cluster.BankRoomOp
@@ -52,7 +52,7 @@ class LowerClusterToIsaPass(ModulePass):
         for kernel in list(op.body.block.ops):
             if isinstance(kernel, cluster.KernelOp):
                 with errors_at(kernel.location):
-                    lowered = lower_kernel(kernel, part_of(kernel, machine), rectangles(kernel, machine))
+                    lowered = lower_kernel(kernel, part_of_mapped(kernel, machine), rectangles(kernel, machine))
                 Rewriter.replace_op(kernel, lowered)
 
 

@@ -21,7 +21,7 @@ from dialects.cluster import KernelOp
 from dialects.dcom import DecomposeOp
 from passes._candidates import Candidate, Unmapped, bound, count, places, time_alone
 from passes._choice import choose
-from passes._streams import ONE_STREAM, Sides, part_for
+from passes._streams import ONE_STREAM, Sides, part_of_each
 from passes.cluster_expand_reductions import ClusterExpandReductionsPass
 from passes.cluster_map import ClusterMapPass
 from passes.cluster_schedule import ClusterSchedulePass
@@ -211,7 +211,7 @@ def by_hand(shape: Shape, matrices: int, machine: Machine) -> dict[Candidate, in
     """Cycles of all streams and groups that may be given."""
     kernel, found = kernel_of(shape, matrices), dict[Candidate, int]()
     for down, across in product(_divisors(machine.grid.rows), _divisors(machine.grid.cols)):
-        part = part_for((down, across), machine).grid
+        part = part_of_each((down, across), machine).grid
         for group in product(_divisors(part.rows), _divisors(part.cols)):
             with suppress(DcomError):
                 candidate = bound(kernel, ((down, across), group), machine, matrices, None)
