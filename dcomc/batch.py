@@ -84,7 +84,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DcomError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise DcomError(f"cannot make the folder {folder}: {error.strerror}", hint="give another folder") from error
 
 
 def workers(processes: int) -> ProcessPoolExecutor:
@@ -188,4 +188,4 @@ def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise DcomError(f"cannot read {path}: {error.strerror}") from error
+        raise DcomError(f"cannot read {path}: {error.strerror}", hint="give a file that can be read") from error

@@ -68,7 +68,8 @@ class Options:
         if self.rank < 1 or self.seq_len < 2 or self.sensitivity_tokens < 0:
             raise DcomError("rank, seq-len or sensitivity-tokens is too small", hint="they go from 1, 2 and 0 upwards")
         if self.block is not None and (self.block < 1 or self.seq_len % self.block):
-            raise DcomError(f"blocks of {self.block} tokens do not divide prompts of {self.seq_len}")
+            what = f"blocks of {self.block} tokens do not divide prompts of {self.seq_len}"
+            raise DcomError(what, hint="give a divisor of the prompts, or another --seq-len")
 
 
 def calibrate(

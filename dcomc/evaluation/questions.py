@@ -70,7 +70,8 @@ def local_questions(paths: Iterable[str | Path]) -> Iterator[Question]:
             answer = row.values.get("answer", row.values.get("answerKey"))
             gold = _gold(answer, labels, row)
             if gold >= len(choices):
-                raise DcomError(f"answer {gold} is none of {len(choices)} choices", place=row.place)
+                what = f"answer {gold} is none of {len(choices)} choices"
+                raise DcomError(what, hint="give a label, or its number from 0", place=row.place)
             yield Question(f"Question: {row.text('question')}\nAnswer:", choices, gold)
 
 
