@@ -111,3 +111,45 @@ func.func @many_tracks(%f: !dcom.factored<1x24x16, block 6, rank 5, f32>, %p: te
   } -> tensor<24x16xf32> loc("there":6:1)
   func.return %y : tensor<24x16xf32>
 }
+
+// Factors multiply matrices of f16 and f32 alone.
+// CHECK-LABEL: func.func @bfloat16
+// CHECK-NEXT: dcom.reconstruct %f {dcom.stopped = "a contraction with another activation ({{.*}})"
+func.func @bfloat16(%f: !dcom.factored<1x24x16, rank 2, f32>, %p: tensor<24x24xbf16>) -> tensor<16x24xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, rank 2, f32> -> tensor<24x16xf32>
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<16x24xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<16x24xf32>) -> tensor<16x24xf32>
+  %y = linalg.generic {indexing_maps = [#pv, #vt, #yt], iterator_types = ["parallel", "parallel", "reduction"]} ins(%p, %x : tensor<24x24xbf16>, tensor<24x16xf32>) outs(%zero : tensor<16x24xf32>) {
+  ^bb0(%a: bf16, %b: f32, %o: f32):
+    %w = arith.extf %a : bf16 to f32
+    %m = arith.mulf %w, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<16x24xf32>
+  func.return %y : tensor<16x24xf32>
+}
+
+// Heads are counted group by group; scores that stand in another order are no matrices of theirs.
+#shares = affine_map<(d0, d1, d2, d3, d4) -> (d0, d1, d2, d4)>
+#values = affine_map<(d0, d1, d2, d3, d4) -> (d1, d4, d3)>
+#heads = affine_map<(d0, d1, d2, d3, d4) -> (d0, d1, d2, d3)>
+// CHECK-LABEL: func.func @groups_within_shared
+// CHECK-NOT:  dcom.left_matmul
+// CHECK:      func.return
+func.func @groups_within_shared(%f: !dcom.factored<1x24x16, rank 2, f32>, %p: tensor<3x2x20x24xf32>) -> tensor<3x2x20x8xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, rank 2, f32> -> tensor<24x16xf32>
+  %view = tensor.expand_shape %x [[0], [1, 2]] output_shape [24, 2, 8] : tensor<24x16xf32> into tensor<24x2x8xf32>
+  %e1 = tensor.empty() : tensor<2x24x8xf32>
+  %v = linalg.transpose ins(%view : tensor<24x2x8xf32>) outs(%e1 : tensor<2x24x8xf32>) permutation = [1, 0, 2]
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<3x2x20x8xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<3x2x20x8xf32>) -> tensor<3x2x20x8xf32>
+  %y = linalg.generic {indexing_maps = [#shares, #values, #heads], iterator_types = ["parallel", "parallel", "parallel", "parallel", "reduction"]} ins(%p, %v : tensor<3x2x20x24xf32>, tensor<2x24x8xf32>) outs(%zero : tensor<3x2x20x8xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<3x2x20x8xf32>
+  func.return %y : tensor<3x2x20x8xf32>
+}

@@ -294,3 +294,56 @@ func.func @slice_of_rows(%f: !dcom.factored<1x512x192, rank 4, f32>) -> tensor<2
   %a = tensor.extract_slice %x[0, 0] [256, 192] [1, 1] : tensor<512x192xf32> to tensor<256x192xf32>
   func.return %a : tensor<256x192xf32>
 }
+
+// A slice of some channels of each head has channels that are no neighbours.
+// CHECK-LABEL: func.func @slice_of_heads
+// CHECK-NEXT:    %[[D:.*]] = dcom.reconstruct %f
+// CHECK-NEXT:    %[[HEADS:.*]] = tensor.expand_shape %[[D]]
+// CHECK-NEXT:    tensor.extract_slice %[[HEADS]]
+func.func @slice_of_heads(%f: !dcom.factored<1x512x192, rank 4, f32>) -> tensor<512x2x32xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x192, rank 4, f32> -> tensor<512x192xf32>
+  %heads = tensor.expand_shape %x [[0], [1, 2]] output_shape [512, 3, 64] : tensor<512x192xf32> into tensor<512x3x64xf32>
+  %a = tensor.extract_slice %heads[0, 0, 0] [512, 2, 32] [1, 1, 1] : tensor<512x3x64xf32> to tensor<512x2x32xf32>
+  func.return %a : tensor<512x2x32xf32>
+}
+
+// A slice of everything stays as it is.
+// CHECK-LABEL: func.func @slice_of_all
+// CHECK:         %[[ALL:.*]] = tensor.extract_slice %{{.*}}[0, 0] [512, 192] [1, 1]
+// CHECK-NEXT:    func.return %[[ALL]]
+func.func @slice_of_all(%f: !dcom.factored<1x512x192, rank 4, f32>) -> tensor<512x192xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x512x192, rank 4, f32> -> tensor<512x192xf32>
+  %a = tensor.extract_slice %x[0, 0] [512, 192] [1, 1] : tensor<512x192xf32> to tensor<512x192xf32>
+  func.return %a : tensor<512x192xf32>
+}
+
+// A bias needs a track more than there are rows.
+// CHECK-LABEL: func.func @too_many_tracks
+// CHECK-NEXT:    dcom.reconstruct %f {dcom.stopped = "with the tracks of the sum its rank 9 exceeds the 8 rows that share a basis ({{.*}})"
+func.func @too_many_tracks(%f: !dcom.factored<1x8x12, rank 8, f32>, %bias: tensor<12xf32>) -> tensor<8x12xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x8x12, rank 8, f32> -> tensor<8x12xf32>
+  %e = tensor.empty() : tensor<8x12xf32>
+  %y = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]} ins(%x, %bias : tensor<8x12xf32>, tensor<12xf32>) outs(%e : tensor<8x12xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %s = arith.addf %a, %b : f32
+    linalg.yield %s : f32
+  } -> tensor<8x12xf32>
+  func.return %y : tensor<8x12xf32>
+}
+
+// A value and the transpose of another of the same type are no sum of tracks.
+// CHECK-LABEL: func.func @sum_with_transpose
+// CHECK-NOT:     dcom.concat
+// CHECK:         func.return
+func.func @sum_with_transpose(%f: !dcom.factored<1x64x64, rank 2, f32>, %g: !dcom.factored<1x64x64, rank 2, f32>) -> tensor<64x64xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x64x64, rank 2, f32> -> tensor<64x64xf32>
+  %y = dcom.reconstruct %g : !dcom.factored<1x64x64, rank 2, f32> -> tensor<64x64xf32>
+  %e = tensor.empty() : tensor<64x64xf32>
+  %t = linalg.transpose ins(%y : tensor<64x64xf32>) outs(%e : tensor<64x64xf32>) permutation = [1, 0]
+  %z = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]} ins(%x, %t : tensor<64x64xf32>, tensor<64x64xf32>) outs(%e : tensor<64x64xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %s = arith.addf %a, %b : f32
+    linalg.yield %s : f32
+  } -> tensor<64x64xf32>
+  func.return %z : tensor<64x64xf32>
+}
