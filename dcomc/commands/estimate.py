@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dcomc.estimate import Run
     from dcomc.host_memory import Memory
     from dcomc.program import Program
+    from runtime.gpu import Gpu
 
 
 _TENSOR_PARALLEL = (1, 2, 4, 8)
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"host: {args.tp} x {gpu.name} ({gpu.hash}), kernels launched {'by a graph' if args.graph else 'eagerly'}")
     print(f"D-com: {program.machine.name} ({program.machine.hash})")
     prompts = f"{counted(options.batch, 'prompt')} of {counted(module_size(module, 'seq_len'), 'token')}"
-    print(f"model: {prompts}; decomposed: {layers_text(layers) if layers else 'nothing'}")
+    print(f"model: {prompts}, {_width(module, gpu)}; decomposed: {layers_text(layers) if layers else 'nothing'}")
     _print_runs(runs)
     if layers:
         _print_layers(runs, layers)
@@ -180,6 +181,14 @@ def _at_length(program: "Program", module: "ModuleOp", args: argparse.Namespace)
 def _hashable(value: Any) -> Any:
     """An option as it was given: JSON has lists for tuples."""
     return tuple(cast(list[Any], value)) if isinstance(value, list) else value
+
+
+def _width(module: "ModuleOp", gpu: "Gpu") -> str:
+    """The element type of the weights, by its width, and what the GPU makes of a wide one."""
+    from dcomc.host_kernels import element_bytes
+
+    bits, slower = 8 * element_bytes(module), gpu.flops_per_second.half / gpu.flops_per_second.single
+    return f"weights of {bits} bits" + (f" at 1/{slower:.0f} of the peak of 16" if bits > 16 and slower > 1 else "")
 
 
 def _print_runs(runs: "tuple[Run, ...]") -> None:

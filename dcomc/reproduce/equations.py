@@ -15,6 +15,7 @@ from dcomc.reproduce.workbench import Workbench, traced
 
 _LENGTH = 4096
 _RANKS = (1, 10, 20)
+WORKLOAD = {"tokens": _LENGTH, "ranks": _RANKS}
 
 
 def reproduce(bench: Workbench) -> Result:
@@ -47,7 +48,7 @@ def reproduce(bench: Workbench) -> Result:
     claims.append(_both())
     claims.append(_break_even(4096, 11008))
     setting = f"One layer of Llama-2-7B, {_LENGTH} tokens, without exact channels; counts of `dcomc.costs`."
-    return Result("equations", claims, setting, (), bench.configuration)
+    return Result("equations", claims, setting, (), bench.configuration(workload=WORKLOAD))
 
 
 def _weights(name: str, shape: tuple[int, int], rank: int = 10) -> Claim:

@@ -74,7 +74,7 @@ def reproduce(bench: Workbench) -> Result:
         "cluster-expand-reductions defines them. Latencies of links and memories are assumed: the ranges are over "
         "others and over other schedules."
     )
-    return Result("figure12", claims, setting, plots, {**bench.configuration, "workload": workload})
+    return Result("figure12", claims, setting, plots, bench.configuration(workload=workload))
 
 
 def _by_latency(work: Workload, bench: Workbench) -> Mapping[str, Sweep]:

@@ -18,7 +18,7 @@ from dcomc.hardware import (
     systolic_matvec_energy_fj,
 )
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result, paper_claims
-from dcomc.reproduce.workbench import Workbench
+from dcomc.reproduce.workbench import Workbench, described
 from runtime.bounds import spread
 from runtime.machine import Machine
 from runtime.technology import Technology, load_technology
@@ -88,7 +88,7 @@ def reproduce(bench: Workbench) -> Result:
         f"{memory_bytes(machine) / 2**20:.2f} MiB of SRAM in either; logic by our own synthesis without wires, SRAM "
         "and wires of the order of published figures; control, links and leakage left out."
     )
-    configuration = {**bench.configuration, "technology": {"name": technology.name, "hash": technology.hash}}
+    configuration = bench.configuration(technology=described(technology, technology.hash))
     return Result("figure13", claims, setting, _plots(bench, technology), configuration)
 
 

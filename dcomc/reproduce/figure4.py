@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dcomc.diagnostics import DcomError
 from dcomc.reproduce.choices import FOUR, HOSTS, OURS, WITH_DCOM, HostChoice
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result
-from dcomc.reproduce.layer_runs import LayerRuns, layer_runs
+from dcomc.reproduce.layer_runs import BATCH, ITERATIONS, RANK, LayerRuns, layer_runs
 from dcomc.reproduce.workbench import Workbench
 
 LENGTHS = (128, 512, 2048, 4096, 8192, 16384)
+WORKLOAD = {"batch": BATCH, "tokens": LENGTHS, "rank": RANK, "iterations": ITERATIONS}
 
 
 def reproduce(bench: Workbench) -> Result:
@@ -27,7 +28,7 @@ def reproduce(bench: Workbench) -> Result:
         "on one GPU, prompts one after another, or on one D-com; one basis a layer; 3% of the channels exact. The "
         "paper's curves were not available, only its text; ours counts the lengths at which it holds."
     )
-    return Result("figure4", claims, setting, plots, bench.configuration)
+    return Result("figure4", claims, setting, plots, bench.configuration(workload=WORKLOAD))
 
 
 Runs = Mapping[int, Mapping[HostChoice, LayerRuns]]

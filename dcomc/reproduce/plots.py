@@ -23,6 +23,8 @@ _SCHEMES = (
 )
 COLOURS = ("#3b7dd8", "#d9691f", "#1a9a72", "#a960cc", "#c94f5f", "#85882a", "#2b8ca3", "#98703f")
 """Colours of curves: each 3:1 or more against either paper."""
+_LONG = 30
+"""Characters of a curve's name for which there are two columns of names, and not three."""
 _LABELLED = 3
 """The number of groups of bars up to which their values stand on them."""
 
@@ -33,9 +35,12 @@ def draw(plot: Plot, file: Path) -> None:
     Raises:
         DcomError: matplotlib is not installed, or the file cannot be written.
     """
+    check_plots()
+    import matplotlib as mpl
+
     buffer, kind = BytesIO(), file.suffix[1:]
-    figure = _figure(plot)
-    figure.savefig(buffer, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
+    with mpl.rc_context(_style()):
+        _figure(plot).savefig(buffer, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
     data = buffer.getvalue()
     with atomic_write(file) as out:
         out.write(_in_either_scheme(data) if kind == "svg" else data)
@@ -56,25 +61,29 @@ def _in_either_scheme(svg: bytes) -> bytes:
     return text.replace("<defs>", f"{_SCHEMES}<defs>", 1).encode()
 
 
+def _style() -> dict[Any, Any]:
+    """Ink and paper of all parts of a figure; with the salt an SVG is the same bytes each time."""
+    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    papers = ("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor", "legend.edgecolor")
+    spines = ("axes.spines.top", "axes.spines.right")
+    colours = dict.fromkeys(inks, _INK) | dict.fromkeys(papers, _PAPER)
+    return {"svg.hashsalt": "dcomc", **colours, **dict.fromkeys(spines, False)}
+
+
 def _figure(plot: Plot) -> "Figure":
-    check_plots()
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    papers = ("figure.facecolor", "axes.facecolor", "legend.facecolor", "legend.edgecolor")
-    style: dict[Any, Any] = {"svg.hashsalt": "dcomc", **dict.fromkeys(inks, _INK), **dict.fromkeys(papers, _PAPER)}
-    style |= {"axes.spines.top": False, "axes.spines.right": False, "savefig.facecolor": _PAPER}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.add_subplot()
-        if plot.bars:
-            _bars(axes, plot.bars, plot.curves)
-        else:
-            _lines(axes, plot)
-        if any(curve.name for curve in plot.curves):
-            axes.legend()
-        axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    if plot.bars:
+        _bars(axes, plot.bars, plot.curves)
+    else:
+        _lines(axes, plot)
+    if any(curve.name for curve in plot.curves):
+        figure.legend(
+            loc="outside lower center", ncols=2 if max(len(curve.name) for curve in plot.curves) > _LONG else 3
+        )
+    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     return figure
 
 

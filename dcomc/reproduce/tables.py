@@ -26,6 +26,7 @@ LENGTHS = {"prompts of 32 tokens": 32, "prompts of 90 tokens": 90}
 REQUESTS = 9501
 """Requests of ARC-Easy's test set: 2,376 questions (Clark et al. 2018) with each of their answers."""
 BATCHES = REQUESTS / BATCH
+WORKLOAD = {"batch": BATCH, "tokens": [SHORT, *LENGTHS.values()], "requests": REQUESTS}
 
 
 def table_layers(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,13 +43,10 @@ class Workbench:
     def machine(self) -> Machine:
         return load_machine(self.machine_name)
 
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """The machines with their hashes."""
-        return {
-            "gpu": {"name": self.gpu.name, "hash": self.gpu.hash, "tensor_parallel": self.gpus},
-            "machine": {"name": self.machine.name, "hash": self.machine.hash},
-        }
+    def configuration(self, **more: Any) -> dict[str, Any]:
+        """The machines, all their values, and their hashes; with what else a result depends on."""
+        gpu = described(self.gpu, self.gpu.hash) | {"tensor_parallel": self.gpus}
+        return {"gpu": gpu, "machine": described(self.machine, self.machine.hash), **more}
 
     def options(self, batch: int, choice: HostChoice = OURS) -> Options:
         """The GPUs of the paper: kernels launched eagerly, fused attention; GPUs in turn have the latency of one."""
@@ -91,6 +88,11 @@ class Workbench:
     def say(self, what: str) -> None:
         """Progress, on stderr."""
         print(what, file=sys.stderr)
+
+
+def described(description: Any, digest: str) -> dict[str, Any]:
+    """The values of a machine, a GPU or a technology, and the hash of its file."""
+    return asdict(description) | {"hash": digest}
 
 
 @lru_cache

@@ -256,7 +256,8 @@ def test_the_command_prints_all_and_writes_statistics_and_a_trace(
     arguments = ["estimate", str(file), "--tp", "4", "--batch", "4", "--stats", str(stats), "--timeline", str(trace)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "4 x a100-80gb" in out and "decomposed with D-com" in out and "timeline of layer 1" in out
+    assert "4 x a100-80gb" in out and "tokens, weights of 16 bits; decomposed" in out
+    assert "decomposed with D-com" in out and "timeline of layer 1" in out
     document = json.loads(stats.read_text())
     assert document["gpu"] == {"name": "a100-80gb", "hash": A100.hash, "tensor_parallel": 4}
     seconds = {name: run["seconds"] for name, run in document["variants"].items()}
@@ -346,3 +347,9 @@ def test_of_a_dense_program_there_is_no_table_of_layers(
     assert main(["estimate", str(tmp_path / "p.bin")]) == 0
     out = capsys.readouterr().out
     assert "decomposed: nothing" in out and "memory of a GPU" in out and "work of each layer" not in out
+
+
+def test_wide_weights_are_said_to_be_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dcomc.compile(dcomc.trace("tiny", 64, 1, "f32")).save(tmp_path / "p.bin")
+    assert main(["estimate", str(tmp_path / "p.bin")]) == 0
+    assert "64 tokens, weights of 32 bits at 1/16 of the peak of 16; decomposed" in capsys.readouterr().out

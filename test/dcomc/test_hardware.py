@@ -1,6 +1,6 @@
 """Area and energy from a technology's table, by hand, and figure 13."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,7 @@ def test_energy_is_of_a_product_and_the_bytes_that_it_moves() -> None:
 
 def test_figure_13_has_ranges_and_says_what_they_hold() -> None:
     result = reproduction("figure13")(Workbench())
-    assert result.configuration["technology"] == {"name": "15nm", "hash": TECHNOLOGY.hash}
+    assert result.configuration["technology"] == asdict(TECHNOLOGY) | {"hash": TECHNOLOGY.hash}
     for claim in result.claims[:-1]:
         assert claim.low is not None and claim.ours is not None and claim.high is not None
         assert claim.low < claim.ours < claim.high and claim.why

@@ -39,6 +39,7 @@ from dcomc.reproduce.tables import (
 )
 from dcomc.reproduce.workbench import Workbench
 
+EAGER = {"low": 10e-6, "high": 20e-6}
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTS = [json.loads(file.read_text()) for file in sorted((DOCS / "reproduction").glob("*.json"))]
 
@@ -127,6 +128,15 @@ def test_no_claim_of_the_text_stands_twice_in_the_projects_report_and_all_do() -
     assert sorted(claim["paper"] for claim in claims if claim["headline"]) == stated
     for claim in claims:
         assert claim["verdict"] == "reproduced" or claim["why"], claim["what"]
+
+
+def test_the_projects_numbers_are_of_the_machines_that_are_shipped() -> None:
+    bench = Workbench()
+    for document in DOCUMENTS:
+        if document["name"] != "figure2":
+            known = json.loads(json.dumps(bench.configuration()))
+            assert document["configuration"] | known == document["configuration"], document["name"]
+        assert document["configuration"].keys() & {"workload", "technology"}, document["name"]
 
 
 def test_each_cell_of_the_papers_tables_is_a_claim_of_the_projects_report() -> None:
@@ -298,8 +308,12 @@ def test_colours_of_curves_are_seen_on_either_paper() -> None:
 def test_a_drawing_has_the_colours_of_its_readers_scheme(tmp_path: Path) -> None:
     file = tmp_path / "plot.svg"
     curve = Curve("ours", (1, 2), (3.0, 4.0), (2.0, 3.0), (5.0, 6.0))
-    draw(Plot("Latency", "", "seconds", [curve], ["dense", "with D-com"]), file)
-    ElementTree.parse(file)
+    plot = Plot("Latency", "", "seconds", [curve], ["dense", "with D-com"])
+    draw(plot, file)
+    drawn = file.read_bytes()
+    draw(plot, file)
+    assert file.read_bytes() == drawn, "a drawing that changes each time is a change to each commit"
+    ElementTree.fromstring(drawn)
     with open_browser() as browser:
         page = browser.new_page()
         for is_dark, paper, ink in ((False, "255, 255, 254", "31, 35, 41"), (True, "17, 21, 28", "230, 233, 239")):
@@ -352,7 +366,9 @@ def test_the_report_has_claims_plots_and_numbers(tmp_path: Path, capsys: pytest.
     assert ElementTree.parse(tmp_path / "reproduction" / "figure3-1.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "reproduction" / "figure3-1.png").read_bytes().startswith(b"\x89PNG")
     document = json.loads((tmp_path / "reproduction" / "figure3.json").read_text())
-    assert document["configuration"]["gpu"]["name"] == "a100-80gb" and len(document["hash"]) == 16
+    gpu, work = document["configuration"]["gpu"], document["configuration"]["workload"]
+    assert (gpu["name"], gpu["launch"]["eager_seconds"], gpu["tensor_parallel"]) == ("a100-80gb", EAGER, 4)
+    assert work["iterations"] == 10 and len(gpu["hash"]) == len(document["hash"]) == 16
     share = document["claims"][0]
     assert share["low"] < share["ours"] < share["high"]
     assert share["why"] == (
