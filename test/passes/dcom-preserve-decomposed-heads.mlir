@@ -153,3 +153,53 @@ func.func @groups_within_shared(%f: !dcom.factored<1x24x16, rank 2, f32>, %p: te
   } -> tensor<3x2x20x8xf32>
   func.return %y : tensor<3x2x20x8xf32>
 }
+
+// Two values that are cut into heads alike may be summed as tracks, which here gains nothing.
+// CHECK-LABEL: func.func @sum_of_heads
+// CHECK-NEXT: dcom.reconstruct %f {dcom.stopped = "dense costs no more from here, 4.64 kflop ({{.*}})"}
+func.func @sum_of_heads(%f: !dcom.factored<1x24x16, rank 2, f32>, %g: !dcom.factored<1x24x16, rank 3, f32>) -> tensor<2x24x8xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, rank 2, f32> -> tensor<24x16xf32>
+  %y = dcom.reconstruct %g : !dcom.factored<1x24x16, rank 3, f32> -> tensor<24x16xf32>
+  %x1 = tensor.expand_shape %x [[0], [1, 2]] output_shape [24, 2, 8] : tensor<24x16xf32> into tensor<24x2x8xf32>
+  %y1 = tensor.expand_shape %y [[0], [1, 2]] output_shape [24, 2, 8] : tensor<24x16xf32> into tensor<24x2x8xf32>
+  %e = tensor.empty() : tensor<2x24x8xf32>
+  %x2 = linalg.transpose ins(%x1 : tensor<24x2x8xf32>) outs(%e : tensor<2x24x8xf32>) permutation = [1, 0, 2]
+  %y2 = linalg.transpose ins(%y1 : tensor<24x2x8xf32>) outs(%e : tensor<2x24x8xf32>) permutation = [1, 0, 2]
+  %z = linalg.generic {indexing_maps = [#all, #all, #all], iterator_types = ["parallel", "parallel", "parallel"]} ins(%x2, %y2 : tensor<2x24x8xf32>, tensor<2x24x8xf32>) outs(%e : tensor<2x24x8xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %s = arith.addf %a, %b : f32
+    linalg.yield %s : f32
+  } -> tensor<2x24x8xf32>
+  func.return %z : tensor<2x24x8xf32>
+}
+
+// A transpose is neither rows of channels nor heads side by side.
+// CHECK-LABEL: func.func @transpose_times
+// CHECK-NEXT: dcom.reconstruct %f {dcom.stopped = "a matmul in another element type or shape ({{.*}})"
+func.func @transpose_times(%f: !dcom.factored<1x24x16, rank 2, f32>, %w: tensor<24x10xf32>) -> tensor<16x10xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, rank 2, f32> -> tensor<24x16xf32>
+  %e = tensor.empty() : tensor<16x24xf32>
+  %t = linalg.transpose ins(%x : tensor<24x16xf32>) outs(%e : tensor<16x24xf32>) permutation = [1, 0]
+  %c = arith.constant 0.0 : f32
+  %e1 = tensor.empty() : tensor<16x10xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e1 : tensor<16x10xf32>) -> tensor<16x10xf32>
+  %y = linalg.matmul ins(%t, %w : tensor<16x24xf32>, tensor<24x10xf32>) outs(%zero : tensor<16x10xf32>) -> tensor<16x10xf32>
+  func.return %y : tensor<16x10xf32>
+}
+
+// The tracks of all blocks are more than the rows that P leaves.
+// CHECK-LABEL: func.func @more_tracks_than_rows
+// CHECK-NEXT: dcom.reconstruct %f {dcom.stopped = "the rank 20 exceeds its 8 rows ({{.*}})"
+func.func @more_tracks_than_rows(%f: !dcom.factored<1x24x16, block 6, rank 5, f32>, %p: tensor<8x24xf32>) -> tensor<16x8xf32> {
+  %x = dcom.reconstruct %f : !dcom.factored<1x24x16, block 6, rank 5, f32> -> tensor<24x16xf32>
+  %c = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<16x8xf32>
+  %zero = linalg.fill ins(%c : f32) outs(%e : tensor<16x8xf32>) -> tensor<16x8xf32>
+  %y = linalg.generic {indexing_maps = [#pv, #vt, #yt], iterator_types = ["parallel", "parallel", "reduction"]} ins(%p, %x : tensor<8x24xf32>, tensor<24x16xf32>) outs(%zero : tensor<16x8xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %m = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %m : f32
+    linalg.yield %s : f32
+  } -> tensor<16x8xf32>
+  func.return %y : tensor<16x8xf32>
+}
