@@ -218,6 +218,12 @@ class Site:
         owner = self.input.owner
         return InsertPoint.after(owner) if isinstance(owner, Operation) else InsertPoint.at_start(owner)
 
+    def check_dense(self, hint: str) -> None:
+        """Raise `DcomError` where the input has been decomposed; `hint` says what to do about it."""
+        if isinstance(self.input.owner, dcom.ReconstructOp):
+            what = f"site {self.name} of layer {self.layer} is already decomposed"
+            raise DcomError(what, hint=hint, place=place_of(self.location))
+
     def replace_input(self, value: SSAValue) -> None:
         """Let the matmuls read `value`."""
         for matmul in self.matmuls:

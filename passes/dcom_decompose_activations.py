@@ -98,12 +98,7 @@ class DcomDecomposeActivationsPass(ModulePass):
                         place=config.place(layer, name, "reuse") or place_of(layers.calls[layer][0].location),
                     )
                 for site in find_sites(layers.own_function(layer), layer, name):
-                    if isinstance(site.input.owner, ReconstructOp):
-                        raise DcomError(
-                            f"site {name} of layer {layer} is already decomposed",
-                            hint="decompose a site once",
-                            place=place_of(site.location),
-                        )
+                    site.check_dense("decompose a site once")
                     with building(site.insert_point(), site.location):
                         if basis is not None and options.reuse:
                             factors = ProjectOp(site.input, basis, layer=site.layer, site=site.name).factors

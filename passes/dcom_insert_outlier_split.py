@@ -129,6 +129,7 @@ class _Splitter:
             return None
         found: list[SSAValue[TokensType]] = []
         for site in find_sites(self.layers.own_function(layer), layer, name):
+            site.check_dense("split what is to be exact from it before that")
             cols, element = site.input.type.get_shape()[1], site.input.type.element_type
             rest = site
             if options.outliers:

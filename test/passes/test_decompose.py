@@ -176,6 +176,10 @@ SPLIT, DECOMPOSE = "dcom-insert-outlier-split", "dcom-decompose-activations"
             f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}}",
             "site qkv of layer 0 is already decomposed",
         ),
+        (
+            f"{DECOMPOSE}{{layers=0 sites=qkv rank=4}},{SPLIT}{{layers=0 sites=qkv outliers=3}}",
+            "already decomposed; split what is to be exact from it before that",
+        ),
         (f"{DECOMPOSE}{{layers=0 sites=qkv reuse=o}}", "site o is in reuse, but not in sites; sites are qkv"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv,o reuse=qkv}}", "site qkv cannot reuse a basis: it is the first site"),
         (f"{DECOMPOSE}{{layers=0 sites=qkv block=0}}", "block 0 is not between 1 and the 8 tokens of a prompt"),
