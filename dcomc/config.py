@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, cast, get_args, get_type_hints
 
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import as_written, place_of, read_toml
+from dcomc.toml_files import as_written, place_in, read_toml
 from dialects.dcom import GRAM_SCHMIDT, METHODS, MOST_PASSES, SITES, STARTS, unknown_site
 
 EXTRA_ITERATIONS = 5
@@ -227,7 +227,7 @@ class SiteConfig:
                 raise DcomError(
                     f"[layers.{layer}] is not decomposed",
                     hint=f"add it to the layers, {_list(chosen_layers)}",
-                    place=place_of(self.path, "layers", str(layer)),
+                    place=place_in(self.path, "layers", str(layer)),
                 )
         by_site = [site for site, table in self.by_site.items() if matters(table)]
         for site in (*by_site, *(site for _, site in by_place)):
@@ -245,7 +245,7 @@ class SiteConfig:
                 raise DcomError(
                     f"layer {layer} does not exist",
                     hint=f"the model has layers {min(layers)} to {max(layers)}",
-                    place=place_of(self.path, "layers", str(layer)),
+                    place=place_in(self.path, "layers", str(layer)),
                 )
 
     def options(self, layer: int, site: str, defaults: SiteOptions) -> SiteOptions:
@@ -260,7 +260,7 @@ class SiteConfig:
         setting = [name for name, table in zip(names, self._tables(layer, site), strict=True) if option in table]
         if not setting:
             return None
-        return place_of(self.path, *setting[-1], option)
+        return place_in(self.path, *setting[-1], option)
 
     def _tables(self, layer: int, site: str) -> tuple[Mapping[str, Any], ...]:
         """What the file says of a site of a layer, the more exact after the less."""
@@ -285,7 +285,7 @@ def layer_number(name: str, table: str, path: str) -> int:
     """
     if not re.fullmatch("0|[1-9][0-9]{0,8}", name):
         hint = "write a layer's number" + (", without zeros before it" if name.startswith("0") else "")
-        raise DcomError(f"[{table}.{name}] names no layer", hint=hint, place=place_of(path, table, name))
+        raise DcomError(f"[{table}.{name}] names no layer", hint=hint, place=place_in(path, table, name))
     return int(name)
 
 
@@ -301,7 +301,7 @@ def _table(value: object, path: str, *keys: str) -> dict[str, object]:
     name = ".".join(keys)
     if not isinstance(value, dict):
         hint = f"write [{_EXAMPLES.get(name, name)}] and keys under it"
-        raise DcomError(f"{name} is {as_written(value)}, not a table", hint=hint, place=place_of(path, *keys))
+        raise DcomError(f"{name} is {as_written(value)}, not a table", hint=hint, place=place_in(path, *keys))
     return dict(cast(dict[str, object], value))
 
 
@@ -311,7 +311,7 @@ def _sites(value: object, path: str, *above: str) -> dict[str, Mapping[str, Any]
     for site in tables:
         if site not in SITES:
             what = f"unknown site '{site}' in [{'.'.join(keys)}]"
-            raise DcomError(what, hint=unknown_site(site), place=place_of(path, *keys, site))
+            raise DcomError(what, hint=unknown_site(site), place=place_in(path, *keys, site))
     return {site: _options(_table(table, path, *keys, site), path, *keys, site) for site, table in tables.items()}
 
 
@@ -340,5 +340,5 @@ def _options(table: Mapping[str, object], path: str, *above: str) -> Mapping[str
             if key in CHOICES:
                 check_choice(key, cast(str, value))
         except DcomError as error:
-            raise DcomError(error.what, hint=error.hint, place=place_of(path, *above, key)) from error
+            raise DcomError(error.what, hint=error.hint, place=place_in(path, *above, key)) from error
     return dict(table)

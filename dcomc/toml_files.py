@@ -39,7 +39,7 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
         raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
 
 
-def place_of(path: str | Path, *keys: str) -> str:
+def place_in(path: str | Path, *keys: str) -> str:
     """The file, with the line from 1 that first sets what stands under these keys, or something within it.
 
     A table that stands inline, or a list of tables, has the line that it begins on.

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from dcomc.config import layer_number
 from dcomc.diagnostics import DcomError, did_you_mean
-from dcomc.toml_files import place_of, read_toml
+from dcomc.toml_files import place_in, read_toml
 from dialects.dcom import SITES, unknown_site
 
 
@@ -35,7 +35,7 @@ class Thresholds:
         known = ("capacity_percent", "min_tokens_percent", "thresholds", "model", "calibration", "statistics")
         for key in table:
             if key not in known:
-                raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=place_of(path, key))
+                raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=place_in(path, key))
         layers = _table(table.get("thresholds"), "thresholds", path)
         return Thresholds(
             read_number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
@@ -57,7 +57,7 @@ class Thresholds:
         for layer in self.by_layer:
             if layer not in layers:
                 what = f"the table has layer {layer}, and the model has layers {min(layers)} to {max(layers)}"
-                place = place_of(self.path, "thresholds", str(layer))
+                place = place_in(self.path, "thresholds", str(layer))
                 raise DcomError(what, hint="calibrate this model", place=place)
 
     def min_count(self, tokens: int) -> int:
@@ -97,6 +97,6 @@ def _sites(layer: str, value: object, path: str) -> dict[str, float]:
     sites = _table(value, f"thresholds.{layer}", path)
     for site in sites:
         if site not in SITES:
-            what, place = f"unknown site '{site}' in [thresholds.{layer}]", place_of(path, "thresholds", layer, site)
+            what, place = f"unknown site '{site}' in [thresholds.{layer}]", place_in(path, "thresholds", layer, site)
             raise DcomError(what, hint=unknown_site(site), place=place)
     return {site: read_number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
