@@ -82,15 +82,18 @@ class Candidate:
             "bank": down * self.in_flight * self.bank,
         }
 
+    def turns(self, matrices: int) -> int:
+        """Matrices that a bank serves, of so many."""
+        return ceil(matrices / (self.streams[1] * self.groups))
+
     def cycles(self, matrices: int) -> float:
         """Of a launch: its rounds; matrices in flight begin an equal part of their chain apart, and streams above one
         another read their first matrices one after another, and each matrix in its turn."""
-        down, across = self.streams
-        rounds, further = self.rounds(matrices), (down - 1) * self.load
+        down, _ = self.streams
+        rounds, turns, further = self.rounds(matrices), self.turns(matrices), (down - 1) * self.load
         if self.in_flight > 1:
             a_round = sum(cycles**_CROWDING for cycles in self.work.values()) ** (1 / _CROWDING)
             return rounds * a_round + (1 - 1 / self.in_flight) * self.alone + further
-        turns = ceil(matrices / (across * self.groups))
         last = min(turns - (rounds - 1) * down, down) - 1
         return max(rounds * self.alone + last * self.load, self.alone + further, turns * self.bank)
 
@@ -100,9 +103,11 @@ class Candidate:
 
     def at_least(self, launches: Sequence[int]) -> float:
         """Fewer cycles of all launches are not counted: rounds one after another of a matrix in each group are as
-        expected, but other matrices may hide more of one another's chains and loading."""
-        one_by_one = self.in_flight == 1 and (self.streams == ONE_STREAM or self.rounds(max(launches)) == 1)
-        return (1 if one_by_one else _LEAST) * self.expected(launches)
+        expected; other matrices may hide more of one another's chains and loading, but not of what a bank takes."""
+        if self.in_flight == 1 and (self.streams == ONE_STREAM or self.rounds(max(launches)) == 1):
+            return self.expected(launches)
+        busy = sum(self.turns(matrices) * self.bank for matrices in launches)
+        return max(_LEAST * self.expected(launches), busy)
 
     def __str__(self) -> str:
         (down, across), (rows, cols) = self.streams, self.group
