@@ -7,11 +7,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import dcomc
-from dcomc.cli import COMMANDS, CommandParser, guard, main
+from dcomc.cli import COMMANDS, Command, CommandParser, guard, main
 from dcomc.examples import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def parser_of(name: str) -> CommandParser:
-    return CommandParser(name, importlib.import_module(f"dcomc.commands.{name}"))
+    return CommandParser(name, cast(Command, importlib.import_module(f"dcomc.commands.{name}")))
 
 
 def test_every_example_is_a_command_line() -> None:
