@@ -63,7 +63,8 @@ def capture(config: Mapping[str, object], seq_len: int, batch: int, dtype: str) 
         with torch.no_grad(), whole_operators(model, rotary, DTYPES[dtype], seq_len), redirect_stderr(StringIO()):
             program = torch.export.export(model, (), {"input_ids": ids, "use_cache": False}, strict=False)
     except _THEIR_ERRORS as error:
-        raise DcomError(f"torch.export cannot trace {type(model).__name__}: {_summary(error)}", hint=_FAMILY) from error
+        raise DcomError(f"torch.export cannot trace {type(model).__name__}: {_summary(error)}"
+        raise DcomError(what, hint=f"look at its config.json; {_FAMILY}") from error
     if program.range_constraints:
         raise DcomError(f"{type(model).__name__} has shapes that depend on data", hint=_FAMILY)
     return convert(program, model, buffers)
@@ -102,7 +103,8 @@ def empty_model(config: Mapping[str, object], dtype: torch.dtype) -> nn.Module:
             factory = cast(Any, transformers.AutoModelForCausalLM)
             model = factory.from_config(parsed, dtype=dtype, attn_implementation=IMPLEMENTATION)
     except _THEIR_ERRORS as error:
-        raise DcomError(f"invalid configuration of model type '{kind}': {_summary(error)}", hint=_FAMILY) from error
+        what = f"invalid configuration of model type '{kind}': {_summary(error)}"
+        raise DcomError(what, hint=f"look at its config.json; {_FAMILY}") from error
     return cast(nn.Module, model).eval()
 
 
