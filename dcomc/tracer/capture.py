@@ -63,8 +63,7 @@ def capture(config: Mapping[str, object], seq_len: int, batch: int, dtype: str) 
         with torch.no_grad(), whole_operators(model, rotary, DTYPES[dtype], seq_len), redirect_stderr(StringIO()):
             program = torch.export.export(model, (), {"input_ids": ids, "use_cache": False}, strict=False)
     except _THEIR_ERRORS as error:
-        raise DcomError(f"torch.export cannot trace {type(model).__name__}: {_summary(error)}"
-        raise DcomError(what, hint=f"look at its config.json; {_FAMILY}") from error
+        raise DcomError(f"torch.export cannot trace {type(model).__name__}: {_summary(error)}", hint=_FAMILY) from error
     if program.range_constraints:
         raise DcomError(f"{type(model).__name__} has shapes that depend on data", hint=_FAMILY)
     return convert(program, model, buffers)
