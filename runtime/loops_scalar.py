@@ -31,7 +31,7 @@ def llvm_type(kind: Attribute) -> Object:
             return _SHORT
         case builtin.IndexType():
             return INDEX
-        case builtin.IntegerType() if kind.width.data in (1, 32, 64):
+        case builtin.IntegerType() if kind in (builtin.i1, builtin.i32, builtin.i64):
             return ir.IntType(kind.width.data)
         case _:
             return None

@@ -116,12 +116,18 @@ def test_indices_and_divided_loops() -> None:
     assert torch.equal(run(of, x, torch.empty(6, 9)), expected)
 
 
-def test_what_has_no_code() -> None:
-    types, maps = ["tensor<5x7xf32>", "tensor<5x7xf32>"], ["(d0, d1) -> (d0, d1)", "(d0, d1) -> (d0, d1)"]
-    body = "%b = math.exp %x : f32 linalg.yield %b : f32"
-    assert (
-        compiled_loops(nest(types, maps, '"parallel", "parallel"', "%x: f32, %o: f32", body, [0, 1]), in_order) is None
-    )
+@pytest.mark.parametrize(
+    ("element", "body"),
+    [
+        ("f32", "%b = math.exp %x : f32 linalg.yield %b : f32"),
+        ("si32", "%t = arith.constant true %b = arith.select %t, %x, %o : si32 linalg.yield %b : si32"),
+        ("f16", "%b = arith.negf %x : f16 linalg.yield %b : f16"),
+    ],
+)
+def test_what_has_no_code(element: str, body: str) -> None:
+    types, maps = [f"tensor<5x7x{element}>"] * 2, ["(d0, d1) -> (d0, d1)"] * 2
+    of = nest(types, maps, '"parallel", "parallel"', f"%x: {element}, %o: {element}", body, [0, 1])
+    assert compiled_loops(of, in_order) is None
 
 
 def test_what_does_not_fit_is_left_to_the_library() -> None:
