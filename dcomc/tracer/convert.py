@@ -26,6 +26,9 @@ _DTYPE_NAMES = {
 _PACKAGES = Path(transformers.__file__).parent.parent
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _LARGEST_CONSTANT = 1 << 16
+_IN_PLACE = re.compile(r"aten\.\w*[a-z0-9]_\.\w+")
+_SHARED = " of what others may see"
+"""Ends the name of an operator that changes in place what views of it show, too, which is not in their arguments."""
 _FACTORIES = ("aten.arange", "aten.full", "aten.ones", "aten.zeros", "aten.scalar_tensor")
 
 
@@ -59,10 +62,12 @@ class _Converter:
             if value is not None:
                 self.known[node] = value
             else:
-                self._add(node, _piece(node) or _join(node) or _choice(node) or (str(node.target), node.args))
+                call = _piece(node) or _join(node) or _choice(node) or _shared_change(node)
+                self._add(node, call or (str(node.target), node.args))
         logits = cast(torch.fx.Node, cast(tuple[object, ...], graph.output_node().args[0])[0])
         output = self.converted[logits]
-        return Graph(reachable(self.nodes, output), output)
+        changes = (node for node in self.nodes if node.op.endswith(_SHARED))
+        return Graph(reachable(self.nodes, output, *changes), output)
 
     def _placeholders(self) -> None:
         """Inputs, weights (tied ones become one), and buffers whose values are known."""
@@ -183,6 +188,15 @@ def _choice(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
         return None
     condition, yes, no = cast(tuple[torch.fx.Node, object, object], node.args)
     return (WHERE_ABOVE, (*condition.args, yes, no)) if str(condition.target) == "aten.gt.Scalar" else None
+
+
+def _shared_change(node: torch.fx.Node) -> tuple[str, tuple[object, ...]] | None:
+    """A change in place of anything but a projection that has no other use; None for any other operator."""
+    if not _IN_PLACE.fullmatch(str(node.target)):
+        return None
+    changed = node.all_input_nodes[0]
+    alone = str(changed.target) == "aten.linear.default" and len(changed.users) == 1
+    return None if alone else (f"{node.target}{_SHARED}", node.args)
 
 
 def _lookup(model: nn.Module, name: str) -> torch.Tensor | None:

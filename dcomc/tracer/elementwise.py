@@ -92,11 +92,6 @@ def _clamp(scope: Scope, node: Node) -> SSAValue:
     return elementwise(scope, node, (x,), clamp, "clamped")
 
 
-def _is_projection(node: Node) -> bool:
-    """Whether what is changed in place is a projection, which nothing else is a view of."""
-    return in_floats(node) and cast(Node, node.args[0]).op == "aten.linear.default"
-
-
 def _softplus(scalars: Scalars, a: SSAValue) -> SSAValue:
     """log(1 + exp(x)); from 20 on, x itself, as in torch."""
     twenty = scalars.number(20.0)
@@ -211,7 +206,7 @@ ELEMENTWISE: Table = {
     "aten.abs.default": _pointwise(Scalars.absolute, "absolute", 1),
     "aten.add.Tensor": _pointwise(Scalars.plus, "sum", 2),
     "aten.clamp.default": Lowering(_clamp),
-    "aten.clamp_.default": Lowering(_clamp, _is_projection),
+    "aten.clamp_.default": Lowering(_clamp),
     "aten.cos.default": _pointwise(Scalars.cos, "cos", 1),
     "aten.div.Tensor": _pointwise(Scalars.divide, "quotient", 2),
     "aten.erf.default": _pointwise(Scalars.erf, "erf", 1),

@@ -77,9 +77,9 @@ class Graph:
     output: Node
 
 
-def reachable(nodes: list[Node], output: Node) -> tuple[Node, ...]:
-    """The nodes that `output` depends on, in their order."""
-    needed = {output}
+def reachable(nodes: list[Node], *outputs: Node) -> tuple[Node, ...]:
+    """The nodes that some nodes depend on, and these, in their order."""
+    needed = {*outputs}
     for node in reversed(nodes):
         if node in needed:
             needed.update(node.operands())

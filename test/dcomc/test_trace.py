@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dcomc.ir import print_module, verify_module
 from dcomc.model import resolve_model
 from dcomc.tracer import ops, trace
 from dcomc.tracer.capture import capture
+from dcomc.tracer.convert import convert
 from dcomc.tracer.graph import INPUT, Graph, Node, Source
 from dcomc.tracer.program import build_module
 
@@ -235,6 +237,41 @@ def test_an_operator_in_a_form_without_a_lowering_is_named_with_the_form() -> No
     assert "aten.add.Tensor with alpha=2 x1 (model.py:7)" in str(caught.value)
     assert "aten.mul.Tensor from i64 to i64[2, 3] x1 (model.py:8)" in str(caught.value)
     assert "aten.bmm.default x1 (model.py:9)" in str(caught.value)
+
+
+class _Changing(torch.nn.Module):
+    """A projection [2, 4], something that changes a tensor in place, and an output."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.change = change
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.change(self.linear(x)) + 1
+
+
+def _view_before(y: torch.Tensor) -> torch.Tensor:
+    view = y.view(4, 2)
+    y.clamp_(-1, 1)
+    return view
+
+
+def _through_a_view(y: torch.Tensor) -> torch.Tensor:
+    y.view(4, 2).clamp_(-1, 1)
+    return y
+
+
+@pytest.mark.parametrize("change", [_view_before, _through_a_view])
+def test_what_is_changed_in_place_through_a_view_is_no_graph_of_ours(
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """The change is no operand of what shows it: it was left out, without a word."""
+    model = _Changing(change)
+    program = torch.export.export(model, (torch.ones(2, 4),), strict=False)
+    with pytest.raises(DcomError) as caught:
+        build_module(convert(program, model, {}), "test", 2, 1)
+    assert "aten.clamp_.default of what others may see x1 (" in str(caught.value)
 
 
 @pytest.mark.parametrize(
