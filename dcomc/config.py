@@ -329,11 +329,13 @@ def _check_type(name: str, option: str, value: object, place: str | None = None)
 def _options(table: Mapping[str, object], path: str, *above: str) -> Mapping[str, Any]:
     """`table` once its keys are fields of `SiteOptions`, with values of their types."""
     known = [option.name for option in fields(SiteOptions)]
+    tables = () if "sites" in above else ("sites",) if above else ("layers", "sites")
+    sites = {site: f"sites.{site}" for site in SITES if tables}
     for key, value in table.items():
         name = ".".join((*above, key))
         try:
             if key not in known:
-                raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, known))
+                raise DcomError(f"unknown key '{name}'", hint=did_you_mean(key, [*known, *tables], sites))
             _check_type(name, key, value)
             if key in LIMITS:
                 check_limits(key, cast(float, value))

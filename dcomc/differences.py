@@ -108,10 +108,12 @@ def in_words(name: str) -> str:
 
 
 def summary(alone: Sequence[Difference]) -> str:
-    """What one file alone has: the first part of each name, once, and where."""
+    """What one file alone has: the first part of each name, once, and where; of cycles their cause, too, as both have
+    some."""
     names: dict[str, dict[str, None]] = {}
     for each in alone:
-        names.setdefault(each.where, {})[in_words(each.name.partition(".")[0])] = None
+        first, *_ = each.name.split(".")
+        names.setdefault(each.where, {})[in_words(each.name if first == "causes" else first)] = None
     places: dict[str, list[str]] = {}
     for where, found in names.items():
         places.setdefault(", ".join(found), []).append(where)

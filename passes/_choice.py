@@ -166,7 +166,11 @@ def _likeness(one: Candidate, other: Candidate) -> float:
 
 def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice: Choice) -> None:
     """Print to standard error what was expected of each mapping, the soonest first, what was counted, which was taken,
-    and why the others were not."""
+    and why the others were not.
+
+    Work of the arrays and the banks is that of a round of all streams, in shares of what one matrix takes alone.
+    What is above 100% limits the round.
+    """
     sizes = [
         f"{counted(count, 'launch', 'launches')} of {counted(matrices, 'matrix', 'matrices')}"
         for matrices, count in sorted(Counter(launches).items())
@@ -180,14 +184,15 @@ def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice:
             f"{round(candidate.expected(launches)):,}",
             f"{choice.counted[candidate.place]:,}" if candidate.place in choice.counted else "-",
             f"{candidate.alone:,}",
-            f"{candidate.array / candidate.alone:.0%}",
-            f"{candidate.bank / candidate.alone:.0%}",
+            *(f"{work[unit] / work['chain']:.0%}" for unit in ("array", "bank")),
             "" if candidate.place == taken else f"{cycles[candidate.place] / cycles[taken] - 1:+.1%}",
-            max(candidate.work, key=candidate.work.__getitem__),
+            max(work, key=work.__getitem__),
         )
         for candidate in choice.found
+        for work in (candidate.work,)
     ]
-    headings = ("mapping", "cycles", "counted", "one alone", "array busy", "bank busy", "more", "limit")
+    headings = ("mapping", "expected", "counted", "one alone", "arrays", "banks", "more", "limit")
     print_table(headings, rows, stderr=True)
     if choice.passed_over:
         print(f"{counted(choice.passed_over, 'other mapping')} could not be sooner", file=sys.stderr)
+    print(file=sys.stderr)

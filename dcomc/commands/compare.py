@@ -62,10 +62,10 @@ def _text(name: str, value: Any) -> str:
 
     if value is None:
         return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
     if isinstance(value, float) and value and (".busy." in name or name.endswith(("seconds", "fastest", "slowest"))):
         return duration(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return f"{int(value):,}"
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     if re.fullmatch("[0-9a-f]{32,}", text):
         return text[:9] + "…"

@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print operations, bytes and memory of each layer and site to standard error, dense and decomposed, with "
         "the paper's ratios, and write them to FILE.json",
     )
-    reports.add_argument("--explain", action="store_true", help="print the cycles expected of each mapping")
+    help = (
+        "print the cycles of each mapping: expected, and counted where that was worth it; those of one matrix alone, "
+        "and in shares of them the work of arrays and banks, with all matrices in flight"
+    )
+    reports.add_argument("--explain", action="store_true", help=help)
     reports.add_argument("--print-pipeline", action="store_true", help="print the passes as `dcomc opt -p` takes them")
     add_pass_arguments(parser)
 

@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
     for output in (args.stats, args.timeline):
         check_output(output, args.program, args.gpu, args.model, args.config)
-    for what, count in (("a batch", args.batch), ("a length", args.seq_len)):
+    for option, count in (("--batch", args.batch), ("--seq-len", args.seq_len)):
         if count is not None and count < 1:
-            raise DcomError(f"{what} of {count} is too small", hint="give 1 or more")
+            raise DcomError(f"{option} {count} is too small", hint="give 1 or more")
     gpu = load_gpu(args.gpu)
     program = dcomc.load(args.program)
     if not program.host.strip():

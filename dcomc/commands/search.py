@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
         check_plots()
     if args.batch < 1:
-        raise DcomError(f"a batch of {args.batch} is too small", hint="give 1 or more")
+        raise DcomError(f"--batch {args.batch} is too small", hint="give 1 or more")
     from dcomc.estimate import Options
     from dcomc.search.candidates import Budget
     from dcomc.search.search import search

@@ -78,6 +78,20 @@ def test_times_have_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert rows["share"] == ["share", "0.25", "0.0005", "0.002"]
 
 
+def test_whole_numbers_are_written_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cycles by cause are the mean of streams, and so a float where there are several."""
+    for name, causes in (("a.json", {"issue": 4059}), ("b.json", {"issue": 4171.0, "ended": 144.5, "drain": 2.0})):
+        document = {"decompositions": [{"layer": 1, "site": "qkv", "cycles": 9000, "seconds": 1.0, "causes": causes}]}
+        (tmp_path / name).write_text(json.dumps(document))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--all"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cycles:", "issue", "qkv", "of", "1", "4,059", "4,171", "1.028"] in rows
+    assert ["time", "qkv", "of", "1", "1", "s", "1", "s", "1"] in rows
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "2 values of B alone: cycles: ended, cycles: drain (qkv of 1)"
+
+
 def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [{"layer": layer, "site": "qkv", "cycles": 10, "rank": 4} for layer in (1, 2)]
     (tmp_path / "a.json").write_text(json.dumps({"decompositions": entries[:1]}))

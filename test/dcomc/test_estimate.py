@@ -315,8 +315,8 @@ def test_the_timeline_is_no_wider_than_the_console(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--batch", "0"], "a batch of 0 is too small"),
-        (["--seq-len", "0"], "a length of 0 is too small; give 1 or more"),
+        (["--batch", "0"], "--batch 0 is too small; give 1 or more"),
+        (["--seq-len", "0"], "--seq-len 0 is too small; give 1 or more"),
         (["--gpu", "v100"], "unknown gpu 'v100'"),
         (["--tp", "3"], "invalid choice"),
         (["--seq-len", "64"], "the program is for 512 tokens a prompt, and cannot be made anew"),
