@@ -125,7 +125,7 @@ def _chief(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
         if missed:
             found.append(text.format(*(_ends([claim[key] for claim in missed]) for key in ("ours", "paper"))))
     if found:
-        yield from (f"What weighs most of what is not reproduced: {'; '.join(found)}.", "")
+        yield from (f"What weighs most of what ours does not reproduce: {'; '.join(found)}.", "")
 
 
 def _ends(values: Sequence[float]) -> str:
