@@ -9,6 +9,9 @@ from typing import Any
 
 from dcomc.diagnostics import check_output, counted, write_text
 
+_EXACT = 2.0**53
+"""Below it a float that is whole has all its digits; above, every float is whole."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `dcomc compare`."""
@@ -64,7 +67,8 @@ def _text(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, float) and value and (".busy." in name or name.endswith(("seconds", "fastest", "slowest"))):
         return duration(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    if whole or (isinstance(value, int) and not isinstance(value, bool)):
         return f"{int(value):,}"
     text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
     if re.fullmatch("[0-9a-f]{32,}", text):

@@ -92,6 +92,14 @@ def test_whole_numbers_are_written_alike(tmp_path: Path, capsys: pytest.CaptureF
     assert last == "2 values of B alone: cycles: ended, cycles: drain (qkv of 1)"
 
 
+def test_numbers_beyond_all_digits_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as the perplexity of a model that is broken, which is whole, as every float of that size."""
+    for name, perplexity in (("a.json", 1e30), ("b.json", 2e30)):
+        (tmp_path / name).write_text(json.dumps({"perplexity": perplexity}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert ["perplexity", "1e+30", "2e+30", "2"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
 def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [{"layer": layer, "site": "qkv", "cycles": 10, "rank": 4} for layer in (1, 2)]
     (tmp_path / "a.json").write_text(json.dumps({"decompositions": entries[:1]}))
