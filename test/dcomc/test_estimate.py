@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import ModuleOp
 import dcomc
 from dcomc.cli import main
 from dcomc.dcom_times import program_seconds
-from dcomc.estimate import Options, Run, estimate
+from dcomc.estimate import Event, Options, Run, estimate
 from dcomc.gpu_model import LanczosWork
 from dcomc.host_kernels import module_steps, weight_bytes
 from dcomc.host_memory import memory
@@ -337,6 +337,14 @@ def test_a_program_whose_layers_are_all_decomposed_has_nothing_to_compare_with(
     dcomc.compile(llama_layer(512), [0], rank=4).save(tmp_path / "p.bin")
     assert main(["estimate", str(tmp_path / "p.bin")]) == 1
     assert "every layer is decomposed" in capsys.readouterr().err
+
+
+def test_layers_that_do_the_same_take_the_same_whenever_they_begin() -> None:
+    begins = [0.0, 0.1, 1 / 3, 7.7]
+    events = [Event("GPU", "a", layer, "qkv", 0, begin, begin + 0.01605) for layer, begin in enumerate(begins)]
+    run = Run("gpu", 1, 1.0, 1.0, 1.0, tuple(events))
+    assert len({event.end - event.start for event in events}) > 1
+    assert [(run.work(layer), run.span(layer)) for layer in range(4)] == [({"GPU": 0.01605}, 0.01605)] * 4
 
 
 def test_of_a_dense_program_there_is_no_table_of_layers(
