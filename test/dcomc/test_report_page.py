@@ -250,6 +250,12 @@ def test_it_fits_a_phone(phone: Opened):
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
+def test_the_options_fit_a_phone(phone: Opened):
+    """Their values are short: nothing lies beyond the shade at the end of the table."""
+    options = phone.page.locator("#settings .scroll").first
+    assert options.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+
+
 def test_kernels_are_told_apart_on_a_phone(phone: Opened):
     """Their names are long, and begin alike."""
     kernels = {each["name"] for each in phone.page.evaluate("report.kernels")}

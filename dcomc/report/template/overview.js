@@ -247,7 +247,7 @@ function showConfiguration() {
     if (Array.isArray(value)) return value.every(Number.isInteger) ? ranges(value) : value.join(", ");
     return typeof value === "string" ? value : JSON.stringify(value);
   };
-  const pairs = (values, caption) => table([["option", ([name]) => name], ["value", ([, value]) => text(value), "wide"]], Object.entries(values), caption);
+  const pairs = (values, caption) => table([["option", ([name]) => name], ["value", ([, value]) => text(value)]], Object.entries(values), caption);
   const { name, ...parts } = report.machine;
   const machine = Object.fromEntries(
     Object.entries(parts).flatMap(([part, values]) => Object.entries(values).map(([key, value]) => [`${part}.${key}`, value])),
