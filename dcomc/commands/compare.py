@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         ]
         print_table(("", "sites and layers", "A", "B", "B / A"), rows)
         print()
-    print(f"{sum(each.equal for each in both)} of {counted(len(both), 'value')} of both are equal")
+    verb = "is" if len(both) == 1 else "are"
+    print(f"{sum(each.equal for each in both)} of {counted(len(both), 'value')} of both {verb} equal")
     for file in ("A", "B"):
         alone = [each for each in found if each.only_in == file]
         if alone and not args.all:

@@ -188,7 +188,8 @@ def _width(module: "ModuleOp", gpu: "Gpu") -> str:
     from dcomc.host_kernels import element_bytes
 
     bits, slower = 8 * element_bytes(module), gpu.flops_per_second.half / gpu.flops_per_second.single
-    return f"weights of {bits} bits" + (f" at 1/{slower:.0f} of the peak of 16" if bits > 16 and slower > 1 else "")
+    rate = f", multiplied at 1/{slower:.0f} of the peak rate of 16 bits" if bits > 16 and slower > 1 else ""
+    return f"weights of {bits} bits{rate}"
 
 
 def _print_runs(runs: "tuple[Run, ...]") -> None:

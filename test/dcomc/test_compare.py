@@ -100,6 +100,16 @@ def test_numbers_beyond_all_digits_are_short(tmp_path: Path, capsys: pytest.Capt
     assert ["perplexity", "1e+30", "2e+30", "2"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("second", "last"), [(1, "1 of 1 value of both is equal"), (2, "0 of 1 value of both is equal")]
+)
+def test_one_value_is_said_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], second: int, last: str) -> None:
+    for name, seed in (("a.json", 1), ("b.json", second)):
+        (tmp_path / name).write_text(json.dumps({"seed": seed}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
 def test_a_decomposition_that_one_alone_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = [{"layer": layer, "site": "qkv", "cycles": 10, "rank": 4} for layer in (1, 2)]
     (tmp_path / "a.json").write_text(json.dumps({"decompositions": entries[:1]}))

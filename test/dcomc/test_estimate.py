@@ -360,4 +360,4 @@ def test_of_a_dense_program_there_is_no_table_of_layers(
 def test_wide_weights_are_said_to_be_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dcomc.compile(dcomc.trace("tiny", 64, 1, "f32")).save(tmp_path / "p.bin")
     assert main(["estimate", str(tmp_path / "p.bin")]) == 0
-    assert "64 tokens, weights of 32 bits at 1/16 of the peak of 16; decomposed" in capsys.readouterr().out
+    assert "weights of 32 bits, multiplied at 1/16 of the peak rate of 16 bits; decomposed" in capsys.readouterr().out
