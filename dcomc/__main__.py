@@ -5,7 +5,8 @@ import sys
 
 # libgomp, whose threads torch multiplies with, reads this when it is loaded: how often a thread that has no more work
 # looks for some before it sleeps. By its default, milliseconds, it would keep a core from kernels that are not torch's.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 A library of arrays computes a body one operation after another, and writes an array for each. Compiled, the body stays
 in registers, and each operand is read once. The code is for one shape and one layout of the operands: LLVM knows every
 stride, takes what does not change out of the inner loop, and makes vectors of the rest. The numbers are those of the
-body, bit by bit; only a sum over reduced loops may be taken in another order.
+body, bit by bit; only a sum or product over reduced loops may be taken in another order.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -81,8 +81,10 @@ def _page(documents: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield (
         "Made by `dcomc reproduce all`. Ours is computed with what the paper states and, where it states nothing, with "
         "one choice; the range is over the other plausible choices, and over constants that had to be assumed. *By "
-        "another choice*: not reproduced by ours, but by one as plausible, which the paper may have made. Nothing is "
-        "fitted to a claim; constants come from `dcomc/configs`, with their sources or the word *assumed*."
+        "another choice*: not reproduced by ours, but by one as plausible, which the paper may have made. *Not "
+        "comparable*: what takes the weights of Llama-2-7B, which do not ship; [quality.md](quality.md) has the same "
+        "of SmolLM2-135M. Nothing is fitted to a claim; constants come from `dcomc/configs`, with their sources or the "
+        "word *assumed*."
     )
     yield ""
     yield from _chief(documents)
