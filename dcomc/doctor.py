@@ -16,6 +16,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "numpy": ("", "arrays"),
     "ml-dtypes": ("", "bfloat16 in NumPy"),
     "numba": ("", "the fast engine"),
+    "llvmlite": ("", "compiled loops of run and eval"),
     "xdsl": ("", "the IR"),
     "rich": ("", "tables"),
     "safetensors": ("", "weights"),

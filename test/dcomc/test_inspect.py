@@ -83,7 +83,8 @@ def test_decompositions_that_differ_in_the_layer_alone(path: Path, capsys: pytes
     assert all(shown.count(f"model.layers.{n}.self_attn (llama.py:7)\n") == 1 for n in (0, 1, 3))
 
 
-def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_streams_of_a_kernel(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     first, second = program().kernels
     streams = (KernelStream(0, 0, 8, 8, 0), KernelStream(0, 8, 8, 8, 0), KernelStream(8, 0, 8, 16, 4))
     layout = replace(second.layout, span_rows=8, span_cols=8, in_flight=2)

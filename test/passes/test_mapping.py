@@ -164,8 +164,11 @@ def test_those_in_flight_that_are_given_are_chosen_for() -> None:
     assert compiled((128, 4096, 10), 2048, "auto", 4).layout.in_flight == 4
 
 
-def test_the_group_that_was_taken_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_group_that_was_taken_is_marked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether it is expected to be the soonest or not, and if it would not be looked at otherwise."""
+    monkeypatch.setenv("COLUMNS", "200")
     for mapping, taken in (("grid", "16x16"), ("16x4", "16x4"), ("auto", "")):
         module = decomposition((128, 512, 4), 64)
         run_passes(make_context(), module, [LowerDcomToClusterPass(), ClusterMapPass(mapping=mapping, explain=True)])
