@@ -85,7 +85,7 @@ def take_columns(a: NDArray[Any], columns: NDArray[np.int64], threads: int) -> N
 def _by_rows(kernel: Callable[[Array, int, int], None], a: Array | Bits, threads: int) -> Array:
     """The sum of what a kernel adds to zeros [M, H] for each share of the rows."""
     count, rows, cols = a.shape
-    sums = np.zeros((_SHARES, count, cols), np.float32)
+    sums = np.zeros((_shares(rows), count, cols), np.float32)
 
     def work(share: int, start: int, stop: int) -> None:
         kernel(sums[share], start, stop)
@@ -100,7 +100,7 @@ def _for_shares(work: Callable[[int, int, int], None], rows: int, threads: int) 
     The shares do not depend on the threads, and so neither do sums. Each thread takes the next share when it is done
     with one: one that wakes late does less, and one that has not begun when all is done is not waited for.
     """
-    shares = max(min(_SHARES, rows // _ROWS), 1)
+    shares = _shares(rows)
     left = iter(range(shares))
 
     def work_on() -> None:
@@ -112,6 +112,11 @@ def _for_shares(work: Callable[[int, int, int], None], rows: int, threads: int) 
     for other in others:
         if not other.cancel():
             other.result()
+
+
+def _shares(rows: int) -> int:
+    """The number of shares of so many rows."""
+    return max(min(_SHARES, rows // _ROWS), 1)
 
 
 @cache
