@@ -95,9 +95,10 @@ def run_together(
         for bank_bytes in [share.rounds * layout.in_flight * layout.bank_bytes]
     )
     try:
-        for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
-            shared.read(number, issue)
-            loaded[number].engine.carry_out(issue)
+        with np.errstate(all="ignore"):
+            for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
+                shared.read(number, issue)
+                loaded[number].engine.carry_out(issue)
     except MachineFault as fault:
         raise _placed(fault, kernel) from fault
     taken = tuple(tuple(left) for left in exits)

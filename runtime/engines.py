@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from math import ceil
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,10 @@ from dcomc.diagnostics import DcomError, counted, size
 from dcomc.tables import duration
 from runtime.banks import ReadBank, pack, to_half_scaled
 from runtime.deal import deal, together_in
+from runtime.engine import Engine
 from runtime.machine import Machine
 from runtime.program import Kernel
 from runtime.reference import ReferenceEngine
-from runtime.sequencer import Issue
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 5.0
@@ -47,25 +47,6 @@ class _Rates:
 
 
 _RATES = {"reference": _Rates(0.0, 8e-5, 7e-9), "fast": _Rates(1.0, 2e-5, 1.5e-10)}
-
-
-class Engine(Protocol):
-    """What carries out instructions."""
-
-    global_memory: NDArray[Any]
-    """The machine's global memory, which streams side by side have in common."""
-
-    def execute(self, issue: Issue) -> None:
-        """Check and carry out one instruction; raises `MachineFault`."""
-        ...
-
-    def carry_out(self, issue: Issue) -> None:
-        """Carry out one instruction that `check_access` has passed."""
-        ...
-
-    def leaves(self, issue: Issue) -> bool:
-        """Whether an `exit.ngt` leaves."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,19 @@ matvecs, which are most of the work, read their tiles in the banks, and the word
 needs them in the buffers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import costs
 from runtime import fast_kernels as kernels
-from runtime.access import check_access, transfer_extent
-from runtime.instructions import BY_MNEMONIC, Access, Unit
+from runtime.access import transfer_extent
+from runtime.arithmetic import Single, chunk_sums, in_pieces, line_sum, with_one_nan
+from runtime.engine import Engine, Meanings
+from runtime.instructions import Access
 from runtime.machine import Machine
 from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
-from runtime.reference import Single, chunk_sums, in_pieces, line_sum, with_one_nan
 from runtime.sequencer import Issue
 
 Words = NDArray[np.uint16]
@@ -43,7 +42,7 @@ class _Pending:
         return start <= self.buffer and self.buffer + self.count <= end
 
 
-class FastEngine:
+class FastEngine(Engine):
     """The state of the machine while one stream runs over the whole grid; used as `ReferenceEngine` is.
 
     Args:
@@ -68,27 +67,16 @@ class FastEngine:
         """The buffers but for what is pending."""
         self._pending: list[_Pending] = []
 
-    def execute(self, issue: Issue) -> None:
-        """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
-
-        Raises:
-            MachineFault: memory that the instruction may not touch.
-        """
-        check_access(issue, self.machine, 2 * len(self.banks))
-        self.carry_out(issue)
+    @property
+    def bank_bytes(self) -> int:
+        return 2 * len(self.banks)
 
     def carry_out(self, issue: Issue) -> None:
-        """Carry out one instruction that has been checked."""
-        meaning = _MEANINGS.get(issue.mnemonic)
+        meaning = _MEANINGS.of(issue)
         if meaning is not None:
             if issue.mnemonic not in _PREPARE_THEMSELVES:
                 self._prepare(issue)
             meaning(self, issue.values)
-
-    def leaves(self, issue: Issue) -> bool:
-        """Whether `exit.ngt` leaves: the first cluster's scalars decide."""
-        a, b = (self.scalars[int(issue.values[name]), 0] for name in ("a", "b"))
-        return not a > b
 
     def buffers(self) -> NDArray[np.uint8]:
         """The bytes of all buffers, [grid rows, grid columns, bytes], copied."""
@@ -155,17 +143,9 @@ class FastEngine:
         return self.words.reshape(-1), (start * self.words.shape[1], cols, self.words.shape[1])
 
 
-Meaning = Callable[[FastEngine, Values], None]
-_MEANINGS: dict[str, Meaning] = {}
+_MEANINGS = Meanings[FastEngine]()
+_executes, _along = _MEANINGS.executes, _MEANINGS.along
 _PREPARE_THEMSELVES = ("ld", "mv.row", "mv.col")
-
-
-def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
-    def register(meaning: Meaning) -> Meaning:
-        _MEANINGS.update(dict.fromkeys(mnemonics, meaning))
-        return meaning
-
-    return register
 
 
 def _word(v: Values, operand: str) -> int:
@@ -213,27 +193,12 @@ def _fill(engine: FastEngine, v: Values) -> None:
     engine.words[start : start + _word(v, "bytes")] = 0
 
 
-@_executes("mv.row")
-def _matvec_row(engine: FastEngine, v: Values) -> None:
-    down, right = _sides(engine, v)
-    _matvec(engine, v, engine.matvec_row, down, right)
-
-
-@_executes("mv.col")
-def _matvec_column(engine: FastEngine, v: Values) -> None:
-    down, right = _sides(engine, v)
-    _matvec(engine, v, engine.matvec_column, right, down)
-
-
-def _sides(engine: FastEngine, v: Values) -> tuple[kernels.Side, kernels.Side]:
-    """Down and to the right."""
+@_along("mv")
+def _matvec(engine: FastEngine, v: Values, axis: int) -> None:
     cluster, rows, cols = engine.machine.cluster, int(v["rows"]), int(v["cols"])
-    return (cluster.mac_rows, rows, cols * engine.lanes, cluster.mac_cols), (cluster.mac_cols, cols, engine.lanes, 1)
-
-
-def _matvec(
-    engine: FastEngine, v: Values, kernel: Callable[..., None], y_side: kernels.Side, x_side: kernels.Side
-) -> None:
+    down = cluster.mac_rows, rows, cols * engine.lanes, cluster.mac_cols
+    right = cluster.mac_cols, cols, engine.lanes, 1
+    kernel, y_side, x_side = (engine.matvec_row, down, right) if axis else (engine.matvec_column, right, down)
     y, x, outputs, inputs = _word(v, "y"), _word(v, "x"), y_side[0] * y_side[1], x_side[0] * x_side[1]
     engine.settle(y, y + 2 * outputs)
     engine.settle(x, x + inputs)
@@ -285,38 +250,29 @@ def _multiply_add(engine: FastEngine, v: Values) -> None:
     length = int(v["length"])
     total = _single(engine, v, "d", "length") if v["accumulate"] else np.zeros((length, engine.words.shape[1]), "f4")
     factors = engine.words[_word(v, "v") :][:length].view(np.float16).astype(np.float32)
-    with np.errstate(all="ignore"):
-        for c in in_pieces(_single(engine, v, "c", "count"), v):
-            total += c * factors
+    for c in in_pieces(_single(engine, v, "c", "count"), v):
+        total += c * factors
     _write(engine, _word(v, "d"), total)
 
 
 @_executes("sub")
 def _minus(engine: FastEngine, v: Values) -> None:
-    with np.errstate(all="ignore"):
-        difference = _single(engine, v, "x", "length") - _single(engine, v, "y", "length")
+    difference = _single(engine, v, "x", "length") - _single(engine, v, "y", "length")
     _write(engine, _word(v, "x"), difference)
 
 
 @_executes("sum")
 def _sum(engine: FastEngine, v: Values) -> None:
     x = _single(engine, v, "x", "length")
-    with np.errstate(all="ignore"):
-        _write(engine, _word(v, "d"), chunk_sums(x.T, engine.lanes)[None])
+    _write(engine, _word(v, "d"), chunk_sums(x.T, engine.lanes)[None])
 
 
-@_executes("part.row")
-def _part_row(engine: FastEngine, v: Values) -> None:
-    _part(engine, v, 2)
-
-
-@_executes("part.col")
-def _part_column(engine: FastEngine, v: Values) -> None:
-    _part(engine, v, 1)
-
-
+@_along("part")
 def _part(engine: FastEngine, v: Values, axis: int) -> None:
-    d, x = (np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis) for at, size in _PART)
+    d, x = (
+        np.swapaxes(engine.grid(_word(v, at), _word(v, size)), 1, axis + 1)
+        for at, size in (("d", "bytes"), ("x", "total"))
+    )
     d[:] = 0
     for place in range(d.shape[1]):
         first = place % (int(v["span"]) or d.shape[1]) // int(v["share"]) * len(d) if v["share"] else 0
@@ -324,83 +280,42 @@ def _part(engine: FastEngine, v: Values, axis: int) -> None:
         d[: len(part), place] = part
 
 
-_PART = (("d", "bytes"), ("x", "total"))
-
-
-@_executes("gather.row")
-def _gather_row(engine: FastEngine, v: Values) -> None:
-    _gather(engine, v, 2)
-
-
-@_executes("gather.col")
-def _gather_column(engine: FastEngine, v: Values) -> None:
-    _gather(engine, v, 1)
-
-
+@_along("gather")
 def _gather(engine: FastEngine, v: Values, axis: int) -> None:
-    d = np.swapaxes(engine.grid(_word(v, "d"), _word(v, "bytes")), 1, axis)
+    d = np.swapaxes(engine.grid(_word(v, "d"), _word(v, "bytes")), 1, axis + 1)
     span = costs.span(v, d.shape[1])
-    x = np.swapaxes(engine.grid(_word(v, "x"), min(_word(v, "total"), span * len(d))), 1, axis)
+    x = np.swapaxes(engine.grid(_word(v, "x"), min(_word(v, "total"), span * len(d))), 1, axis + 1)
     for first in range(0, d.shape[1], span):
         parts = np.swapaxes(d[:, first : first + span], 0, 1)
         whole = parts.reshape(-1, d.shape[2])[: len(x)]
         x[: len(whole), first : first + span] = whole[:, None]
 
 
-@_executes("reduce.row")
-def _reduce_row(engine: FastEngine, v: Values) -> None:
-    cols = engine.machine.grid.cols
-    kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), cols, int(v["span"]) or cols, 1)
-
-
-@_executes("reduce.col")
-def _reduce_column(engine: FastEngine, v: Values) -> None:
+@_along("reduce")
+def _reduce(engine: FastEngine, v: Values, axis: int) -> None:
     grid = engine.machine.grid
-    clusters, span = grid.rows * grid.cols, (int(v["span"]) or grid.rows) * grid.cols
-    kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), clusters, span, grid.cols)
+    line, apart = (grid.cols, 1) if axis else (grid.rows * grid.cols, grid.cols)
+    kernels.reduce(engine.words, _word(v, "x"), int(v["length"]), line, int(v["span"]) * apart or line, apart)
 
 
-@_executes("allreduce.row")
-def _all_reduce_row(engine: FastEngine, v: Values) -> None:
-    _all_reduce(engine, v, 1)
-
-
-@_executes("allreduce.col")
-def _all_reduce_column(engine: FastEngine, v: Values) -> None:
-    _all_reduce(engine, v, 0)
-
-
+@_along("allreduce")
 def _all_reduce(engine: FastEngine, v: Values, axis: int) -> None:
     words = engine.grid(_word(v, "x"), 2 * int(v["length"]))
     bits = words[0::2] | words[1::2].astype(np.uint32) << 16
     x = np.moveaxis(bits, axis + 1, 2).view(np.float32)
     span = int(v["span"]) or x.shape[2]
-    with np.errstate(all="ignore"):
-        for first in range(0, x.shape[2], span):
-            line = x[:, :, first : first + span]
-            line[:] = with_one_nan(line_sum(line))[:, :, None]
+    for first in range(0, x.shape[2], span):
+        line = x[:, :, first : first + span]
+        line[:] = with_one_nan(line_sum(line))[:, :, None]
     words[0::2], words[1::2] = bits & 0xFFFF, bits >> 16
 
 
-@_executes("bcast.row")
-def _broadcast_row(engine: FastEngine, v: Values) -> None:
-    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
-    span = int(v["span"]) or x.shape[2]
-    for first in range(0, x.shape[2], span):
-        x[:, :, first + 1 : first + span] = x[:, :, first : first + 1]
-
-
-@_executes("bcast.col")
-def _broadcast_column(engine: FastEngine, v: Values) -> None:
-    x = engine.grid(_word(v, "x"), 2 * int(v["length"]))
+@_along("bcast")
+def _broadcast(engine: FastEngine, v: Values, axis: int) -> None:
+    x = np.swapaxes(engine.grid(_word(v, "x"), 2 * int(v["length"])), 1, axis + 1)
     span = int(v["span"]) or x.shape[1]
     for first in range(0, x.shape[1], span):
         x[:, first + 1 : first + span] = x[:, first : first + 1]
-
-
-@_executes("s.li")
-def _scalar_immediate(engine: FastEngine, v: Values) -> None:
-    _set_scalar(engine, v, np.float32(v["value"]))
 
 
 @_executes("s.ld")
@@ -416,47 +331,4 @@ def _scalar_store(engine: FastEngine, v: Values) -> None:
     engine.words[x : x + 2] = engine.scalars[int(v["a"])].view(np.uint16).reshape(-1, 2).T
 
 
-@_executes("s.mul")
-def _scalar_multiply(engine: FastEngine, v: Values) -> None:
-    with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
-        _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
-
-
-@_executes("s.div")
-def _scalar_divide(engine: FastEngine, v: Values) -> None:
-    with np.errstate(all="ignore"):
-        _set_scalar(engine, v, engine.scalars[int(v["a"])] / engine.scalars[int(v["b"])])
-
-
-@_executes("s.max")
-def _scalar_maximum(engine: FastEngine, v: Values) -> None:
-    a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    with np.errstate(all="ignore"):
-        _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, a, b)))
-
-
-@_executes("s.where")
-def _scalar_where(engine: FastEngine, v: Values) -> None:
-    a, b, c = (engine.scalars[int(v[name])] for name in ("a", "b", "c"))
-    with np.errstate(all="ignore"):
-        _set_scalar(engine, v, cast("NDArray[np.float32]", np.where(a > b, c, np.float32(0))))
-
-
-@_executes("s.rsqrt")
-def _scalar_rsqrt(engine: FastEngine, v: Values) -> None:
-    with np.errstate(all="ignore"):
-        _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
-
-
-def _set_scalar(engine: FastEngine, v: Values, values: NDArray[np.floating] | np.float32) -> None:
-    engine.scalars[int(v["d"])] = with_one_nan(np.asarray(values, np.float32))
-
-
-def _check_meanings() -> None:
-    """Fail at import where the table has an instruction without a meaning here, or the other way round."""
-    wanted = {name for name, instruction in BY_MNEMONIC.items() if instruction.unit is not Unit.CONTROL}
-    if wanted != set(_MEANINGS):
-        raise ValueError(f"meanings do not match the table: {sorted(wanted ^ set(_MEANINGS))}")
-
-
-_check_meanings()
+_MEANINGS.check()

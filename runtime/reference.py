@@ -3,65 +3,25 @@
 All clusters are one array whose first two axes are the grid. The instruction table says what each instruction does.
 """
 
-from collections.abc import Callable, Iterator
-from functools import reduce
+from collections.abc import Iterator
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime import costs
-from runtime.access import check_access, transfer_extent
-from runtime.instructions import BY_MNEMONIC, Unit
+from runtime.access import transfer_extent
+from runtime.arithmetic import Single, chunk_sums, in_pieces, line_sum, to_half, tree, with_one_nan
+from runtime.engine import Engine, Meanings
 from runtime.machine import Machine
-from runtime.operands import PIECES_DROP, SCALAR_REGISTERS, Values
+from runtime.operands import SCALAR_REGISTERS, Values
 from runtime.sequencer import Issue
 
 Array = NDArray[Any]
-Single = NDArray[np.float32]
 
 
-def tree(terms: Single) -> Single:
-    """Sum over the last axis by a binary tree of binary32 additions; an odd last term passes through a level."""
-    while terms.shape[-1] > 1:
-        pairs = terms.shape[-1] // 2
-        sums = terms[..., 0 : 2 * pairs : 2] + terms[..., 1 : 2 * pairs : 2]
-        terms = np.concatenate((sums, terms[..., 2 * pairs :]), axis=-1)
-    return terms[..., 0]
-
-
-def line_sum(terms: Single) -> Single:
-    """Sum over the last axis, one after another from each end to the middle; the first half is the larger."""
-    middle = (terms.shape[-1] + 1) // 2
-    first, last = (np.moveaxis(half, -1, 0) for half in (terms[..., :middle], terms[..., : middle - 1 : -1]))
-    total = reduce(np.add, first)
-    return total + reduce(np.add, last) if len(last) else total
-
-
-def to_half(values: Single) -> NDArray[np.float16]:
-    """Round to binary16, to nearest even; a NaN becomes 0x7E00."""
-    halves = values.astype(np.float16)
-    halves.view(np.uint16)[np.isnan(values)] = 0x7E00
-    return halves
-
-
-def with_one_nan(values: Single) -> Single:
-    """The same numbers, and 0x7FC00000 for every NaN."""
-    return np.where(np.isnan(values), np.uint32(0x7FC00000).view(np.float32), values)
-
-
-def in_pieces(values: Single, v: Values) -> Single:
-    """Binary32 factors rounded to the `pieces` of an instruction, to nearest even."""
-    dropped = PIECES_DROP[int(v["pieces"])]
-    if not dropped:
-        return values
-    bits = np.asarray(values, np.float32).view(np.uint32)
-    rounded = bits + ((1 << dropped - 1) - 1 + (bits >> dropped & 1)) >> dropped << dropped
-    return np.where(np.isnan(values), values, rounded.astype(np.uint32).view(np.float32))
-
-
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """The state of the machine while one stream runs over the whole grid.
 
     Args:
@@ -76,26 +36,14 @@ class ReferenceEngine:
         self.scalars = np.zeros((SCALAR_REGISTERS, *grid), np.float32)
         self.global_memory = np.zeros(machine.global_memory.bytes, np.uint8)
 
-    def execute(self, issue: Issue) -> None:
-        """Carry out one instruction; control flow is the sequencer's, and waiting the timing's.
-
-        Raises:
-            MachineFault: memory that the instruction may not touch.
-        """
-        check_access(issue, self.machine, self.banks.shape[1])
-        self.carry_out(issue)
+    @property
+    def bank_bytes(self) -> int:
+        return self.banks.shape[1]
 
     def carry_out(self, issue: Issue) -> None:
-        """Carry out one instruction that has been checked."""
-        meaning = _MEANINGS.get(issue.mnemonic)
+        meaning = _MEANINGS.of(issue)
         if meaning is not None:
-            with np.errstate(all="ignore"):  # infinities and NaNs are values of the machine
-                meaning(self, issue.values)
-
-    def leaves(self, issue: Issue) -> bool:
-        """Whether `exit.ngt` leaves: the first cluster's scalars decide."""
-        a, b = (self.scalars[int(issue.values[name]), 0, 0] for name in ("a", "b"))
-        return not a > b
+            meaning(self, issue.values)
 
     def view(self, address: int | float, count: int, kind: type[np.generic]) -> Array:
         """`count` elements in every cluster's buffer, [rows, cols, count], in place."""
@@ -111,16 +59,8 @@ class ReferenceEngine:
         return self.view(address, int(count), np.float16).astype(np.float32)
 
 
-Meaning = Callable[[ReferenceEngine, Values], None]
-_MEANINGS: dict[str, Meaning] = {}
-
-
-def _executes(*mnemonics: str) -> Callable[[Meaning], Meaning]:
-    def register(meaning: Meaning) -> Meaning:
-        _MEANINGS.update(dict.fromkeys(mnemonics, meaning))
-        return meaning
-
-    return register
+_MEANINGS = Meanings[ReferenceEngine]()
+_executes, _along = _MEANINGS.executes, _MEANINGS.along
 
 
 def _transfer(engine: ReferenceEngine, v: Values, to_buffer: bool) -> None:
@@ -203,16 +143,6 @@ def _accumulate(y: Single, terms: Single, v: Values) -> None:
     y[...] = with_one_nan(total)
 
 
-def chunk_sums(terms: Single, lanes: int) -> Single:
-    """Sum over the last axis: a tree for each chunk of the array's multipliers, chunks in order from zero."""
-    padding = -terms.shape[-1] % lanes
-    padded = np.pad(terms, [(0, 0)] * (terms.ndim - 1) + [(0, padding)])
-    total = np.zeros(terms.shape[:-1], np.float32)
-    for chunk in np.split(padded, padded.shape[-1] // lanes, axis=-1) if padded.shape[-1] else []:
-        total += tree(chunk)
-    return total
-
-
 def _chunks(engine: ReferenceEngine, terms: Single) -> Single:
     return chunk_sums(terms, engine.machine.cluster.mac_rows * engine.machine.cluster.mac_cols)
 
@@ -277,16 +207,7 @@ def _lines(engine: ReferenceEngine, address: int | float, size: int | float, axi
     return np.swapaxes(engine.view(address, int(size), np.uint8), 1, axis)
 
 
-@_executes("part.row")
-def _part_row(engine: ReferenceEngine, v: Values) -> None:
-    _part(engine, v, 1)
-
-
-@_executes("part.col")
-def _part_col(engine: ReferenceEngine, v: Values) -> None:
-    _part(engine, v, 0)
-
-
+@_along("part")
 def _part(engine: ReferenceEngine, v: Values, axis: int) -> None:
     d, x = _lines(engine, v["d"], v["bytes"], axis), _lines(engine, v["x"], v["total"], axis)
     d[:] = 0
@@ -296,16 +217,7 @@ def _part(engine: ReferenceEngine, v: Values, axis: int) -> None:
         d[:, place, : part.shape[1]] = part
 
 
-@_executes("gather.row")
-def _gather_row(engine: ReferenceEngine, v: Values) -> None:
-    _gather(engine, v, 1)
-
-
-@_executes("gather.col")
-def _gather_col(engine: ReferenceEngine, v: Values) -> None:
-    _gather(engine, v, 0)
-
-
+@_along("gather")
 def _gather(engine: ReferenceEngine, v: Values, axis: int) -> None:
     d = _lines(engine, v["d"], v["bytes"], axis)
     span = costs.span(v, d.shape[1])
@@ -323,45 +235,22 @@ def _spans(engine: ReferenceEngine, v: Values, axis: int) -> Iterator[Single]:
     return (x[:, :, first : first + span] for first in range(0, x.shape[2], span))
 
 
-@_executes("reduce.row")
-def _reduce_row(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 1):
+@_along("reduce")
+def _reduce(engine: ReferenceEngine, v: Values, axis: int) -> None:
+    for x in _spans(engine, v, axis):
         x[:, :, 0] = with_one_nan(tree(x))
 
 
-@_executes("reduce.col")
-def _reduce_col(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 0):
-        x[:, :, 0] = with_one_nan(tree(x))
-
-
-@_executes("allreduce.row")
-def _all_reduce_row(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 1):
+@_along("allreduce")
+def _all_reduce(engine: ReferenceEngine, v: Values, axis: int) -> None:
+    for x in _spans(engine, v, axis):
         x[:] = with_one_nan(line_sum(x))[:, :, None]
 
 
-@_executes("allreduce.col")
-def _all_reduce_col(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 0):
-        x[:] = with_one_nan(line_sum(x))[:, :, None]
-
-
-@_executes("bcast.row")
-def _broadcast_row(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 1):
+@_along("bcast")
+def _broadcast(engine: ReferenceEngine, v: Values, axis: int) -> None:
+    for x in _spans(engine, v, axis):
         x[:, :, 1:] = x[:, :, :1]
-
-
-@_executes("bcast.col")
-def _broadcast_col(engine: ReferenceEngine, v: Values) -> None:
-    for x in _spans(engine, v, 0):
-        x[:, :, 1:] = x[:, :, :1]
-
-
-@_executes("s.li")
-def _scalar_immediate(engine: ReferenceEngine, v: Values) -> None:
-    _set_scalar(engine, v, np.float32(v["value"]))
 
 
 @_executes("s.ld")
@@ -374,42 +263,4 @@ def _scalar_store(engine: ReferenceEngine, v: Values) -> None:
     engine.single(v["x"], 1)[..., 0] = engine.scalars[int(v["a"])]
 
 
-@_executes("s.mul")
-def _scalar_multiply(engine: ReferenceEngine, v: Values) -> None:
-    _set_scalar(engine, v, engine.scalars[int(v["a"])] * engine.scalars[int(v["b"])])
-
-
-@_executes("s.div")
-def _scalar_divide(engine: ReferenceEngine, v: Values) -> None:
-    _set_scalar(engine, v, engine.scalars[int(v["a"])] / engine.scalars[int(v["b"])])
-
-
-@_executes("s.max")
-def _scalar_maximum(engine: ReferenceEngine, v: Values) -> None:
-    a, b = engine.scalars[int(v["a"])], engine.scalars[int(v["b"])]
-    _set_scalar(engine, v, cast(Single, np.where(a > b, a, b)))
-
-
-@_executes("s.where")
-def _scalar_where(engine: ReferenceEngine, v: Values) -> None:
-    a, b, c = (engine.scalars[int(v[name])] for name in ("a", "b", "c"))
-    _set_scalar(engine, v, cast(Single, np.where(a > b, c, np.float32(0))))
-
-
-@_executes("s.rsqrt")
-def _scalar_rsqrt(engine: ReferenceEngine, v: Values) -> None:
-    _set_scalar(engine, v, 1 / np.sqrt(engine.scalars[int(v["a"])].astype(np.float64)))
-
-
-def _set_scalar(engine: ReferenceEngine, v: Values, values: Array | np.float32) -> None:
-    engine.scalars[int(v["d"])] = with_one_nan(np.asarray(values, np.float32))
-
-
-def _check_meanings() -> None:
-    """Fail at import where the table has an instruction without a meaning here, or the other way round."""
-    wanted = {name for name, instruction in BY_MNEMONIC.items() if instruction.unit is not Unit.CONTROL}
-    if wanted != set(_MEANINGS):
-        raise ValueError(f"meanings do not match the table: {sorted(wanted ^ set(_MEANINGS))}")
-
-
-_check_meanings()
+_MEANINGS.check()

@@ -9,8 +9,8 @@ import pytest
 from bench import GRIDS, Bench, F, halves, singles
 from machines import issues
 
+from runtime.arithmetic import line_sum, to_half, tree
 from runtime.machine import Machine
-from runtime.reference import line_sum, to_half, tree
 
 SMALL = [m for name, m in GRIDS.items() if name != "16x16 of 8x8"]
 
