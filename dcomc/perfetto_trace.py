@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol, cast
 
 from dcomc.diagnostics import DcomError, atomic_write, cannot_import, counted, size
 from runtime.accelerator import time_launch
-from runtime.access import transfer_extent
+from runtime.costs import transfer_extent
 from runtime.engines import about
 from runtime.events import run_events
 from runtime.instruction import GLOBAL_PORTS, Unit

@@ -1,8 +1,8 @@
 """What memory an instruction may touch: the rules that every engine checks before it executes one."""
 
+from runtime import costs
 from runtime.instructions import Access, Unit
 from runtime.machine import Machine
-from runtime.operands import Values
 from runtime.sequencer import Issue, MachineFault
 
 
@@ -22,10 +22,9 @@ def check_access(issue: Issue, machine: Machine, bank_bytes: int) -> None:
 
 
 def _check_buffer(issue: Issue, machine: Machine) -> None:
-    spans: list[tuple[int, int, Access, bool]] = []
+    known: list[tuple[int, int, Access]] = []
     for used in issue.word.instruction.ranges:
-        start = int(issue.values[used.operand])
-        size = used.size(issue.values, machine)
+        start, size = int(issue.values[used.operand]), used.size(issue.values, machine)
         memory, capacity = (
             ("global memory", machine.global_memory.bytes) if used.shared else ("buffer", machine.cluster.buffer_bytes)
         )
@@ -33,22 +32,17 @@ def _check_buffer(issue: Issue, machine: Machine) -> None:
             raise MachineFault(f"bytes {start} to {start + size} are outside the {memory} of {capacity}")
         if start % used.element or size % used.element:
             raise MachineFault(f"bytes {start} to {start + size} are no whole elements of {used.element} bytes")
-        for other_start, other_end, access, shared in spans:
-            overlap = (
-                shared is used.shared
-                and size
-                and other_end > other_start
-                and start < other_end
-                and other_start < start + size
-            )
+        first, end = used.interval(issue.values, machine)
+        for other_first, other_end, access in known:
+            overlap = max(first, other_first) < min(end, other_end)
             if overlap and (access is not Access.READ or used.access is not Access.READ):
                 raise MachineFault(f"the result overlaps another operand in bytes {start} to {start + size}")
-        spans.append((start, start + size, used.access, used.shared))
+        known.append((first, end, used.access))
 
 
 def _check_bank(issue: Issue, machine: Machine, bank_bytes: int) -> None:
     values = issue.values
-    rows, cols = transfer_extent(values, machine)
+    rows, cols = costs.transfer_extent(values, machine)
     if rows > machine.grid.rows or cols > machine.grid.cols:
         raise MachineFault(f"{rows} x {cols} clusters are more than the grid has")
     bank, size, stride = (int(values[name]) for name in ("bank", "bytes", "stride"))
@@ -58,8 +52,3 @@ def _check_bank(issue: Issue, machine: Machine, bank_bytes: int) -> None:
             raise MachineFault(f"bytes {start} to {start + size} are outside the launch's {bank_bytes}")
     if bank % 2 or stride % 2:
         raise MachineFault(f"bank address {bank} or stride {stride} is odd")
-
-
-def transfer_extent(values: Values, machine: Machine) -> tuple[int, int]:
-    """Cluster rows and columns that a stream between banks and buffers serves."""
-    return int(values["rows"]) or machine.grid.rows, int(values["cols"]) or machine.grid.cols

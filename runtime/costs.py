@@ -156,13 +156,14 @@ def span(v: Values, side: int) -> int:
     return min(int(v["span"]) or side, side)
 
 
-def extent(v: Values, m: Machine) -> int:
-    return int(v["rows"]) or m.grid.rows
+def transfer_extent(v: Values, m: Machine) -> tuple[int, int]:
+    """Cluster rows and columns that a stream between banks and buffers serves."""
+    return int(v["rows"]) or m.grid.rows, int(v["cols"]) or m.grid.cols
 
 
 TRANSFER = Cost(
-    lambda v, m: extent(v, m) * ceil(v["bytes"] / m.bank.stream_bytes_per_cycle),
-    lambda v, m: m.bank.latency_cycles + (extent(v, m) - 1) * m.links.hop_cycles,
+    lambda v, m: transfer_extent(v, m)[0] * ceil(v["bytes"] / m.bank.stream_bytes_per_cycle),
+    lambda v, m: m.bank.latency_cycles + (transfer_extent(v, m)[0] - 1) * m.links.hop_cycles,
 )
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from runtime import costs
 from runtime import fast_kernels as kernels
-from runtime.access import transfer_extent
 from runtime.arithmetic import Single, chunk_sums, in_pieces, line_sum, with_one_nan
 from runtime.engine import Engine, Meanings
 from runtime.instructions import Access
@@ -157,12 +156,12 @@ def _word(v: Values, operand: str) -> int:
 def _load(engine: FastEngine, v: Values) -> None:
     stream = _Pending(_word(v, "buffer"), _word(v, "bank"), _word(v, "stride"), _word(v, "bytes"))
     if stream.count:
-        engine.load(stream, *transfer_extent(v, engine.machine))
+        engine.load(stream, *costs.transfer_extent(v, engine.machine))
 
 
 @_executes("st")
 def _store(engine: FastEngine, v: Values) -> None:
-    rows, cols = transfer_extent(v, engine.machine)
+    rows, cols = costs.transfer_extent(v, engine.machine)
     bank, stride, count = (_word(v, name) for name in ("bank", "stride", "bytes"))
     engine.settle_bank(bank, bank + (rows - 1) * stride + count)
     buffers = engine.grid(_word(v, "buffer"), count)

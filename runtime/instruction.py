@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cached_property
 
 from runtime import costs
 from runtime.machine import Machine
-from runtime.operands import Kind, Values
+from runtime.operands import SREG, Kind, Values
 
 WORD_BITS = 128
 OPCODE_BITS = 8
+RESULT = "d"
+"""The name of the operand that is a register in which an instruction leaves its result."""
 AFTER_BUFFERS = 1 << 48
 """Where the bytes of the global memory begin among all that instructions use: after those of any buffer."""
 
@@ -70,12 +73,20 @@ class Instruction:
     unit: Unit
     cost: costs.Cost
     ranges: tuple[Range, ...] = ()
-    scalars_read: tuple[str, ...] = ()
-    scalars_written: tuple[str, ...] = ()
     products: Callable[[Values, Machine], int] = costs.none
     """Multiplications that the array of each cluster makes."""
 
-    @property
+    @cached_property
+    def scalars_read(self) -> tuple[str, ...]:
+        """Operands that are scalar registers, but for the result."""
+        return tuple(name for name, kind in self.operands if kind is SREG and name != RESULT)
+
+    @cached_property
+    def scalars_written(self) -> tuple[str, ...]:
+        """The result, where it is a scalar register."""
+        return tuple(name for name, kind in self.operands if kind is SREG and name == RESULT)
+
+    @cached_property
     def layout(self) -> tuple[tuple[str, Kind, int], ...]:
         """Name, kind and lowest bit of each operand."""
         fields: list[tuple[str, Kind, int]] = []

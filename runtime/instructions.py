@@ -96,7 +96,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "go on there.",
         Unit.CONTROL,
         costs.CONTROL,
-        scalars_read=("a", "b"),
     ),
     Instruction(
         "wait",
@@ -250,7 +249,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.ARRAY,
         costs.Cost(costs.scale_busy, lambda v, m: m.latency_cycles.multiply + m.latency_cycles.convert),
         (Range("d", Access.WRITE, costs.halves("length"), 2), Range("x", Access.READ, costs.floats("length"), 4)),
-        scalars_read=("by",),
         products=costs.vector_products,
     ),
     Instruction(
@@ -405,7 +403,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = value",
         Unit.SCALAR,
         costs.SCALAR_COPY,
-        scalars_written=("d",),
     ),
     Instruction(
         "s.ld",
@@ -415,7 +412,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.SCALAR,
         costs.SCALAR_COPY,
         (Range("x", Access.READ, costs.word, 4),),
-        scalars_written=("d",),
     ),
     Instruction(
         "s.st",
@@ -425,7 +421,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         Unit.SCALAR,
         costs.SCALAR_COPY,
         (Range("x", Access.WRITE, costs.word, 4),),
-        scalars_read=("a",),
     ),
     Instruction(
         "s.mul",
@@ -434,8 +429,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = s[a] * s[b]",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.multiply),
-        scalars_read=("a", "b"),
-        scalars_written=("d",),
     ),
     Instruction(
         "s.max",
@@ -444,8 +437,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = s[a] where s[a] > s[b], else s[b]",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.add),
-        scalars_read=("a", "b"),
-        scalars_written=("d",),
     ),
     Instruction(
         "s.rsqrt",
@@ -454,8 +445,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = 1 / sqrt(s[a]), computed in binary64 and rounded to binary32",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.reciprocal_sqrt),
-        scalars_read=("a",),
-        scalars_written=("d",),
     ),
     Instruction(
         "s.where",
@@ -464,8 +453,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = s[c] where s[a] > s[b], else 0",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.add),
-        scalars_read=("a", "b", "c"),
-        scalars_written=("d",),
     ),
     Instruction(
         "s.div",
@@ -474,8 +461,6 @@ INSTRUCTIONS: tuple[Instruction, ...] = (
         "s[d] = s[a] / s[b]",
         Unit.SCALAR,
         costs.scalar(lambda m: m.latency_cycles.divide),
-        scalars_read=("a", "b"),
-        scalars_written=("d",),
     ),
 )
 
@@ -489,8 +474,7 @@ def _check_table() -> None:
         raise ValueError("two instructions have the same mnemonic or opcode")
     for instruction in INSTRUCTIONS:
         names = [name for name, _ in instruction.operands]
-        used = [r.operand for r in instruction.ranges] + [*instruction.scalars_read, *instruction.scalars_written]
-        if len(set(names)) != len(names) or not set(used) <= set(names):
+        if len(set(names)) != len(names) or not {used.operand for used in instruction.ranges} <= set(names):
             raise ValueError(f"{instruction.mnemonic}: operand names are ambiguous or unknown")
         if OPCODE_BITS + sum(kind.bits for _, kind in instruction.operands) > WORD_BITS:
             raise ValueError(f"{instruction.mnemonic}: operands overflow the word")

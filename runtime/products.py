@@ -14,7 +14,6 @@ from enum import Enum
 import numpy as np
 
 from runtime import costs
-from runtime.access import transfer_extent
 from runtime.counts import Use
 from runtime.groups import Groups
 from runtime.instructions import INSTRUCTIONS, Access
@@ -193,7 +192,7 @@ class _Activation:
             self._banks[moved] = piece.part(start, start + size)
 
     def _moved(self, values: Values) -> _Rectangle:
-        rows, cols = transfer_extent(values, self._machine)
+        rows, cols = costs.transfer_extent(values, self._machine)
         bank = int(values["bank"]) % self._layout.bank_bytes
         return bank, int(values["bytes"]), int(values["stride"]), rows, cols
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import costs
-from runtime.access import transfer_extent
 from runtime.arithmetic import Single, chunk_sums, in_pieces, line_sum, to_half, tree, with_one_nan
 from runtime.engine import Engine, Meanings
 from runtime.machine import Machine
@@ -65,7 +64,7 @@ _executes, _along = _MEANINGS.executes, _MEANINGS.along
 
 def _transfer(engine: ReferenceEngine, v: Values, to_buffer: bool) -> None:
     size, bank = int(v["bytes"]), int(v["bank"])
-    rows, cols = transfer_extent(v, engine.machine)
+    rows, cols = costs.transfer_extent(v, engine.machine)
     buffers = engine.view(v["buffer"], size, np.uint8)
     for row in range(rows):
         start = bank + row * int(v["stride"])

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from runtime.access import transfer_extent
+from runtime import costs
 from runtime.counts import Counts, Direction, Use
 from runtime.instruction import AFTER_BUFFERS, GLOBAL_PORTS
 from runtime.instructions import Access, Unit
@@ -210,7 +210,7 @@ class TimingReader:
                 self._writes.append(_InFlight(first, end, done, instruction.unit))
             if used.access is not Access.WRITE:
                 self._reads.append(_InFlight(first, end, begun + busy, instruction.unit))
-        rows, columns = transfer_extent(values, machine) if instruction.unit is Unit.BANK else self._grid
+        rows, columns = costs.transfer_extent(values, machine) if instruction.unit is Unit.BANK else self._grid
         self._counts.operands[issue.index] += touched * rows * columns
         for name in instruction.scalars_read:
             register = int(values[name])
@@ -227,7 +227,7 @@ class TimingReader:
         counts.issues[issue.index] += 1
         counts.waits[issue.index, "issue"] += machine.latency_cycles.issue
         if busy and instruction.unit is Unit.BANK:
-            rows, columns = transfer_extent(issue.values, machine)
+            rows, columns = costs.transfer_extent(issue.values, machine)
             direction = Direction.READ if instruction.ranges[0].access is Access.WRITE else Direction.WRITTEN
             counts.streams[issue.index, direction, columns] += rows * int(issue.values["bytes"])
             busy *= columns

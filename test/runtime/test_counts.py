@@ -12,8 +12,8 @@ from machines import compile_kernel, issues, machine, machine_file
 from random_programs import ProgramWriter, random_banks, random_machine
 
 from runtime.accelerator import launch_uses, time_kernel, time_launch
-from runtime.access import transfer_extent
 from runtime.banks import pack, to_half_scaled
+from runtime.costs import transfer_extent
 from runtime.counts import Counts, Direction, Use
 from runtime.deal import rounds
 from runtime.groups import Groups
