@@ -1,14 +1,15 @@
 """Tables of outlier thresholds: the files that `dcomc calibrate` writes and `dcomc compile --outliers` reads."""
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import ceil, inf
 from typing import cast
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from dcomc.config import layer_number
 from dcomc.diagnostics import DcomError, did_you_mean
+from dcomc.percentages import share_of
 from dcomc.toml_files import place_in, read_toml
 from dialects.dcom import SITES, unknown_site
 
@@ -62,7 +63,7 @@ class Thresholds:
 
     def min_count(self, tokens: int) -> int:
         """How many of a prompt's tokens must exceed the threshold in an outlier channel."""
-        return max(1, math.ceil(self.min_tokens_percent / 100 * tokens))
+        return max(1, ceil(share_of(self.min_tokens_percent, tokens)))
 
     def of(self, layer: int, site: str) -> float:
         """The threshold of a site; raises `DcomError` where the table has none."""
@@ -84,10 +85,10 @@ def _table(value: object, key: str, path: str) -> dict[str, object]:
     return cast(dict[str, object], value)
 
 
-def read_number(value: object, key: str, path: str, highest: float = math.inf) -> float:
+def read_number(value: object, key: str, path: str, highest: float = inf) -> float:
     """A number of a table of thresholds; raises `DcomError` where it is none from 0 to the highest."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-        limit = "zero or more" if highest == math.inf else f"between 0 and {highest:g}"
+        limit = "zero or more" if highest == inf else f"between 0 and {highest:g}"
         found = "missing" if value is None else f"{value!r}, not a number {limit}"
         raise DcomError(f"{key} is {found}", hint=f"write {key} = …", place=path)
     return float(value)

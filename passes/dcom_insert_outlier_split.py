@@ -1,8 +1,8 @@
 """`dcom-insert-outlier-split`: keep each prompt's largest channels and tokens out of what will be decomposed."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import cast
 
 from xdsl.context import Context
@@ -13,6 +13,7 @@ from xdsl.rewriter import InsertPoint
 
 from dcomc.config import SiteOptions, check_limits
 from dcomc.diagnostics import DcomError
+from dcomc.percentages import share_of
 from dialects.dcom import (
     SITES,
     Element,
@@ -124,7 +125,7 @@ class _Splitter:
         """
         table = self.thresholds
         threshold, min_count = (table.of(layer, name), table.min_count(self.tokens)) if table else (None, None)
-        exact_rows = math.ceil(options.exact_rows / 100 * self.tokens) if like is None else like.type.capacity.data
+        exact_rows = ceil(share_of(options.exact_rows, self.tokens)) if like is None else like.type.capacity.data
         if not options.outliers and not exact_rows:
             return None
         found: list[SSAValue[TokensType]] = []
@@ -133,7 +134,7 @@ class _Splitter:
             cols, element = site.input.type.get_shape()[1], site.input.type.element_type
             rest = site
             if options.outliers:
-                capacity = math.ceil(options.outliers / 100 * cols)
+                capacity = ceil(share_of(options.outliers, cols))
                 outliers = OutliersType.get(self.batch, self.tokens, cols, capacity, element)
                 rest = _split_channels(site, outliers, threshold, min_count)
             if exact_rows:

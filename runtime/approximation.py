@@ -6,6 +6,7 @@ from math import ceil
 import torch
 
 from dcomc.config import EXTRA_ITERATIONS, SiteOptions
+from dcomc.percentages import share_of
 from runtime import lanczos_torch
 
 Tensor = torch.Tensor
@@ -69,19 +70,19 @@ def _part(rest: Tensor, exact: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 def _outliers(x: Tensor, percent: float, threshold: Threshold | None) -> Tensor:
     """[B, H] bool: the outlier channels of prompts [B, S, H]."""
-    capacity, cutoff = ceil(percent / 100 * x.shape[2]), 0
+    capacity, cutoff = ceil(share_of(percent, x.shape[2])), 0
     if threshold is None:
         scores = x.square().sum(1)
     else:
         scores = (x.abs() > threshold.magnitude).sum(1)
-        cutoff = max(1, ceil(threshold.min_tokens_percent / 100 * x.shape[1])) - 1
+        cutoff = max(1, ceil(share_of(threshold.min_tokens_percent, x.shape[1]))) - 1
     return _highest(scores, capacity, cutoff)
 
 
 def _rows(x: Tensor, percent: float) -> Tensor | None:
     """[B, S] bool: the tokens of largest energy, as `dcom.token_split` rounds it, of prompts [B, S, H]."""
     energies = x.square().sum(2).bfloat16()
-    return _highest(energies, ceil(percent / 100 * x.shape[1]), 0) if percent else None
+    return _highest(energies, ceil(share_of(percent, x.shape[1])), 0) if percent else None
 
 
 def _highest(scores: Tensor, count: int, cutoff: int) -> Tensor:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 
 from dcomc.evaluate import Array
+from dcomc.percentages import share_of
 from runtime.lanczos import Factored
 
 _FRACTION_BITS = 8
@@ -43,7 +44,7 @@ class Measure:
 
     def capacity(self, channels: int) -> int:
         """The channels that the share stands for, rounded up as the compiler does."""
-        return ceil(self.share / 100 * channels)
+        return ceil(share_of(self.share, channels))
 
 
 @dataclass
@@ -71,7 +72,7 @@ class SiteStatistics:
         """
         tokens, channels = x.shape
         exact = x.astype(np.float32, copy=False)
-        least = max(1, ceil(measure.min_tokens / 100 * tokens))
+        least = max(1, ceil(share_of(measure.min_tokens, tokens)))
         levels = np.partition(np.abs(exact), tokens - least, axis=0)[tokens - least]
         self.histogram += np.bincount(bin_of(levels), minlength=_BINS)
         highest = np.argsort(-levels, kind="stable")[: measure.capacity(channels)]
@@ -86,7 +87,7 @@ class SiteStatistics:
     def threshold(self, share: float) -> float:
         """The lowest threshold, among the bins' edges, that no more than `share` percent of the channels exceed."""
         above = np.cumsum(self.histogram[::-1])[::-1]
-        few = np.flatnonzero(above <= share / 100 * self.histogram.sum())
+        few = np.flatnonzero(above <= floor(share_of(share, int(self.histogram.sum()))))
         return lower_edge(int(few[0]) if len(few) else _BINS)
 
     def exceeding(self, threshold: float) -> float:

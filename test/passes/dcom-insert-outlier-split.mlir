@@ -5,6 +5,7 @@
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers="%S/Inputs/thresholds.toml"}' | filecheck %s --check-prefix=TABLE
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=20 exact_rows=30}' | filecheck %s --check-prefix=ROWS
 // RUN: %dcomc opt %s -p 'dcom-insert-outlier-split{layers=1 sites=qkv exact_rows=1}' | filecheck %s --check-prefix=ONLY-ROWS
+// RUN: sed 's/12x/100x/g' %s | %dcomc opt - -p 'dcom-insert-outlier-split{layers=1 sites=qkv outliers=7}' | filecheck %s --check-prefix=EXACT
 
 // Tokens leave what the channels have left; both products are added.
 // ROWS-LABEL: func.func private @decoder_layer_1(
@@ -51,6 +52,9 @@
 
 // NONE-NOT:    dcom.outlier
 // NONE:        func.call @decoder_layer({{.*}}dcom.layer = 1
+
+// 7 percent of 100 channels, of which 7 / 100 * 100 in floating-point numbers is a little more.
+// EXACT:       dcom.outlier_split %x {layer = 1 : i64, site = "qkv", capacity = 7 : i64}
 
 // 40 percent of 12 channels, rounded up; 3 tokens of 8 are 30 percent.
 // TABLE:       dcom.outlier_split %x {layer = 1 : i64, site = "qkv", capacity = 5 : i64, threshold = 2.500000e+00 : f32, min_count = 3 : i64}
