@@ -1,9 +1,11 @@
 """Reading TOML files, so that every mistake in one is an error that names the file."""
 
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -17,6 +19,20 @@ _NAME = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 _KEY = re.compile(rf"\s*(\[*)\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*[=\]]")
 """What begins a line that is a heading, such as `[layers.14.sites.o]`, or that sets a key."""
 _KINDS = {int: "a positive integer", float: "a positive number", str: "a string"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A machine, a GPU or a technology. Every field comes from its TOML file; there are no defaults."""
+
+    name: str
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of every value but the name, 16 hexadecimal digits: equal descriptions have equal hashes."""
+        values = asdict(self)
+        del values["name"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_toml(path: str | Path, hint: str) -> dict[str, object]:

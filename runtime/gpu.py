@@ -1,11 +1,9 @@
 """A GPU as a host: one description, read from TOML, of what its kernels, launches and links take."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dcomc.diagnostics import DcomError
-from dcomc.toml_files import from_table, read_toml, shipped_file
+from dcomc.toml_files import Description, from_table, read_toml, shipped_file
 from runtime.bounds import Bounds, check_bounds
 
 
@@ -65,14 +63,14 @@ class LanczosOnGpu:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU. Every field comes from its TOML file; there are no defaults."""
+class Gpu(Description):
+    """A GPU, as what its kernels, launches and links take."""
 
-    name: str
     sms: int
     memory_bytes: int
     memory_bytes_per_second: float
     link_bytes_per_second: float
+    """One direction of its links, by the datasheet; what is counted is `all_reduce`, as measured."""
     flops_per_second: FlopsPerSecond
     gemm: GemmUnit
     attention: Efficiency
@@ -81,13 +79,6 @@ class Gpu:
     all_reduce: AllReduce
     dcom_link: DcomLink
     lanczos: LanczosOnGpu
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of every value but the name, 16 hexadecimal digits."""
-        values = asdict(self)
-        del values["name"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_gpu(name_or_file: str) -> Gpu:

@@ -1,6 +1,5 @@
 """The machine: one description, read from TOML, that compiler and simulator share."""
 
-import hashlib
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dcomc.diagnostics import DcomError, write_text
-from dcomc.toml_files import from_table, read_toml, shipped_file
+from dcomc.toml_files import Description, from_table, read_toml, shipped_file
 
 _MOST, _LONGEST_SIDE = 1 << 40, 1 << 10
 """The largest number in a description, and of rows or columns: the buffers of all clusters stay below 2^63 bytes."""
@@ -65,12 +64,13 @@ class Links:
 
 @dataclass(frozen=True)
 class LatencyCycles:
-    """Pipeline depths."""
+    """Pipeline depths of units, and the latency of one level of a tree."""
 
     issue: int
     multiply: int
     add: int
     scatter_level: int
+    """A level of the scatter trees; no instruction's cost counts it."""
     convert: int
     reciprocal_sqrt: int
     divide: int
@@ -82,10 +82,9 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """A D-com accelerator. Every field comes from its TOML file; there are no defaults."""
+class Machine(Description):
+    """A D-com accelerator."""
 
-    name: str
     grid: Grid
     cluster: Cluster
     bank: Bank
@@ -108,13 +107,6 @@ class Machine:
     def tile_bytes(self) -> int:
         """Bytes of one binary16 tile."""
         return 2 * self.cluster.mac_rows * self.cluster.mac_cols
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of every value but the name, 16 hexadecimal digits: equal machines have equal hashes."""
-        values = asdict(self)
-        del values["name"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def part(self, rows: int, cols: int) -> "Machine":
         """A rectangle of its clusters, with the banks of its columns, as a machine of its own."""

@@ -1,10 +1,8 @@
 """A technology: areas and energies of the parts of an accelerator, read from TOML."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from dcomc.toml_files import from_table, read_toml, shipped_file
+from dcomc.toml_files import Description, from_table, read_toml, shipped_file
 from runtime.bounds import Bounds, check_bounds
 
 
@@ -54,21 +52,13 @@ class GpuDie:
 
 
 @dataclass(frozen=True)
-class Technology:
-    """Every field comes from its TOML file; there are no defaults."""
+class Technology(Description):
+    """A manufacturing process, as areas and energies of an accelerator's parts."""
 
-    name: str
     array_um2: ArrayArea
     area: Area
     energy_fj: Energy
     gpu: GpuDie
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of every value but the name, 16 hexadecimal digits."""
-        values = asdict(self)
-        del values["name"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_technology(name_or_file: str) -> Technology:
