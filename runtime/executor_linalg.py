@@ -12,142 +12,30 @@ An operation is looked at in this order, and the first form that fits is taken:
 Sums of contractions are taken in the accumulator's type, and in float32 for float16 accumulators (rounded once).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from math import prod
 from typing import Any, cast
 
 import numpy as np
-from xdsl.dialects import arith, tensor
+from xdsl.dialects import arith
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.abstract_ops import LinalgStructuredOperation
-from xdsl.ir import Block as IrBlock
 from xdsl.ir import Operation, SSAValue
-from xdsl.ir.affine import AffineMap
 
-from runtime.executor_arrays import NUMPY, Array, Arrays, Value
+from runtime.executor_arrays import Array, Value
 from runtime.executor_block import (
-    Block,
     Builder,
-    Fusion,
     Host,
     Kernel,
-    Observer,
     binary,
     element_dtype,
     filled_with,
-    op_captures,
     static_shape,
     unsupported,
 )
-from runtime.executor_casts import fuse_arithmetic
-from runtime.executor_scalar import BUILDERS as SCALAR
 from runtime.executor_scalar import COMBINERS
-from runtime.executor_views import View, iteration_space, loop_axis, loop_dims, view
-from runtime.loops import Nest
-
-
-@dataclass
-class _BodyHost:
-    """The host as bodies see it: nothing inside them is observed."""
-
-    host: Host
-    arrays: Arrays
-    observer: Observer | None = None
-
-    def build(self, op: Operation, host: Host) -> Kernel:
-        return self.host.build(op, host)
-
-    def fusions(self, operations: Sequence[Operation]) -> Mapping[Operation, Fusion]:
-        return {} if self.arrays.attention is None else fuse_arithmetic(operations, self.arrays)
-
-
-@dataclass(frozen=True)
-class _Form:
-    """A structured operation, with what every way of running it needs."""
-
-    op: LinalgStructuredOperation
-    host: _BodyHost
-    body: IrBlock
-    maps: tuple[AffineMap, ...]
-    space: tuple[int, ...]
-    inputs: int
-    """The number of input operands; the rest are outputs, accumulated into."""
-
-    @property
-    def arrays(self) -> Arrays:
-        return self.host.arrays
-
-    @property
-    def accumulators(self) -> tuple[SSAValue, ...]:
-        return tuple(self.body.args[self.inputs :])
-
-    @property
-    def yielded(self) -> tuple[SSAValue, ...]:
-        assert self.body.last_op is not None
-        return tuple(self.body.last_op.operands)
-
-    @property
-    def indices(self) -> list[linalg.IndexOp]:
-        return [op for op in self.body.ops if isinstance(op, linalg.IndexOp)]
-
-    def argument_position(self, value: SSAValue) -> int | None:
-        """Which operand `value` is an element of, when it is an argument of the body."""
-        return next((position for position, argument in enumerate(self.body.args) if argument is value), None)
-
-    def view(self, operand: int) -> View:
-        shape = static_shape(self.op.operands[operand], self.op)
-        return view(self.maps[operand], self.space, shape, self.op, self.arrays)
-
-    def views(self) -> list[View]:
-        return [self.view(operand) for operand in range(len(self.maps))]
-
-    def nest(self, parallel: Sequence[int]) -> Nest:
-        shapes = tuple(static_shape(operand, self.op) for operand in self.op.operands[: len(self.maps)])
-        return Nest(self.space, self.maps, shapes, self.body, tuple(parallel))
-
-    def loop_values(self, loops: Sequence[int]) -> list[Value]:
-        """The index of each of some loops."""
-        return [self.arrays.from_numpy(loop_axis(self.space, loop)) for loop in loops]
-
-    def output_loops(self) -> list[list[int]] | None:
-        """The loops of each output, when every output is indexed by the same distinct loops."""
-        loops = [dims for dims in (loop_dims(map_) for map_ in self.maps[self.inputs :]) if dims is not None]
-        same = len(loops) == len(self.accumulators) and all(set(dims) == set(loops[0]) for dims in loops)
-        return loops if same else None
-
-    def is_elementwise(self) -> bool:
-        """Whether the body means the same for arrays as for scalars."""
-        return all(type(op) in SCALAR or isinstance(op, _BODY) for op in self.body.ops)
-
-    def compile(self, results: Sequence[SSAValue]) -> "_Body":
-        return _Body(self, results)
-
-
-_BODY = (linalg.IndexOp, linalg.YieldOp, tensor.ExtractOp)
-
-
-class _Body:
-    """The part of a body that computes `results`, as a function of operands, loop indices and captured values."""
-
-    def __init__(self, form: _Form, results: Sequence[SSAValue]) -> None:
-        indices = form.indices
-        arguments = [*form.body.args, *(op.result for op in indices)]
-        needed = set(results)
-        operations: list[Operation] = []
-        for op in reversed([op for op in form.body.ops if not isinstance(op, linalg.IndexOp | linalg.YieldOp)]):
-            if needed.intersection(op.results):
-                operations.insert(0, op)
-                needed.update(op.operands, op_captures(op))
-        self._block = Block(arguments, operations, results, form.host)
-        self.loops = [op.dim.value.data for op in indices]
-        captured = op_captures(form.op)
-        self._captures = [captured.index(value) for value in self._block.captures]
-        self.only_arguments = all(form.argument_position(value) is not None for value in results)
-        self.reads_output = any(argument in needed for argument in form.accumulators)
-
-    def __call__(self, operands: Sequence[Value], indices: Sequence[Value], captured: Sequence[Value]) -> list[Value]:
-        return self._block(*operands, *indices, *(captured[position] for position in self._captures))
+from runtime.executor_structured import Body, Form
+from runtime.executor_views import loop_dims
 
 
 def _slice(x: Value, axis: int, part: slice) -> Value:
@@ -167,9 +55,9 @@ def _parts(space: Sequence[int], parallel: Sequence[int], points: int) -> tuple[
     return axis, [slice(start, start + step) for start in range(0, space[axis], step)]
 
 
-def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | None, values: list[SSAValue]) -> Kernel:
+def _whole_array(form: Form, outputs: list[list[int]], folds: list[np.ufunc] | None, values: list[SSAValue]) -> Kernel:
     """Form 2: `values` over the whole space; where `folds` is given they are folded over the reduced loops."""
-    body, views, space, arrays_of = form.compile(values), form.views(), form.space, form.arrays
+    body, views, space, arrays_of = Body(form, values), form.views(), form.space, form.arrays
     parallel = sorted(outputs[0])
     reduced = tuple(loop for loop in range(len(space)) if loop not in parallel)
     indices = form.loop_values(body.loops)
@@ -228,7 +116,7 @@ def _whole_array(form: _Form, outputs: list[list[int]], folds: list[np.ufunc] | 
     return kernel
 
 
-def _match_folds(form: _Form) -> tuple[list[np.ufunc], list[SSAValue]] | None:
+def _match_folds(form: Form) -> tuple[list[np.ufunc], list[SSAValue]] | None:
     """For `yield combine(acc, value), …`: the combining ufuncs and the values; None where an output is no such fold."""
     folds: list[np.ufunc] = []
     values: list[SSAValue] = []
@@ -244,7 +132,7 @@ def _match_folds(form: _Form) -> tuple[list[np.ufunc], list[SSAValue]] | None:
     return folds, values
 
 
-def _match_product(form: _Form, value: SSAValue) -> tuple[int, int] | None:
+def _match_product(form: Form, value: SSAValue) -> tuple[int, int] | None:
     """The input operands a and b when `value` is their product, each perhaps extended to the accumulator's type."""
     product = value.owner
     if not isinstance(product, arith.MulfOp | arith.MuliOp):
@@ -257,7 +145,7 @@ def _match_product(form: _Form, value: SSAValue) -> tuple[int, int] | None:
     return (a, b) if a is not None and b is not None and max(a, b) < form.inputs else None
 
 
-def _contraction(form: _Form, output: list[int], a: int, b: int, accumulator: np.dtype[Any]) -> Kernel | None:
+def _contraction(form: Form, output: list[int], a: int, b: int, accumulator: np.dtype[Any]) -> Kernel | None:
     """Form 1: the sum over the reduced loops of operand `a` times operand `b`, as one batched matrix product."""
     space = form.space
     loops_a, loops_b = ({loop for expr in form.maps[i].results for loop in expr.used_dims()} for i in (a, b))
@@ -291,9 +179,9 @@ def _contraction(form: _Form, output: list[int], a: int, b: int, accumulator: np
     return kernel
 
 
-def _reduced_in_order(form: _Form, outputs: list[list[int]]) -> Kernel:
+def _reduced_in_order(form: Form, outputs: list[list[int]]) -> Kernel:
     """Form 3: the body runs once for each point of the reduced loops, in order, on arrays of the parallel loops."""
-    body, views, space = form.compile(form.yielded), form.views(), form.space
+    body, views, space = Body(form, form.yielded), form.views(), form.space
     parallel = sorted(outputs[0])
     reduced = [loop for loop in range(len(space)) if loop not in parallel]
     indices = form.loop_values(body.loops)
@@ -319,9 +207,9 @@ def _reduced_in_order(form: _Form, outputs: list[list[int]]) -> Kernel:
     return kernel
 
 
-def _point_by_point(form: _Form) -> Kernel:
+def _point_by_point(form: Form) -> Kernel:
     """Form 4: the definition. The body runs on scalars for every point of the iteration space, in order."""
-    body, space, maps, count = form.compile(form.yielded), form.space, form.maps, len(form.maps)
+    body, space, maps, count = Body(form, form.yielded), form.space, form.maps, len(form.maps)
 
     def kernel(*operands: Value) -> list[Array]:
         arrays = [np.asarray(x) for x in operands[: form.inputs]]
@@ -337,8 +225,8 @@ def _point_by_point(form: _Form) -> Kernel:
     return kernel
 
 
-def _kernel(form: _Form) -> Kernel:
-    outputs, numpy = form.output_loops(), replace(form, host=replace(form.host, arrays=NUMPY))
+def _kernel(form: Form) -> Kernel:
+    outputs, numpy = form.output_loops(), form.in_numpy()
     if outputs is None or not form.is_elementwise():
         return form.arrays.kernel(_point_by_point(numpy))
     if len(outputs[0]) == len(form.space):
@@ -356,25 +244,17 @@ def _kernel(form: _Form) -> Kernel:
     return _whole_array(form, outputs, folds, values)
 
 
-def _form(op: LinalgStructuredOperation, host: Host) -> _Form:
-    if len(op.results) != len(op.outputs):
-        raise unsupported(op, "the executor works on tensors, not on buffers")
-    maps = tuple(attribute.data for attribute in op.get_indexing_maps())
-    space = iteration_space(maps, [static_shape(operand, op) for operand in op.operands], op)
-    return _Form(op, _BodyHost(host, host.arrays), op.body.block, maps, space, len(op.inputs))
-
-
 def _structured(op: LinalgStructuredOperation, host: Host) -> Kernel:
     """A generic, or a named operation whose body xDSL builds; a named one casts nothing here."""
     elements = {element_dtype(operand.type, op) for operand in op.operands}
     if not isinstance(op, linalg.GenericOp) and len(elements) > 1:
         raise unsupported(op, "the executor does not support mixed element types here; use linalg.generic")
-    return _kernel(_form(op, host))
+    return _kernel(Form.of(op, host))
 
 
 def _matmul(op: linalg.MatmulOp, host: Host) -> Kernel:
     """[M, K] x [K, N] added to [M, N]; the operands are first cast to the type of the result, as upstream has it."""
-    form = _form(op, host)
+    form = Form.of(op, host)
     output = loop_dims(form.maps[2])
     kernel = None if output is None else _contraction(form, output, 0, 1, element_dtype(op.res[0].type, op))
     return kernel if kernel is not None else _structured(op, host)
