@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, cannot_import, did_you_mean, readable
 from dcomc.gguf_reading import WHOLE, check_holds, parsed_once
-from dcomc.pretrained import cause, check_loaded, check_not_quantised, describe_folder, folder_name
+from dcomc.pretrained import cause, check_finite, check_loaded, check_not_quantised, describe_folder, folder_name
 from dcomc.weights import Array, SafetensorsWeights
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Model:
             dtype: `bf16`, `f16` or `f32`, of the weights and of the computation.
 
         Raises:
-            DcomError: no weights, or a checkpoint that transformers cannot load.
+            DcomError: no weights, weights that are not finite, or a checkpoint that transformers cannot load.
         """
         model = self.with_weights()
         model.config()
@@ -167,6 +167,7 @@ class LoadedModel(Model):
     def torch_model(self, dtype: str = "f32") -> "torch.nn.Module":
         import torch
 
+        check_finite(self.module)
         element = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
         first = next(self.module.parameters())
         if (first.dtype, first.device.type, self.module.training) == (element, "cpu", False):
@@ -279,6 +280,7 @@ def _load(path: Path, gguf: bool, dtype: str) -> "torch.nn.Module":
         hint = WHOLE if gguf else "copy the whole checkpoint again"
         raise DcomError(f"cannot load {path}: {cause(error)}", hint=hint) from error
     check_loaded(path, found)
+    check_finite(module)
     return cast("torch.nn.Module", module).eval().requires_grad_(False)
 
 

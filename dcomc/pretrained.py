@@ -1,11 +1,14 @@
-"""What a checkpoint must be: whole, of the shapes that its configuration says, and not quantised."""
+"""What a checkpoint must be: whole, of the shapes that its configuration says, finite, and not quantised."""
 
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dcomc.diagnostics import DcomError, counted, readable
+
+if TYPE_CHECKING:
+    import torch
 
 _NAMED = 3
 """Tensors that a message names."""
@@ -46,6 +49,19 @@ def check_loaded(path: Path, found: Mapping[str, Any]) -> None:
     if unused:
         what = f"{counted(len(unused), 'tensor')} of {readable(path)} that the model does not use"
         print(f"note: left out {what}: {_some(unused)}", file=sys.stderr)
+
+
+def check_finite(module: "torch.nn.Module") -> None:
+    """Look at every weight: a library's fused attention may hide a NaN, and give a text and a perplexity all the same.
+
+    Finding the least and the largest value takes some hundredths of the time of loading.
+
+    Raises:
+        DcomError: a weight with a NaN or an infinity.
+    """
+    for name, weight in module.named_parameters():
+        if weight.numel() and not all(bool(end.isfinite()) for end in weight.detach().aminmax()):
+            raise DcomError(f"NaN or infinity in weight '{name}'", hint="copy the checkpoint again")
 
 
 def describe_folder(folder: Path) -> tuple[str, str]:

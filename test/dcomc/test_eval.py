@@ -310,4 +310,4 @@ def test_texts_with_nothing_in_them_and_damaged_weights(model: Path, tmp_path: P
     weights["model.norm.weight"][0] = np.nan
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     assert main(["eval", str(broken), "--task=perplexity", "--data", str(tmp_path / "short.txt")]) == 1
-    assert "NaN or infinity in the logits of the dense model" in capsys.readouterr().err
+    assert "NaN or infinity in weight 'model.norm.weight'; copy the checkpoint again" in capsys.readouterr().err

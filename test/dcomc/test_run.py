@@ -364,19 +364,26 @@ def test_a_model_that_does_not_fit_the_program(
     assert "'short' differs from it: num_hidden_layers is 3, not 4; give the model that was traced" in text
 
 
-def test_nan_in_the_activations(
-    compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.nan, "NaN or infinity in weight 'model.layers.1.input_layernorm.weight'; copy the checkpoint again"),
+        (3e38, "NaN or infinity in the logits of the dense model; look for damage in the weights"),
+    ],
+)
+def test_damaged_weights(
+    compiled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float, said: str
 ) -> None:
     from safetensors.numpy import load_file, save_file
 
     folder = save_model(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
-    tensors["model.layers.1.input_layernorm.weight"][5] = np.nan
+    tensors["model.layers.1.input_layernorm.weight"][5] = value
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     program = compiled("--decompose-layers=1,2", "--sites=qkv,down", "--rank=4", "--iterations=6")
     output = tmp_path / "run.json"
     text = failure(capsys, program, "--model", folder, "--prompt", "w1 w2 w3", "--json", output)
-    assert "NaN or infinity in the logits of the dense model; look for damage in the weights" in text
+    assert said in text
     assert not output.exists()
 
 
