@@ -12,14 +12,12 @@ less. The goal: a ratio of at most 1.5 in wall time, under 4 GB.
 """
 
 import argparse
-import itertools
 import resource
 import sys
-import time
 from typing import Any
 
 import numpy as np
-from measure import Goal, finish, start_anew_with
+from measure import Goal, Stopwatch, finish, median_ratio, start_anew_with
 
 from dcomc.activations import made_from_seed
 from dcomc.single_kernel import MACHINE, compile_kernel
@@ -51,11 +49,6 @@ def by_numpy(rank: int, iterations: int, prompts: list[np.ndarray], threads: int
     )
 
 
-def typical_ratio(turns: dict[str, list[float]]) -> float:
-    """The median over the turns of the simulation's time by NumPy's."""
-    return float(np.median(np.divide(turns["simulation"], turns["numpy"])))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("prompts", 64), ("rows", 4096), ("cols", 4096), ("rank", 10), ("iterations", 10)):
@@ -67,45 +60,38 @@ def main() -> None:
     machine = load_machine(MACHINE)
     program = Program(machine, (kernel,), (Launch(kernel.name, 0, "qkv", 1, args.rank, ""),), "")
 
-    started = time.perf_counter()
-    time_kernel(kernel, machine)
-    timing_seconds = time.perf_counter() - started
-    started = time.perf_counter()
-    simulate(program, [np.zeros((args.rows, args.cols), np.float32)], 1)
-    start_seconds = time.perf_counter() - started
+    timing, start, simulation, numpy = (Stopwatch() for _ in range(4))
+    with timing:
+        time_kernel(kernel, machine)
+    with start:
+        simulate(program, [np.zeros((args.rows, args.cols), np.float32)], 1)
 
-    seconds: dict[str, list[float]] = {"simulation": [], "numpy": []}
-    cpu_seconds: dict[str, list[float]] = {"simulation": [], "numpy": []}
     cycles, errors = 0, (0.0, 0.0)
     turn = 4 * args.threads
     for first in range(0, args.prompts, turn):
         numbers = range(first, min(first + turn, args.prompts))
         prompts = [made_from_seed(args.rows, args.cols, 0, number) for number in numbers]
-        clocks = [(time.perf_counter(), time.process_time())]
-        simulated = simulate(program, prompts, args.threads)
-        clocks.append((time.perf_counter(), time.process_time()))
-        computed = by_numpy(args.rank, args.iterations, prompts, args.threads)
-        clocks.append((time.perf_counter(), time.process_time()))
-        for side, (before, after) in zip(seconds, itertools.pairwise(clocks), strict=True):
-            seconds[side].append(after[0] - before[0])
-            cpu_seconds[side].append(after[1] - before[1])
+        with simulation:
+            simulated = simulate(program, prompts, args.threads)
+        with numpy:
+            computed = by_numpy(args.rank, args.iterations, prompts, args.threads)
         cycles += sum(count for _, count in simulated)
         if not first:
             errors = relative_error(prompts[0], *simulated[0][0]), relative_error(prompts[0], *computed[0])
         print(
-            f"{numbers.stop} of {args.prompts} prompts: simulation {sum(seconds['simulation']):.2f} s, "
-            f"NumPy {sum(seconds['numpy']):.2f} s",
+            f"{numbers.stop} of {args.prompts} prompts: simulation {sum(simulation.wall):.2f} s, "
+            f"NumPy {sum(numpy.wall):.2f} s",
             file=sys.stderr,
         )
     result: dict[str, Any] = {
         "workload": f"{args.prompts} x {args.rows} x {args.cols}, rank {args.rank}, {args.iterations} iterations",
         "threads": args.threads,
-        "simulation_seconds": round(sum(seconds["simulation"]), 3),
-        "numpy_seconds": round(sum(seconds["numpy"]), 3),
-        "ratio": round(typical_ratio(seconds), 3),
-        "cpu_ratio": round(typical_ratio(cpu_seconds), 3),
-        "start_seconds": round(start_seconds, 3),
-        "timing_only_seconds": round(timing_seconds, 3),
+        "simulation_seconds": round(sum(simulation.wall), 3),
+        "numpy_seconds": round(sum(numpy.wall), 3),
+        "ratio": round(median_ratio(simulation.wall, numpy.wall), 3),
+        "cpu_ratio": round(median_ratio(simulation.cpu, numpy.cpu), 3),
+        "start_seconds": round(start.wall[0], 3),
+        "timing_only_seconds": round(timing.wall[0], 3),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
         "cycles": cycles,
         "relative_error": round(errors[0], 5),

@@ -8,14 +8,13 @@ does, is in the times. The goal: torch at most 1.3 times the time of transformer
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from measure import Goal, finish
+from measure import Goal, Stopwatch, finish, median_ratio
 
 from dcomc.evaluate import Window, dense_forward, torch_weights
 from dcomc.model import resolve_model
@@ -46,16 +45,15 @@ def main() -> None:
 
     reference, *logits = (np.asarray(run()).reshape(len(ids), -1) for run in runs.values())
     differences = [float(np.abs(result - reference).max()) for result in logits]
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    watches = {name: Stopwatch() for name in runs}
     for number in range(args.rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-        print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.2f} s" for name, values in times.items()))
-    seconds = {name: min(values) for name, values in times.items()}
-    theirs = np.array(times.pop("transformers"))
-    ratios = {name: float(np.median(np.array(values) / theirs)) for name, values in times.items()}
+            with watches[name]:
+                run()
+        print(f"round {number + 1}: " + ", ".join(f"{name} {of.wall[-1]:.2f} s" for name, of in watches.items()))
+    seconds = {name: min(of.wall) for name, of in watches.items()}
+    theirs = watches.pop("transformers")
+    ratios = {name: median_ratio(of.wall, theirs.wall) for name, of in watches.items()}
     for (name, ratio), difference in zip(ratios.items(), differences, strict=True):
         print(f"{name}: {ratio:.2f} times the time of transformers; logits differ by at most {difference:.1e}")
     finish(

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -44,6 +45,28 @@ class Goal:
     def met(self) -> bool:
         """Whether the figure is within its limit."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+
+class Stopwatch:
+    """Seconds of the turns that something took: the blocks of `with`, one after another."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+        self._started = 0.0, 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = self._started
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+
+
+def median_ratio(turns: Sequence[float], others: Sequence[float]) -> float:
+    """The median over the turns of what one took by what the other did."""
+    return statistics.median(one / other for one, other in zip(turns, others, strict=True))
 
 
 def measure(arguments: Sequence[str]) -> Measurement:

@@ -160,9 +160,8 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=ROOT / "build" / "scale-sim", help="where SCALE-Sim goes")
     args = parser.parse_args()
     machine = load_machine("dcom-16x16")
-    multipliers = machine.grid.rows * machine.grid.cols * machine.cluster.mac_rows * machine.cluster.mac_cols
-    results: dict[str, Any] = {"size": args.size, "multipliers": multipliers}
-    taken = {"dcomc": ours(args.size), "scale_sim": theirs(args.size, isqrt(multipliers), args.environment)}
+    results: dict[str, Any] = {"size": args.size, "multipliers": machine.multipliers}
+    taken = {"dcomc": ours(args.size), "scale_sim": theirs(args.size, isqrt(machine.multipliers), args.environment)}
     for name, (cycles, seconds) in taken.items():
         results[name] = {"cycles": cycles, "seconds": round(seconds, 3), "cycles_a_second": round(cycles / seconds)}
         print(f"{name}: {cycles:,} cycles in {seconds:.2f} s, {cycles / seconds:,.0f} a second")

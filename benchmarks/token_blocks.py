@@ -10,6 +10,7 @@ data: they do not depend on any. The last line is one JSON object.
 """
 
 import argparse
+from math import ceil
 
 from measure import Goal, finish
 
@@ -28,11 +29,10 @@ def main() -> None:
     parser.add_argument("--group", default="8x8", help="rows and columns of clusters (default: %(default)s)")
     args = parser.parse_args()
     machine = load_machine(MACHINE)
-    multipliers = machine.grid.rows * machine.grid.cols * machine.cluster.mac_rows * machine.cluster.mac_cols
-    bank_bytes = machine.grid.cols * machine.bank.stream_bytes_per_cycle
-    bound = 2 * args.iterations * args.prompts * args.rows * args.cols // multipliers
-    reads = 2 * args.iterations * args.prompts * 2 * args.rows * args.cols / bank_bytes
-    blocks = args.prompts * -(-args.rows // args.block)
+    bound = 2 * args.iterations * args.prompts * args.rows * args.cols // machine.multipliers
+    bank_bytes_per_cycle = machine.grid.cols * machine.bank.stream_bytes_per_cycle
+    reads = 2 * args.iterations * args.prompts * 2 * args.rows * args.cols / bank_bytes_per_cycle
+    blocks = args.prompts * ceil(args.rows / args.block)
 
     shape = args.block, args.cols, args.iterations
     kernel = compile_kernel(*shape, passes=args.passes, mapping=args.group, matrices=blocks)

@@ -54,7 +54,7 @@ class FastEngine(Engine):
         self.machine = machine
         self.banks = banks
         self.scalars = np.zeros((SCALAR_REGISTERS, grid.rows * grid.cols), np.float32)
-        self.lanes = cluster.mac_rows * cluster.mac_cols
+        self.lanes = costs.lanes(machine)
         block = min(self.lanes, kernels.BLOCK)
         self.dots, self.norm2 = kernels.dots(block), kernels.norm2(block)
         self.matvec_row = kernels.matvec(cluster.mac_cols, min(cluster.mac_rows, 2))

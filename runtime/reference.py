@@ -143,7 +143,7 @@ def _accumulate(y: Single, terms: Single, v: Values) -> None:
 
 
 def _chunks(engine: ReferenceEngine, terms: Single) -> Single:
-    return chunk_sums(terms, engine.machine.cluster.mac_rows * engine.machine.cluster.mac_cols)
+    return chunk_sums(terms, costs.lanes(engine.machine))
 
 
 def _basis(engine: ReferenceEngine, v: Values) -> Single:
