@@ -89,8 +89,10 @@ def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
         return x[indices]
     # A weight lies as its transpose: each row of that is read once, from one end to the other.
     if _is_read_once(x.mT):
-        taken = read_once.take_columns(lanczos_torch.bits(x.mT), indices.flatten().numpy(), torch.get_num_threads())
-        return torch.from_numpy(taken).view(x.dtype).reshape(*indices.shape, -1)
+        taken = x.new_empty(*indices.shape, x.shape[1])
+        rows = lanczos_torch.bits(taken).reshape(-1, x.shape[1])
+        read_once.take_columns(lanczos_torch.bits(x.mT), indices.flatten().numpy(), rows, torch.get_num_threads())
+        return taken
     places, order = indices.flatten().sort()
     return x.mT.index_select(1, places).mT.index_select(0, order.argsort()).reshape(*indices.shape, -1)
 
@@ -103,11 +105,12 @@ def _scale_rows(core: Tensor, v: Tensor) -> Tensor:
 
 
 def _take_columns(x: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
-    used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
     if _is_read_once(x):
-        prompts, threads = lanczos_torch.bits(x), torch.get_num_threads()
-        taken = [read_once.take_columns(*of, threads) for of in zip(prompts, indices.numpy(), strict=True)]
-        return (torch.from_numpy(np.stack(taken)).view(x.dtype) * used[:, :, None]).mT.contiguous()
+        values = x.new_zeros(*x.shape[:2], indices.shape[1])
+        for prompt, taken, places, count in zip(*map(lanczos_torch.bits, (x, values)), indices, counts, strict=True):
+            read_once.take_columns(prompt, places[:count].numpy(), taken[:, :count].T, torch.get_num_threads())
+        return values
+    used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
     return torch.where(used[:, None], torch.take_along_dim(x, indices[:, None], 2), 0)
 
 

@@ -1,17 +1,14 @@
-"""The loops of `runtime.read_once`, for numba."""
+"""Loops over some rows of a large matrix, for numba: those of `runtime.read_once`, and products of `lanczos_kernel`."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic as numba_intrinsic
 from numpy.typing import NDArray
 
+from runtime.atomics import intrinsic
 from runtime.fast_compile import compiled
-
-intrinsic = cast(Callable[[Callable[..., object]], Callable[..., Any]], numba_intrinsic)
 
 
 @intrinsic
@@ -87,63 +84,22 @@ def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) 
 
 
 def _take(
-    a: NDArray[Any], columns: NDArray[np.int64], order: NDArray[np.int64], taken: NDArray[Any], start: int, stop: int
+    a: NDArray[Any], columns: NDArray[np.int64], places: NDArray[np.int64], taken: NDArray[Any], start: int, stop: int
 ) -> None:
-    """taken [C, S] = the columns [C] of a [S, H], of the rows from `start` to `stop`, some rows at a time.
+    """taken[places] = the columns [C] of a [S, H], as rows, of the rows from `start` to `stop`, some rows at a time.
 
     Args:
-        order: of the columns in memory.
+        columns: in the order in which they lie.
     """
-    few = np.empty((len(columns), 32), a.dtype)
-    for first in range(start, stop, 32):
-        count = min(32, stop - first)
-        for i in range(count):
-            row = a[first + i]
-            for j in order:
-                few[j, i] = row[columns[j]]
+    for first in range(start, stop, 8):
+        last = min(first + 8, stop)
         for j in range(len(columns)):
-            taken[j, first : first + count] = few[j, :count]
+            column, row = columns[j], taken[places[j]]
+            for i in range(first, last):
+                row[i] = a[i, column]
 
 
-def _orthogonalise(
-    x: NDArray[np.float32], basis: NDArray[np.float32], known: NDArray[np.float32], passes: int, modified: bool
-) -> None:
-    """x [M, N] less its parts along the rows of `basis` [M, J, N], taken in so many passes; known [M, J] += the parts.
-
-    Args:
-        modified: whether each part is taken off before the next one is computed.
-    """
-    blocks, rows, cols = basis.shape
-    shares = np.zeros((1, rows), np.float32)
-    for m in range(blocks):
-        z = x[m : m + 1]
-        for _ in range(passes):
-            for i in range(rows):
-                p, share = basis[m, i], np.float32(0)
-                for j in range(cols):
-                    share += p[j] * z[0, j]
-                shares[0, i] = share
-                if modified:
-                    subtract(z, shares[:, i : i + 1], basis[m : m + 1, i : i + 1])
-            if not modified:
-                subtract(z, shares, basis[m : m + 1])
-            known[m] += shares[0]
-
-
-def _subtract(x: NDArray[np.float32], shares: NDArray[np.float32], basis: NDArray[np.float32]) -> None:
-    """x [M, N] -= shares [M, J] times the rows of `basis` [M, J, N]."""
-    blocks, rows, cols = basis.shape
-    for m in range(blocks):
-        z = x[m]
-        for i in range(rows):
-            p, share = basis[m, i], shares[m, i]
-            for j in range(cols):
-                z[j] -= share * p[j]
-
-
-subtract = compiled(_subtract, reassociate=True)
 back = compiled(_back, reassociate=True)
-orthogonalise = compiled(_orthogonalise, reassociate=True)
 read = compiled(_read, reassociate=True)
 take = compiled(_take)
 squares = compiled(_squares, reassociate=True)

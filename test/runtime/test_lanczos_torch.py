@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from runtime import lanczos, lanczos_torch
+from runtime import lanczos, lanczos_large, lanczos_torch
 from runtime.lanczos import Factored
 
 
@@ -79,7 +79,7 @@ def spectrum(values: np.ndarray, noise: float = 0.0, mean: float = 0.0) -> np.nd
 def test_a_large_matrix_read_once_a_step_gives_the_same(
     x: np.ndarray, passes: int, modified: bool, growth: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanczos_torch, "_GROWTH", growth)  # 0: each product with the transpose is computed from A
+    monkeypatch.setattr(lanczos_large, "_GROWTH", growth)  # 0: each product with the transpose is computed from A
     options: dict[str, Any] = {"reorthogonalisation": passes, "modified": modified}
     expected = lanczos.decompose(x, 1, 6, 11, **options).reconstruct()
     found = decompose(x, 1, 6, 11, **options).reconstruct()
@@ -95,10 +95,27 @@ def test_large_blocks_break_down_each_by_itself() -> None:
 @pytest.mark.parametrize("growth", [0.0, 64.0])
 def test_a_large_bfloat16_matrix_is_read_as_it_is(growth: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is decomposed as the same numbers in float32 are, in the same blocks; their rows do not share out evenly."""
-    monkeypatch.setattr(lanczos_torch, "_GROWTH", growth)
+    monkeypatch.setattr(lanczos_large, "_GROWTH", growth)
     x = torch.from_numpy(spectrum(0.8 ** np.arange(100))[:1002]).bfloat16()
     given = torch.cat([x, -0.5 * x])
     found, expected = lanczos_torch.decompose(given, 2, 6, 11), lanczos_torch.decompose(given.float(), 2, 6, 11)
     for part, wanted in zip((found.u, found.core, found.v), (expected.u, expected.core, expected.v), strict=True):
         assert part.dtype == torch.float32
         torch.testing.assert_close(part, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_blocks_do_not_depend_on_the_threads(dtype: torch.dtype) -> None:
+    """Not one bit: shares of the rows are the same, whoever reads them; here twice as many threads as shares."""
+    x = lanczos_torch.bits(torch.from_numpy(spectrum(0.8 ** np.arange(100))).to(dtype).reshape(2, 512, -1))
+    options: dict[str, Any] = {
+        "reorthogonalisation": 1,
+        "modified": False,
+        "hidden": np.arange(2200).reshape(2, -1) % 9 == 0,
+    }
+    start = lanczos.start_vector(512, 0, np.dtype(np.float32))
+    alone, *others = (lanczos_large.bidiagonalise(x, start, 9, threads=threads, **options) for threads in (1, 2, 16))
+    for parts in others:
+        for part, expected in zip(parts, alone, strict=True):
+            np.testing.assert_array_equal(part, expected)
+    assert not alone[2][options["hidden"][:, None].repeat(9, 1)].any() and alone[2].any()

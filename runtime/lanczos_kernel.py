@@ -1,0 +1,216 @@
+"""The loops of `runtime.lanczos_large`, for numba.
+
+Arrays of M blocks: a [M, S, H], float32, or uint16, the bits of bfloat16; u [M, k + 1, S] and v [M, k, H], the vectors
+in rows; core [M, k + 1, k]. All but a are float32.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.atomics import add, load, store
+from runtime.fast_compile import compiled
+from runtime.read_once_kernel import back, read
+
+Array = NDArray[np.float32]
+
+NEXT, DONE, STOP, COUNTERS = 0, 8, 16, 24
+"""Counters of a team: the next share to be taken, shares that are done, whether no more are to come.
+
+Each lies in a line of the cache of its own.
+"""
+
+
+class Reading(NamedTuple):
+    """What a team of threads shares that reads A together."""
+
+    counters: NDArray[np.int64]
+    a: NDArray[Any]
+    x: Array
+    """[M, H], what A is multiplied with."""
+    y: Array
+    """[M, S], A x; or, `backwards`, what Aᵀ is multiplied with."""
+    sums: Array
+    """[shares, M, H], each share's part of Aᵀ y."""
+    backwards: NDArray[np.bool_]
+    """[1], whether Aᵀ y is all that is asked."""
+
+
+def _bidiagonalise(
+    team: Reading,
+    hidden: NDArray[np.bool_],
+    u: Array,
+    core: Array,
+    v: Array,
+    options: tuple[int, bool, float, float],
+) -> None:
+    """Fill u, but for its first vectors, core and v, which are zero.
+
+    Args:
+        hidden: [M, H], columns of a that are taken as zero.
+        options: passes of Gram-Schmidt, whether modified; the tolerance of a breakdown; how far a rounding may grow.
+    """
+    passes, modified, tolerance, limit = options
+    blocks, steps, cols = v.shape
+    largest, going = np.zeros(blocks, np.float32), np.ones(blocks, np.bool_)
+    known, growth = np.zeros((blocks, steps + 1), np.float32), np.ones((blocks, steps), np.float32)
+    z, backs = np.empty((blocks, cols), np.float32), np.empty((blocks, steps, cols), np.float32)
+    y, certain = team.y, False
+    for j in range(steps):
+        if not certain:
+            copy(u[:, j], y)
+            team.backwards[0] = True
+            read_all(team, hidden, z)
+        copy(z, backs[:, j])
+        extend(z, v, j, core[:, j, j], known, largest, going, passes, modified, tolerance)
+        copy(v[:, j], team.x)
+        team.backwards[0] = False
+        read_all(team, hidden, z)
+        extend(y, u, j + 1, core[:, j + 1, j], known, largest, going, passes, modified, tolerance)
+        certain = j + 1 < steps and follow(z, backs, j + 1, core[:, j + 1, j], known, growth, limit)
+
+
+def _copy(x: Array, to: Array) -> None:
+    for m in range(len(x)):
+        for i in range(x.shape[1]):
+            to[m, i] = x[m, i]
+
+
+def _extend(
+    x: Array,
+    basis: Array,
+    place: int,
+    norms: Array,
+    known: Array,
+    largest: Array,
+    going: NDArray[np.bool_],
+    passes: int,
+    modified: bool,
+    tolerance: float,
+) -> None:
+    """Row `place` of each basis [M, J, N] = the unit vector of x [M, N] less its parts along the rows before.
+
+    known [M, J] becomes those parts and norms [M] the norm; x is used up. From a breakdown on, all are zero.
+    """
+    blocks, _, cols = basis.shape
+    for m in range(blocks):
+        rest, unit = x[m], basis[m, place]
+        orthogonalise(rest, basis[m], place, known[m], passes, modified)
+        square = np.float32(0)
+        for i in range(cols):
+            square += rest[i] * rest[i]
+        norm = np.sqrt(square)
+        largest[m] = max(largest[m], norm)
+        going[m] = going[m] and norm > tolerance * largest[m]
+        if going[m]:
+            norms[m] = norm
+            for i in range(cols):
+                unit[i] = rest[i] / norm
+
+
+def _orthogonalise(x: Array, basis: Array, rows: int, known: Array, passes: int, modified: bool) -> None:
+    """x [N] less its parts along the first rows of `basis` [J, N], taken in so many passes; known [J] = the parts."""
+    known[:] = 0
+    shares = np.empty(rows, np.float32)
+    for _ in range(passes):
+        for i in range(rows):
+            row, share = basis[i], np.float32(0)
+            for j in range(len(x)):
+                share += row[j] * x[j]
+            shares[i] = share
+            known[i] += share
+            if modified:  # before the next part is computed
+                subtract(x, shares, basis, i, i + 1)
+        if not modified:
+            subtract(x, shares, basis, 0, rows)
+
+
+def _subtract(x: Array, shares: Array, basis: Array, start: int, stop: int) -> None:
+    """x [N] -= shares [J] times the rows of `basis` [J, N], of those from `start` to `stop`."""
+    for i in range(start, stop):
+        row, share = basis[i], shares[i]
+        for j in range(len(x)):
+            x[j] -= share * row[j]
+
+
+def _follow(z: Array, backs: Array, steps: int, norms: Array, known: Array, growth: Array, limit: float) -> bool:
+    """z [M, H] = Aᵀ u_{j+1} of z = Aᵀ y where y = U known + beta u_{j+1}, with beta in `norms`; zero after a breakdown.
+
+    Args:
+        backs: its first `steps` rows are those of (Aᵀ U)ᵀ.
+        growth: [M, k], how many times a rounding of each of these may have grown; set for the new one.
+
+    Returns:
+        Whether that is at most the limit; else z is of no use.
+    """
+    certain = True
+    for m in range(len(z)):
+        beta, grown = norms[m], np.float32(1)
+        for i in range(steps):
+            known[m, i] = known[m, i] / beta if beta > 0 else 0
+            grown += abs(known[m, i]) * (1 + growth[m, i])
+        growth[m, steps] = grown
+        if grown > limit:
+            certain = False
+        for j in range(z.shape[1]):
+            z[m, j] = z[m, j] / beta if beta > 0 else 0
+        subtract(z[m], known[m], backs[m], 0, steps)
+    if not certain:
+        growth[:, steps] = 1
+    return certain
+
+
+def _read_all(team: Reading, hidden: NDArray[np.bool_], z: Array) -> None:
+    """What the team asks of A, y and z = Aᵀ y [M, H], zero in the hidden columns, with those who help to read."""
+    store(team.counters, DONE, 0)
+    store(team.counters, NEXT, 0)
+    while take_share(team):
+        pass
+    shares = len(team.sums)
+    while load(team.counters, DONE) < shares:
+        pass
+    for m in range(len(z)):
+        row, unseen = z[m], hidden[m]
+        row[:] = 0
+        for share in range(shares):
+            part = team.sums[share, m]
+            for j in range(len(row)):
+                row[j] += part[j]
+        for j in range(len(row)):
+            if unseen[j]:
+                row[j] = 0
+
+
+def _help_to_read(team: Reading) -> None:
+    """Take shares of one `read_all` after another, awake between them, until there are no more to come."""
+    while not load(team.counters, STOP):
+        if load(team.counters, NEXT) < len(team.sums):
+            take_share(team)
+
+
+def _take_share(team: Reading) -> bool:
+    """Compute the next share of the rows, if one is left."""
+    shares, rows = len(team.sums), team.a.shape[1]
+    share = add(team.counters, NEXT, 1)
+    if share >= shares:
+        return False
+    start, stop = rows * share // shares, rows * (share + 1) // shares
+    team.sums[share] = 0
+    if team.backwards[0]:
+        back(team.a, team.y, team.sums[share], start, stop)
+    else:
+        read(team.a, team.x, team.y, team.sums[share], start, stop)
+    add(team.counters, DONE, 1)
+    return True
+
+
+take_share = compiled(_take_share)
+help_to_read = compiled(_help_to_read)
+read_all = compiled(_read_all)
+copy = compiled(_copy)
+subtract = compiled(_subtract, reassociate=True)
+follow = compiled(_follow)
+orthogonalise = compiled(_orthogonalise, reassociate=True)
+extend = compiled(_extend, reassociate=True)
+bidiagonalise = compiled(_bidiagonalise)
