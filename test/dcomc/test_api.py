@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_run import save_model, words
+from checkpoints import save_model, words
 from xdsl.dialects.builtin import ModuleOp
 
 import dcomc

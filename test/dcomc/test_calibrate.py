@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_run import save_model, words
+from checkpoints import save_model, words
 
 from dcomc.calibration.calibrate import Options, calibrate
 from dcomc.calibration.sensitivity import Sensitivity

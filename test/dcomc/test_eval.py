@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_run import save_model, words
+from checkpoints import compiled, save_model, words
 
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
@@ -21,15 +21,6 @@ from dcomc.model import resolve_model
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
-
-
-def compiled(model: Path, folder: Path) -> Path:
-    """Two of four layers decomposed, two prompts of 16 tokens."""
-    source, program = folder / "m.mlir", folder / "prog.bin"
-    assert main(["trace", str(model), "--seq-len=16", "--batch=2", "-o", str(source)]) == 0
-    options = ["--decompose-layers=1,2", "--sites=qkv,o", "--rank=2", "--iterations=4"]
-    assert main(["compile", str(source), *options, "-o", str(program)]) == 0
-    return program
 
 
 @pytest.fixture(scope="module")

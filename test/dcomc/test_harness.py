@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import compiled, save_model, words
 from lm_eval.api.instance import Instance
-from test_eval import compiled
-from test_run import save_model, words
 
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from test_run import save_model
+from checkpoints import save_model
 from tiny_models import LLAMA, random_model
 from transformers import AutoModelForCausalLM
 

@@ -1,33 +1,17 @@
 """Pipelines: what `dcomc compile` runs first, how passes are verified, and the dumps that they leave."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
-from xdsl.passes import ModulePass
+from broken_pass import BreakIterations
 
 from dcomc.diagnostics import DcomError
 from dcomc.instrumentation import Instrumentation
 from dcomc.ir import make_context, parse_module, print_module, read_module
 from dcomc.pipeline import Decomposition, decompose_pipeline, run_passes
-from dialects.dcom import DecomposeOp
 from passes import make_passes
 
 TOY = Path(__file__).parents[1] / "passes" / "dcom-insert-outlier-split.mlir"
-
-
-@dataclass(frozen=True)
-class BreakIterations(ModulePass):
-    """A pass with a mistake: more iterations than the matrix has rows."""
-
-    name = "break-iterations"
-
-    def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for found in op.walk():
-            if isinstance(found, DecomposeOp):
-                found.properties["iterations"] = IntegerAttr(99, i64)
 
 
 def test_no_layer_no_pass() -> None:

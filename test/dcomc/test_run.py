@@ -11,35 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import save_model, words
 
 import dcomc
 from dcomc.cli import main
 from dcomc.model import resolve_model
 
-WORDS = [f"w{number}" for number in range(256)]
 SEQ_LEN = 16
-
-
-def save_model(folder: Path, seed: int = 0, **changes: Any) -> Path:
-    """A checkpoint as transformers writes it, with a tokenizer of 256 words."""
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    torch.manual_seed(seed)
-    # Initial weights of 0.2 make logits of a few units, so that perplexities differ.
-    config = LlamaConfig(**{**resolve_model("tiny").config(), "initializer_range": 0.2, **changes})
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
-    return folder
-
-
-def words(count: int, seed: int = 0) -> str:
-    return " ".join(np.random.default_rng(seed).choice(WORDS, count))
 
 
 @pytest.fixture(scope="module")

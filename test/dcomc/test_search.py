@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import save_model, words
+from checkpoints import save_model, words
 
 from dcomc.cli import main
 from dcomc.costs import count_costs

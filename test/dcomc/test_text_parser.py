@@ -1,19 +1,16 @@
 """Text to IR: where each operation stands, and the line of each mistake."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from xdsl.context import Context
-from xdsl.dialects.builtin import FileLineColLoc, IntegerAttr, ModuleOp, UnknownLoc, i64
-from xdsl.passes import ModulePass
+from broken_pass import BreakIterations
+from xdsl.dialects.builtin import FileLineColLoc, UnknownLoc
 
 from dcomc.cli import main
 from dcomc.diagnostics import DcomError
 from dcomc.ir import describe_location, make_context, parse_module, print_module, verify_module
 from dcomc.pipeline import run_passes
-from dialects.dcom import DecomposeOp
 
 TOY = Path(__file__).parents[1] / "passes" / "dcom-insert-outlier-split.mlir"
 DECOMPOSE = """builtin.module {
@@ -139,18 +136,6 @@ def test_bodies_that_the_text_does_not_show_have_a_location(tiny_ir: Path) -> No
         if "lm_head" in describe_location(parent.location)
     }
     assert "lm_head" in body
-
-
-@dataclass(frozen=True)
-class BreakIterations(ModulePass):
-    """A pass with a mistake: more iterations than the matrix has rows."""
-
-    name = "break-iterations"
-
-    def apply(self, ctx: Context, op: ModuleOp) -> None:
-        for found in op.walk():
-            if isinstance(found, DecomposeOp):
-                found.properties["iterations"] = IntegerAttr(99, i64)
 
 
 def test_an_error_after_a_pass_names_the_line_that_the_operation_comes_from() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_run import save_model, words
+from checkpoints import save_model, words
 from transformers import LlamaForCausalLM
 
 import dcomc

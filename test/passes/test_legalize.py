@@ -1,10 +1,10 @@
 """`dcom-legalize` against the definitions it follows: the same numbers on the host, before and after."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
+from both_ways import Array, text_both_ways
 
 from dcomc.diagnostics import DcomError
 from dcomc.ir import make_context, parse_module, print_module, source_location
@@ -12,8 +12,6 @@ from dcomc.pipeline import run_passes
 from passes import make_passes
 from runtime.executor import Executor
 from runtime.lanczos import Factored, bidiagonalise, decompose, start_weights
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -82,18 +80,6 @@ func.func @main(%x: {x}, %w: {w}) -> ({x}, {x}, {y}, {y}) {{
 def both_ways(program: Program, *inputs: Array) -> list[tuple[Array, Array]]:
     """Each result of a program on the host: as dcom operations and legalised."""
     return text_both_ways(program.text(), *inputs)
-
-
-def text_both_ways(program: str, *inputs: Array) -> list[tuple[Array, Array]]:
-    context = make_context()
-    module = parse_module(program, "program", context)
-    before = Executor(module, {}).run("main", *inputs)
-    run_passes(context, module, make_passes("dcom-legalize"))
-    text = print_module(module, locations=False)
-    assert "= dcom." not in text and "!dcom" not in text
-    # From text again: the legalised module is complete on its own.
-    after = Executor(parse_module(text, "legalised"), {}).run("main", *inputs)
-    return [(np.asarray(a), np.asarray(b)) for a, b in zip(before, after, strict=True)]
 
 
 def close(a: Array, b: Array, tolerance: float) -> bool:

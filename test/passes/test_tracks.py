@@ -1,12 +1,8 @@
 """Tracks, heads and products from the left: on the host and legalised, as plain NumPy has them."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-from test_legalize import text_both_ways
-
-Array = np.ndarray[Any, Any]
+from both_ways import Array, text_both_ways
 
 B, S, H, N, G, Q, S2, OUT = 2, 15, 12, 8, 2, 3, 11, 5
 SITE = 'layer = 1 : i64, site = "qkv"'
