@@ -1,5 +1,6 @@
 """Fixtures of the driver's tests."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,26 @@ def tiny_program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     options = ["--decompose-layers=1-2", "--rank=4", "--iterations=6", "--dump-ir-dir", str(folder / "stages")]
     assert main(["compile", str(tiny_ir), *options, "-o", str(folder / "prog.bin")]) == 0
     return folder / "prog.bin"
+
+
+@pytest.fixture(scope="session")
+def one_layer(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """prog.bin of `tiny` with layer 1 decomposed, 2 prompts of 24 tokens: three launches of 64 channels, one of 160."""
+    path = tmp_path_factory.mktemp("compiled") / "prog.bin"
+    assert main(["compile", str(tiny_ir), "--decompose-layers", "1", "--rank", "4", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs `dcomc` with wrong arguments, which ends in exit code 1 and one line on stderr; gives that line."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([*map(str, arguments)]) == 1
+        streams = capsys.readouterr()
+        assert streams.out == ""
+        assert streams.err.count("\n") == 1 and streams.err.endswith("\n") and "error: " in streams.err
+        return streams.err
+
+    return run

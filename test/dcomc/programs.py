@@ -1,7 +1,12 @@
 """Programs for tests: small, and with something in every part."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from dcomc.cli import main
 from dcomc.program import Program
 from runtime.encoding import Word
 from runtime.machine import load_machine
@@ -71,3 +76,10 @@ def program(activations: bool = True) -> Program:
         options={"rank": 3, "layers": [1, 3], "outliers": 3.0, "sites": {"qkv": True}},
         activations=stored if activations else {},
     )
+
+
+def simulated(program: Path, folder: Path, *options: str) -> dict[str, Any]:
+    """What `dcomc sim --stats` writes of a program."""
+    stats = folder / "stats.json"
+    assert main(["sim", str(program), *options, "--stats", str(stats)]) == 0
+    return json.loads(stats.read_text())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -166,12 +167,10 @@ def test_a_killed_process_is_one_line(programs: list[Path], tmp_path: Path) -> N
     ],
 )
 def test_mistakes(
-    programs: list[Path], options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    programs: list[Path], options: list[str], message: str, tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     new, namesake = tmp_path / "new", tmp_path / "other" / programs[0].name
-    assert main(["sim", *(option.format(*programs, folder=new, namesake=namesake) for option in options)]) == 1
-    streams = capsys.readouterr()
-    assert streams.out == "" and streams.err.count("\n") == 1 and message in streams.err
+    assert message in mistake("sim", *(option.format(*programs, folder=new, namesake=namesake) for option in options))
     assert not new.exists(), "what fails leaves no folder"
 
 

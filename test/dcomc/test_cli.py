@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -23,15 +24,6 @@ def dcomc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "dcomc", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-def assert_one_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(arguments) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: ")
-    assert printed.err.count("\n") == 1 and printed.err.endswith("\n")
-    return printed.err
-
-
 def test_help_names_every_command() -> None:
     results = [dcomc_process(), dcomc_process("--help"), dcomc_process("-h")]
     for result in results:
@@ -46,23 +38,23 @@ def test_version() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, f"dcomc {dcomc.__version__}\n", "")
 
 
-def test_unknown_command_names_the_close_one(capsys: pytest.CaptureFixture[str]) -> None:
-    error = assert_one_error(["complie", "model.mlir"], capsys)
+def test_unknown_command_names_the_close_one(mistake: Callable[..., str]) -> None:
+    error = mistake("complie", "model.mlir")
     assert error.startswith("error: unknown command 'complie'; did you mean 'compile'? known: asm, calibrate, ")
 
 
-def test_unknown_command_without_a_close_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean" not in assert_one_error(["zzz"], capsys)
+def test_unknown_command_without_a_close_one(mistake: Callable[..., str]) -> None:
+    assert "did you mean" not in mistake("zzz")
 
 
 @pytest.mark.parametrize("option", ["--verison", "-x", "--vers"])
-def test_unknown_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "see dcomc --help" in assert_one_error([option], capsys)
+def test_unknown_option(option: str, mistake: Callable[..., str]) -> None:
+    assert "see dcomc --help" in mistake(option)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_unknown_option_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"see dcomc {name} --help" in assert_one_error([name, "--no-such-option"], capsys)
+def test_unknown_option_of_a_command(name: str, mistake: Callable[..., str]) -> None:
+    assert f"see dcomc {name} --help" in mistake(name, "--no-such-option")
 
 
 @pytest.mark.parametrize(
@@ -76,9 +68,9 @@ def test_unknown_option_of_a_command(name: str, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_the_nearest_option_or_choice(
-    arguments: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], suggestion: str | None, mistake: Callable[..., str]
 ) -> None:
-    error = assert_one_error(arguments, capsys)
+    error = mistake(*arguments)
     assert error.endswith(f"see dcomc {arguments[0]} --help\n")
     assert ("did you mean" in error) == (suggestion is not None) and (not suggestion or f"'{suggestion}'?" in error)
 
@@ -202,19 +194,19 @@ sys.exit(main())
         (["run", "a.bin", "--model", "", "--text", "a.txt"], "--model"),
     ],
 )
-def test_an_empty_argument_is_named(arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_argument_is_named(arguments: list[str], what: str, mistake: Callable[..., str]) -> None:
     """As an unset variable of a shell leaves it: it does not stand for the current folder."""
-    assert assert_one_error(arguments, capsys).startswith(f"error: {what} is empty; see dcomc {arguments[0]} --help")
+    assert mistake(*arguments).startswith(f"error: {what} is empty; see dcomc {arguments[0]} --help")
 
 
-def test_a_text_that_begins_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_begins_with_dashes(mistake: Callable[..., str]) -> None:
     """Neither an option without its value nor an empty argument; joined to its option it is a text as any."""
     run = ["run", "a.bin", "--model", "tiny"]
-    error = assert_one_error([*run, "--prompt", "--x="], capsys)
+    error = mistake(*run, "--prompt", "--x=")
     assert error.startswith(
         "error: argument --prompt: expected one argument; write --prompt=… if it begins with a dash"
     )
-    assert assert_one_error([*run, "--prompt=--x="], capsys).startswith("error: cannot read a.bin")
+    assert mistake(*run, "--prompt=--x=").startswith("error: cannot read a.bin")
 
 
 @pytest.mark.parametrize("package", ["xdsl", "numpy"])

@@ -1,6 +1,7 @@
 """`dcomc compile`: every option, every stage, every mistake."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -282,68 +283,53 @@ MISTAKES = [
 ]
 
 
-def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a mistake."""
-    assert main(arguments) == 1
-    streams = capsys.readouterr()
-    assert streams.out == ""
-    assert streams.err.count("\n") == 1 and "error: " in streams.err
-    return streams.err
-
-
 @pytest.mark.parametrize(
     ("options", "message"), MISTAKES, ids=[" ".join(options[2:] or options)[:60] for options, _ in MISTAKES]
 )
-def test_mistakes(
-    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    assert message in failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys)
+def test_mistakes(tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str], options: list[str], message: str) -> None:
+    assert message in mistake("compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_output(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed(["compile", str(tiny_ir)], capsys) == "error: no output file given; add -o prog.bin\n"
-    assert failed(["compile", str(tiny_ir), "-o", "-"], capsys).startswith("error: a program is no text")
+def test_missing_output(tiny_ir: Path, mistake: Callable[..., str]) -> None:
+    assert mistake("compile", str(tiny_ir)) == "error: no output file given; add -o prog.bin\n"
+    assert mistake("compile", str(tiny_ir), "-o", "-").startswith("error: a program is no text")
 
 
-def test_output_in_a_missing_folder(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_in_a_missing_folder(tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     output = tmp_path / "none" / "prog.bin"
-    error = failed(["compile", str(tiny_ir), "-o", str(output)], capsys)
+    error = mistake("compile", str(tiny_ir), "-o", str(output))
     assert error.startswith(f"error: cannot write {output}: No such file or directory; ")
     assert not output.parent.exists()
 
 
-def test_output_is_kept_where_compiling_fails(
-    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_is_kept_where_compiling_fails(tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     output = tmp_path / "prog.bin"
     output.write_bytes(b"before")
-    failed(["compile", str(tiny_ir), "--decompose-layers", "99", "-o", str(output)], capsys)
+    mistake("compile", str(tiny_ir), "--decompose-layers", "99", "-o", str(output))
     assert output.read_bytes() == b"before"
 
 
-def test_input_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_that_is_no_model(tmp_path: Path, mistake: Callable[..., str]) -> None:
     output = str(tmp_path / "prog.bin")
     missing = tmp_path / "none.mlir"
-    assert failed(["compile", str(missing), "-o", output], capsys).startswith(
-        f"error: cannot read {missing}: No such file"
-    )
+    assert mistake("compile", str(missing), "-o", output).startswith(f"error: cannot read {missing}: No such file")
     (tmp_path / "binary.mlir").write_bytes(b"\x7fELF\xff\xfe")
-    assert "binary.mlir is not MLIR text" in failed(["compile", str(tmp_path / "binary.mlir"), "-o", output], capsys)
+    assert "binary.mlir is not MLIR text" in mistake("compile", str(tmp_path / "binary.mlir"), "-o", output)
     (tmp_path / "text.mlir").write_text("func.func @main() {\n  func.return )\n}\n")
-    error = failed(["compile", str(tmp_path / "text.mlir"), "-o", output], capsys)
+    error = mistake("compile", str(tmp_path / "text.mlir"), "-o", output)
     assert error.startswith(f"{tmp_path}/text.mlir:2:15: error: ")
     (tmp_path / "other.mlir").write_text("func.func @main() {\n  func.return\n}\n")
-    error = failed(["compile", str(tmp_path / "other.mlir"), "--decompose-layers", "0", "-o", output], capsys)
+    error = mistake("compile", str(tmp_path / "other.mlir"), "--decompose-layers", "0", "-o", output)
     assert "error: the module has no call with a dcom.layer attribute; " in error
     assert not (tmp_path / "prog.bin").exists()
 
 
-def test_buffers_that_are_too_small(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_buffers_that_are_too_small(tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     path = tmp_path / "small.toml"
     path.write_text(SHIPPED.read_text().replace("buffer_bytes = 65536", "buffer_bytes = 512"))
     arguments = ["compile", str(tiny_ir), "--decompose-layers", "1", "--machine", str(path), "-o", str(tmp_path / "x")]
-    error = failed([*arguments, "--mapping", "grid"], capsys)
+    error = mistake(*arguments, "--mapping", "grid")
     assert "error: kernel @lanczos_24x64_k15_r2_s0 needs " in error and "has 512 in a cluster" in error
     assert not (tmp_path / "x").exists()
 
@@ -361,18 +347,18 @@ BAD_ACTIVATIONS = [
 
 @pytest.mark.parametrize(("arrays", "message"), BAD_ACTIVATIONS, ids=[message for _, message in BAD_ACTIVATIONS])
 def test_activations_that_do_not_fit(
-    tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arrays: dict[str, np.ndarray], message: str
+    tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str], arrays: dict[str, np.ndarray], message: str
 ) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     options = ["--decompose-layers", "1", "--sites", "qkv", "--activations", str(tmp_path / "x.npz")]
-    assert message in failed(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin")], capsys)
+    assert message in mistake("compile", str(tiny_ir), *options, "-o", str(tmp_path / "prog.bin"))
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 @pytest.mark.parametrize("output", ["-o", "--report-cost"])
 @pytest.mark.parametrize("read", ["ir", "--config", "--activations", "--outliers", "--machine", "--weight-statistics"])
 def test_nothing_that_is_read_is_written_over(
-    read: str, output: str, tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    read: str, output: str, tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     """Before anything is read of it, so that it may hold anything."""
     file, other = tmp_path / "file.json", tmp_path / "other.bin"
@@ -381,15 +367,13 @@ def test_nothing_that_is_read_is_written_over(
     if read == "--weight-statistics":
         options += ["--weight-rank", "4", "--model", "tiny"]
     written = ["-o", str(file)] if output == "-o" else ["--report-cost", str(file), "-o", str(other)]
-    assert main(["compile", str(ir), "--decompose-layers", "1", *options, *written]) == 1
-    error = capsys.readouterr().err
-    assert "Traceback" not in error and error.count("\n") == 1
+    error = mistake("compile", ir, "--decompose-layers", "1", *options, *written)
     if read not in ("--config", "--outliers"):  # which are read, and found wrong, before any output is looked at
         assert f"cannot write {file}: it is read, too" in error
     assert file.read_text() == text and not other.exists()
 
 
-def test_two_outputs_are_two_files(tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_outputs_are_two_files(tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     file = str(tmp_path / "x.json")
-    assert main(["compile", str(tiny_ir), "--decompose-layers", "1", "-o", file, "--report-cost", file]) == 1
-    assert "-o and --report-cost are one file" in capsys.readouterr().err
+    error = mistake("compile", tiny_ir, "--decompose-layers", "1", "-o", file, "--report-cost", file)
+    assert "-o and --report-cost are one file" in error

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,20 +129,19 @@ def test_without_perfetto(program: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("window", ["5", "a:b", "7:7", "8:7", ":x", "-1:4"])
-def test_windows_that_are_none(program: Path, window: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sim", str(program), "--trace", "x.pftrace", f"--trace-window={window}"]) == 1
-    assert f"'{window}' is no window of cycles" in capsys.readouterr().err
+def test_windows_that_are_none(program: Path, window: str, mistake: Callable[..., str]) -> None:
+    error = mistake("sim", program, "--trace", "x.pftrace", f"--trace-window={window}")
+    assert f"'{window}' is no window of cycles" in error
 
 
 def test_a_window_behind_the_end(
-    program: Path, whole: dict[str, list[Event]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: Path, whole: dict[str, list[Event]], tmp_path: Path, mistake: Callable[..., str]
 ) -> None:
     end = max(end for _, end, *_ in whole["stream"])
     path = tmp_path / "sim.pftrace"
-    assert main(["sim", str(program), "--trace", str(path), f"--trace-window={end}:"]) == 1
-    streams = capsys.readouterr()
-    assert f"the trace window begins at cycle {end:,}, but the program ends at cycle {end:,}" in streams.err
-    assert streams.out == "" and streams.err.count("\n") == 1 and not path.exists()
+    error = mistake("sim", program, "--trace", path, f"--trace-window={end}:")
+    assert f"the trace window begins at cycle {end:,}, but the program ends at cycle {end:,}" in error
+    assert not path.exists()
     assert traced(program, tmp_path, f"--trace-window={end - 1}:")["stream"][0][2] == "halt"
 
 

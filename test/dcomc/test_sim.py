@@ -1,12 +1,13 @@
 """`dcomc sim`: tables, statistics, where activations come from, and every mistake."""
 
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from programs import simulated
 
 from dcomc.activations import made_from_seed
 from dcomc.cli import main
@@ -18,37 +19,13 @@ KEYS = {"layer", "site", "rows", "cols", "rank", "iterations", "cycles", "relati
 SHIPPED = Path(__file__).resolve().parents[2] / "dcomc" / "configs" / "machines" / "dcom-16x16.toml"
 
 
-@pytest.fixture(scope="module")
-def program(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Layer 1 of `tiny`, 2 prompts of 24 tokens: three launches of 64 channels and one of 160."""
-    path = tmp_path_factory.mktemp("compiled") / "prog.bin"
-    assert main(["compile", str(tiny_ir), "--decompose-layers", "1", "--rank", "4", "-o", str(path)]) == 0
-    return path
-
-
-def simulated(program: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
-    stats = tmp_path / "stats.json"
-    assert main(["sim", str(program), *options, "--stats", str(stats)]) == 0
-    return json.loads(stats.read_text())
-
-
-def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a mistake."""
-    capsys.readouterr()
-    assert main(["sim", *arguments]) == 1
-    streams = capsys.readouterr()
-    assert streams.out == ""
-    assert streams.err.count("\n") == 1 and "error: " in streams.err
-    return streams.err
-
-
 def matrix(rows: int, cols: int, seed: int = 0) -> np.ndarray:
     return made_from_seed(rows, cols, seed)
 
 
-def test_statistics(program: Path, tmp_path: Path) -> None:
-    stats = simulated(program, tmp_path)
-    machine = read_program(str(program)).machine
+def test_statistics(one_layer: Path, tmp_path: Path) -> None:
+    stats = simulated(one_layer, tmp_path)
+    machine = read_program(str(one_layer)).machine
     assert stats["machine"] == {"name": "dcom-16x16", "hash": machine.hash}
     assert (stats["clock_hz"], stats["engine"], stats["seed"]) == (10**9, "reference", 0)
     entries = stats["decompositions"]
@@ -65,8 +42,8 @@ def test_statistics(program: Path, tmp_path: Path) -> None:
     assert stats["total_cycles"] == sum(entry["cycles"] for entry in entries)
 
 
-def test_table(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stats = simulated(program, tmp_path)
+def test_table(one_layer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stats = simulated(one_layer, tmp_path)
     streams = capsys.readouterr()
     assert streams.err == ""
     lines = streams.out.splitlines()
@@ -85,12 +62,12 @@ def test_table(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert f"total: 4 decompositions, {stats['total_cycles']:,} cycles, " in streams.out
 
 
-def test_numbers_are_those_of_the_kernels(program: Path, tmp_path: Path) -> None:
+def test_numbers_are_those_of_the_kernels(one_layer: Path, tmp_path: Path) -> None:
     """An entry against kernels run one by one, and against float64."""
     x = np.concatenate([matrix(24, 64), 100 * matrix(24, 64, 1)])
     np.save(tmp_path / "x.npy", x)
-    entry = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
-    loaded = read_program(str(program))
+    entry = simulated(one_layer, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
+    loaded = read_program(str(one_layer))
     results = [run_kernel(loaded.kernels[0], loaded.machine, prompt) for prompt in np.split(x, 2)]
     approximations = [u @ core @ v for u, core, v in (truncate(result.factors, 4) for result in results)]
     assert entry["cycles"] == results[0].timing.cycles, "both prompts in one run, each in a group of its own"
@@ -107,8 +84,8 @@ def test_numbers_are_those_of_the_kernels(program: Path, tmp_path: Path) -> None
     )
 
 
-def test_timing_only_gives_the_same_cycles(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    timed, full = simulated(program, tmp_path, "--timing-only"), simulated(program, tmp_path)
+def test_timing_only_gives_the_same_cycles(one_layer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timed, full = simulated(one_layer, tmp_path, "--timing-only"), simulated(one_layer, tmp_path)
     assert timed["engine"] == "timing only"
     shown = capsys.readouterr().out
     assert "activations: none: timing only" in shown
@@ -119,29 +96,29 @@ def test_timing_only_gives_the_same_cycles(program: Path, tmp_path: Path, capsys
         assert one["steps"] == []
         for key in ("cycles", "causes", "instructions", "bank_bytes", "array_busy", "bank_busy"):
             assert one[key] == other[key], key
-    loaded = read_program(str(program))
+    loaded = read_program(str(one_layer))
     assert timed["decompositions"][3]["cycles"] == time_kernel(loaded.kernels[1], loaded.machine, 2).cycles
 
 
-def test_two_runs_give_identical_statistics(program: Path, tmp_path: Path) -> None:
+def test_two_runs_give_identical_statistics(one_layer: Path, tmp_path: Path) -> None:
     texts: list[bytes] = []
     for seed in ("7", "7", "8"):
-        simulated(program, tmp_path, "--seed", seed)
+        simulated(one_layer, tmp_path, "--seed", seed)
         texts.append((tmp_path / "stats.json").read_bytes())
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_array_for_every_launch_of_its_shape(program: Path, tmp_path: Path) -> None:
+def test_array_for_every_launch_of_its_shape(one_layer: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", matrix(48, 64).reshape(2, 24, 64))
-    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))
+    stats = simulated(one_layer, tmp_path, "--input", str(tmp_path / "x.npy"))
     sources = [entry["input"] for entry in stats["decompositions"]]
     assert sources == [str(tmp_path / "x.npy")] * 3 + ["made from seed 0"]
     assert len({entry["relative_error"] for entry in stats["decompositions"][:3]}) == 1
 
 
-def test_archive_by_launch(program: Path, tmp_path: Path) -> None:
+def test_archive_by_launch(one_layer: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **{"layer1.down": matrix(48, 160), "layer1.o": matrix(48, 64).astype(np.float16)})
-    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npz"))
+    stats = simulated(one_layer, tmp_path, "--input", str(tmp_path / "x.npz"))
     sources = [entry["input"] for entry in stats["decompositions"]]
     assert sources == ["made from seed 0", str(tmp_path / "x.npz")] * 2
 
@@ -159,16 +136,16 @@ def test_stored_activations(tiny_ir: Path, tmp_path: Path) -> None:
     assert given[1]["relative_error"] == stored[1]["relative_error"]
 
 
-def test_breakdown_is_seen_in_the_steps(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_breakdown_is_seen_in_the_steps(one_layer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = np.concatenate([np.zeros((24, 64)), np.outer(np.ones(24), np.arange(64))])
     np.save(tmp_path / "x.npy", x)
-    stats = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))
+    stats = simulated(one_layer, tmp_path, "--input", str(tmp_path / "x.npy"))
     entry = stats["decompositions"][0]
     assert entry["steps"][0] == 0 and entry["steps"][1] in (1, 2)
     assert entry["relative_error"] < 1e-3
     assert f" 0-{entry['steps'][1]} " in capsys.readouterr().out
     np.save(tmp_path / "x.npy", np.zeros((48, 64)))
-    entry = simulated(program, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
+    entry = simulated(one_layer, tmp_path, "--input", str(tmp_path / "x.npy"))["decompositions"][0]
     assert (entry["relative_error"], entry["optimal_error"]) == (0.0, 0.0)
 
 
@@ -179,14 +156,14 @@ def test_program_that_decomposes_nothing(tiny_ir: Path, tmp_path: Path, capsys: 
     assert "the program decomposes nothing" in capsys.readouterr().out
 
 
-def test_machine_that_is_the_programs(program: Path, tmp_path: Path) -> None:
+def test_machine_that_is_the_programs(one_layer: Path, tmp_path: Path) -> None:
     (tmp_path / "same.toml").write_text(SHIPPED.read_text().replace('"dcom-16x16"', '"another name"'))
-    simulated(program, tmp_path, "--timing-only", "--machine", str(tmp_path / "same.toml"))
+    simulated(one_layer, tmp_path, "--timing-only", "--machine", str(tmp_path / "same.toml"))
 
 
-def test_machine_that_is_not(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_machine_that_is_not(one_layer: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     (tmp_path / "other.toml").write_text(SHIPPED.read_text().replace("add = 2 ", "add = 3 "))
-    error = failed([str(program), "--machine", str(tmp_path / "other.toml")], capsys)
+    error = mistake("sim", str(one_layer), "--machine", str(tmp_path / "other.toml"))
     assert re.match(
         r"error: the program is for machine dcom-16x16 \(\w{16}\), not dcom-16x16 \(\w{16}\); compile it", error
     )
@@ -223,20 +200,20 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "value", "message"), WRONG, ids=[message[:40] for *_, message in WRONG])
 def test_input_that_does_not_fit(
-    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: Any, message: str
+    one_layer: Path, tmp_path: Path, mistake: Callable[..., str], name: str, value: Any, message: str
 ) -> None:
     if isinstance(value, dict):
         np.savez(tmp_path / name, **value)
     else:
         np.save(tmp_path / name, value)
-    arguments = [str(program), "--input", str(tmp_path / name), "--stats", str(tmp_path / "stats.json")]
-    assert message in failed(arguments, capsys)
+    arguments = [str(one_layer), "--input", str(tmp_path / name), "--stats", str(tmp_path / "stats.json")]
+    assert message in mistake("sim", *arguments)
     assert not (tmp_path / "stats.json").exists()
 
 
-def test_input_that_is_no_array(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_that_is_no_array(one_layer: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
     def error(name: str) -> str:
-        return failed([str(program), "--input", str(tmp_path / name)], capsys)
+        return mistake("sim", str(one_layer), "--input", str(tmp_path / name))
 
     assert f"error: cannot read {tmp_path}/none.npy: No such file" in error("none.npy")
     (tmp_path / "text.npy").write_text("1 2 3\n")
@@ -254,7 +231,7 @@ def test_input_that_is_no_array(program: Path, tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_damaged_archives_give_one_line(
-    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], compressed: bool
+    one_layer: Path, tmp_path: Path, mistake: Callable[..., str], compressed: bool
 ) -> None:
     """Whatever byte is wrong: an error of one line, or an archive that happens to be whole."""
     path = tmp_path / "x.npz"
@@ -262,24 +239,26 @@ def test_damaged_archives_give_one_line(
     whole = path.read_bytes()
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
-        failed([str(program), "--input", str(path)], capsys)
+        mistake("sim", str(one_layer), "--input", str(path))
 
 
-def test_mistakes(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed([str(program), "--seed", "-1"], capsys) == "error: seed -1 is negative; give 0 or more\n"
-    error = failed([str(program), "--timing-only", "--input", "x.npy"], capsys)
+def test_mistakes(one_layer: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
+    assert mistake("sim", str(one_layer), "--seed", "-1") == "error: seed -1 is negative; give 0 or more\n"
+    error = mistake("sim", str(one_layer), "--timing-only", "--input", "x.npy")
     assert error == "error: timing alone needs no input; leave one of them out\n"
-    assert "error: unknown machine 'none'" in failed([str(program), "--machine", "none"], capsys)
-    assert "unrecognized arguments: --sead" in failed([str(program), "--sead", "1"], capsys)
-    missing = failed([str(tmp_path / "none.bin")], capsys)
+    assert "error: unknown machine 'none'" in mistake("sim", str(one_layer), "--machine", "none")
+    assert "unrecognized arguments: --sead" in mistake("sim", str(one_layer), "--sead", "1")
+    missing = mistake("sim", str(tmp_path / "none.bin"))
     assert missing.startswith(f"error: cannot read {tmp_path}/none.bin: No such file")
     (tmp_path / "text.bin").write_text("module {}\n")
-    assert "text.bin" in failed([str(tmp_path / "text.bin")], capsys)
-    error = failed([str(program), "--timing-only", "--stats", str(tmp_path / "none" / "stats.json")], capsys)
+    assert "text.bin" in mistake("sim", str(tmp_path / "text.bin"))
+    error = mistake("sim", str(one_layer), "--timing-only", "--stats", str(tmp_path / "none" / "stats.json"))
     assert error.startswith(f"error: cannot write {tmp_path}/none/stats.json: No such file or directory")
 
 
-def test_a_runaway_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_runaway_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: Callable[..., str]
+) -> None:
     """Two nested loops of 32,767 turns around four instructions."""
     source, path = tmp_path / "runaway.s", tmp_path / "runaway.bin"
     text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
@@ -291,10 +270,10 @@ def test_a_runaway_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
         error = capsys.readouterr().err
         assert "kernel multiply: error: the stream issues more than " in error
         assert "look for a runaway loop, or raise --max-instructions" in error
-    assert "'0' is no number of instructions from 1 to" in failed([str(path), "--max-instructions", "0"], capsys)
+    assert "'0' is no number of instructions from 1 to" in mistake("sim", str(path), "--max-instructions", "0")
 
 
-def test_a_count_that_grows_with_the_turn_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_count_that_grows_with_the_turn_is_counted(tmp_path: Path, mistake: Callable[..., str]) -> None:
     """A triangular loop: 0 + 1 + … + 299 instructions in its inner turns, none in the first."""
     source, path = tmp_path / "triangle.s", tmp_path / "triangle.bin"
     text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
@@ -302,11 +281,11 @@ def test_a_count_that_grows_with_the_turn_is_counted(tmp_path: Path, capsys: pyt
     source.write_text(text.replace("    addi r3, r3, 16\n", body, 1))
     assert main(["asm", str(source), "-o", str(path)]) == 0
     for options in ([], ["--timing-only"]):
-        error = failed([str(path), *options, "--max-instructions", "44000"], capsys)
+        error = mistake("sim", str(path), *options, "--max-instructions", "44000")
         assert "kernel multiply: error: the stream issues more than 44,000 instructions" in error
 
 
-def test_what_comes_after_an_exit_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_after_an_exit_is_counted(tmp_path: Path, mistake: Callable[..., str]) -> None:
     """Without data no exit is taken, and the stream is short."""
     source, path = tmp_path / "exit.s", tmp_path / "exit.bin"
     text = (Path(__file__).parent / "Inputs" / "two_kernels.s").read_text()
@@ -319,7 +298,7 @@ def test_what_comes_after_an_exit_is_counted(tmp_path: Path, capsys: pytest.Capt
     assert main(["asm", str(source), "-o", str(path)]) == 0
     for engine in ("reference", "fast"):
         options = ["--engine", engine, "--max-instructions"]
-        error = failed([str(path), *options, "303"], capsys)
+        error = mistake("sim", str(path), *options, "303")
         message = (
             "kernel multiply: error: layer1.down: the stream issues more than 303 instructions; look for a runaway"
         )
@@ -328,10 +307,10 @@ def test_what_comes_after_an_exit_is_counted(tmp_path: Path, capsys: pytest.Capt
     assert main(["sim", str(path), "--timing-only", "--max-instructions", "4"]) == 0
 
 
-def test_allowed_instructions(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    longest = max(entry["instructions"] for entry in simulated(program, tmp_path)["decompositions"])
-    simulated(program, tmp_path, "--timing-only", "--max-instructions", str(longest))
-    error = failed([str(program), "--max-instructions", str(longest - 1)], capsys)
+def test_allowed_instructions(one_layer: Path, tmp_path: Path, mistake: Callable[..., str]) -> None:
+    longest = max(entry["instructions"] for entry in simulated(one_layer, tmp_path)["decompositions"])
+    simulated(one_layer, tmp_path, "--timing-only", "--max-instructions", str(longest))
+    error = mistake("sim", str(one_layer), "--max-instructions", str(longest - 1))
     assert f"issues more than {longest - 1:,} instructions" in error
 
 

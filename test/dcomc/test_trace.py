@@ -49,15 +49,6 @@ def functions(module: ModuleOp) -> list[str]:
     return [op.sym_name.data for op in module.body.block.ops if isinstance(op, FuncOp)]
 
 
-def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command line, which must fail with nothing on stdout and one line on stderr; returns that line."""
-    assert main(["trace", *arguments]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
-    return printed.err
-
-
 def test_every_operation_and_argument_has_a_location() -> None:
     file = "transformers/models/llama/modeling_llama.py"
     length = len((Path(transformers.__file__).parents[1] / file).read_text().splitlines())
@@ -186,17 +177,17 @@ def test_the_prompt_is_512_tokens_or_what_the_model_takes(tmp_path: Path, capsys
         (["--dtype", "f64"], "invalid choice: 'f64'"),
     ],
 )
-def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+def test_bad_options(tmp_path: Path, mistake: Callable[..., str], options: list[str], message: str) -> None:
     output = tmp_path / "out.mlir"
-    assert message in failure(capsys, folder_of(tmp_path, LLAMA), *options, "-o", str(output))
+    assert message in mistake("trace", folder_of(tmp_path, LLAMA), *options, "-o", str(output))
     assert not output.exists()
 
 
-def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, mistake: Callable[..., str]) -> None:
     output = tmp_path / "out.mlir"
     output.write_text("before", encoding="utf-8")
     gpt2 = {"model_type": "gpt2", "n_layer": 3, "n_embd": 16, "n_head": 2, "vocab_size": 50}
-    error = failure(capsys, folder_of(tmp_path, gpt2), "--seq-len", "8", "-o", str(output))
+    error = mistake("trace", folder_of(tmp_path, gpt2), "--seq-len", "8", "-o", str(output))
     assert re.search(r"aten\.addmm\.default x12 \(transformers/models/gpt2/modeling_gpt2\.py:\d+,\d+,\d+,\d+\)", error)
     assert re.search(r"aten\.to\.dtype_layout x1 \(transformers/models/gpt2/modeling_gpt2\.py:\d+\);", error)
     assert error.endswith("; dcomc traces models of the Llama family\n")
@@ -204,25 +195,25 @@ def test_all_unsupported_operators_are_listed_at_once(tmp_path: Path, capsys: py
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "out.mlir"]
 
 
-def test_of_many_unsupported_operators_the_rest_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_unsupported_operators_the_rest_is_counted(tmp_path: Path, mistake: Callable[..., str]) -> None:
     mixture = LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
-    error = failure(capsys, folder_of(tmp_path, mixture), "--seq-len", "8", "-o", "-")
+    error = mistake("trace", folder_of(tmp_path, mixture), "--seq-len", "8", "-o", "-")
     listed, family = error.rstrip().split("; ")
     assert re.search(r"aten\.topk\.default x\d+ .*, and \d+ more$", listed)
     assert listed.count("modeling_mixtral.py") == 8
     assert family == "dcomc traces models of the Llama family, not mixtures of experts"
 
 
-def test_another_activation_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = failure(capsys, folder_of(tmp_path, LLAMA | {"hidden_act": "mish"}), "-o", "-")
+def test_another_activation_is_named_with_its_line(tmp_path: Path, mistake: Callable[..., str]) -> None:
+    error = mistake("trace", folder_of(tmp_path, LLAMA | {"hidden_act": "mish"}), "-o", "-")
     assert re.search(
         r"operators without a lowering: aten\.mish\.default x2 \(transformers/models/llama/\w+\.py:\d+\);", error
     )
 
 
-def test_attention_that_is_not_causal_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attention_that_is_not_causal_is_named(tmp_path: Path, mistake: Callable[..., str]) -> None:
     config = LLAMA | {"model_type": "gemma3_text", "head_dim": 6, "use_bidirectional_attention": True}
-    error = failure(capsys, folder_of(tmp_path, config), "--seq-len", "9", "-o", "-")
+    error = mistake("trace", folder_of(tmp_path, config), "--seq-len", "9", "-o", "-")
     assert "attention with a mask that is no causal window and no causal order x2 (transformers/models/gemma3/" in error
 
 
@@ -291,10 +282,8 @@ def test_what_is_changed_in_place_through_a_view_is_no_graph_of_ours(
         (LLAMA | {"model_type": "ctrl"}, "operators without a lowering"),
     ],
 )
-def test_bad_configurations(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, Any], message: str
-) -> None:
-    assert message in failure(capsys, folder_of(tmp_path, config), "-o", "-")
+def test_bad_configurations(tmp_path: Path, mistake: Callable[..., str], config: dict[str, Any], message: str) -> None:
+    assert message in mistake("trace", folder_of(tmp_path, config), "-o", "-")
 
 
 def test_attention_of_shapes_that_do_not_fit() -> None:
@@ -303,10 +292,10 @@ def test_attention_of_shapes_that_do_not_fit() -> None:
         ops.attention(query, query[:, :2], value, 1.0, 0, 0.0)
 
 
-def test_bad_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no model folder, GGUF file or preset 'tinny'; did you mean 'tiny'?" in failure(capsys, "tinny", "-o", "-")
-    assert f"{tmp_path} has no config.json" in failure(capsys, str(tmp_path), "-o", "-")
+def test_bad_places(tmp_path: Path, mistake: Callable[..., str]) -> None:
+    assert "no model folder, GGUF file or preset 'tinny'; did you mean 'tiny'?" in mistake("trace", "tinny", "-o", "-")
+    assert f"{tmp_path} has no config.json" in mistake("trace", str(tmp_path), "-o", "-")
     (tmp_path / "config.json").write_text('{"model_type": "llama"', encoding="utf-8")
-    assert "is not valid JSON" in failure(capsys, str(tmp_path), "-o", "-")
-    assert f"{tmp_path}/config.json is not a GGUF file" in failure(capsys, str(tmp_path / "config.json"), "-o", "-")
-    assert "cannot write" in failure(capsys, "tiny", "-o", str(tmp_path / "none" / "out.mlir"))
+    assert "is not valid JSON" in mistake("trace", str(tmp_path), "-o", "-")
+    assert f"{tmp_path}/config.json is not a GGUF file" in mistake("trace", str(tmp_path / "config.json"), "-o", "-")
+    assert "cannot write" in mistake("trace", "tiny", "-o", str(tmp_path / "none" / "out.mlir"))

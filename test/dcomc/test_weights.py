@@ -258,7 +258,7 @@ def test_the_file_holds_what_the_program_asks_for(compile: Compile) -> None:
 
 
 def test_missing_foreign_and_damaged_files_are_one_line(
-    compile: Compile, model: Path, capsys: pytest.CaptureFixture[str]
+    compile: Compile, model: Path, mistake: Callable[..., str]
 ) -> None:
     options = ("--weight-layers=2", "--weight-sites=o")
     program = compile("--weight-rank=4", *options)
@@ -279,11 +279,8 @@ def test_missing_foreign_and_damaged_files_are_one_line(
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_bytes(content)
-        capsys.readouterr()
-        assert main(["run", str(program), f"--model={model}", f"--prompt={TEXT}"]) == 1
-        printed = capsys.readouterr()
-        assert message in printed.err and printed.err.count("\n") == 1 and "error: " in printed.err
-        assert str(file) in printed.err
+        error = mistake("run", program, f"--model={model}", f"--prompt={TEXT}")
+        assert message in error and str(file) in error
     file.write_bytes(own)
     assert run(program, model)["ratio"] > 0
 
@@ -352,12 +349,10 @@ def test_a_config_gives_ranks_and_methods_by_layer_and_site(
     ],
 )
 def test_mistakes_are_one_line(
-    model: Path, traced: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    model: Path, traced: Path, tmp_path: Path, options: list[str], message: str, mistake: Callable[..., str]
 ) -> None:
     program = tmp_path / "prog.bin"
-    assert main(["compile", str(traced), f"--model={model}", *options, "-o", str(program)]) == 1
-    printed = capsys.readouterr().err
-    assert message in printed and printed.count("\n") == 1
+    assert message in mistake("compile", traced, f"--model={model}", *options, "-o", program)
     assert not list(tmp_path.iterdir())
 
 
