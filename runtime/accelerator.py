@@ -13,8 +13,9 @@ from dcomc.diagnostics import DcomError
 from runtime.access import check_access
 from runtime.banks import unpack
 from runtime.counts import Use
-from runtime.deal import Exits, deal, join_exits, rounds, together_in
+from runtime.deal import Exits, Share, deal, join_exits, rounds, together_in
 from runtime.encoding import Word
+from runtime.engine import Engine
 from runtime.engines import in_order, load
 from runtime.groups import Groups
 from runtime.lanczos import Bidiagonal, Factored, truncate
@@ -77,40 +78,44 @@ def run_together(
         load(engine, kernel, share.machine, [matrices[index] for index in share.matrices] or padding)
         for share in shares
     ]
-    for other in loaded[1:]:
-        other.engine.global_memory = loaded[0].engine.global_memory
+    try:
+        exits = _carry_out(kernel, shares, [each.engine for each in loaded], limit)
+    except MachineFault as fault:
+        raise _placed(fault, kernel) from fault
+    timing = _time_run(kernel, machine, len(matrices), exits)
+    results: list[PromptResult] = []
+    for index in range(len(matrices)):
+        own, number = divmod(index, len(shares))
+        factors = unpack(loaded[number].read, layout, shares[number].machine, own)
+        results.append(PromptResult(_scaled(factors, loaded[number].exponents[own]), timing, exits))
+    for each in loaded:
+        each.release()
+    return results
+
+
+def _carry_out(kernel: Kernel, shares: Sequence[Share], engines: Sequence[Engine], limit: int | None) -> Exits:
+    """Run the streams of a kernel on their engines; whether each exit left, by stream."""
+    for engine in engines:
+        engine.global_memory = engines[0].global_memory
     exits: list[list[bool]] = [[] for _ in shares]
 
     def decide(number: int) -> Decide:
         def leaves(issue: Issue) -> bool:
-            exits[number].append(loaded[number].engine.leaves(issue))
+            exits[number].append(engines[number].leaves(issue))
             return exits[number][-1]
 
         return leaves
 
     shared = SharedMemory([share.machine for share in shares])
-    streams = (
-        _stream(kernel.words, share.machine, bank_bytes, share.rounds, share.stream.entry, limit)
-        for share in shares
-        for bank_bytes in [share.rounds * layout.in_flight * layout.bank_bytes]
-    )
-    try:
-        with np.errstate(all="ignore"):
-            for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
-                shared.read(number, issue)
-                loaded[number].engine.carry_out(issue)
-    except MachineFault as fault:
-        raise _placed(fault, kernel) from fault
-    taken = tuple(tuple(left) for left in exits)
-    timing = _time_run(kernel, machine, len(matrices), taken)
-    results: list[PromptResult] = []
-    for index in range(len(matrices)):
-        own, number = divmod(index, len(shares))
-        factors = unpack(loaded[number].read, layout, shares[number].machine, own)
-        results.append(PromptResult(_scaled(factors, loaded[number].exponents[own]), timing, taken))
-    for each in loaded:
-        each.release()
-    return results
+    streams = [
+        _stream(kernel.words, share.machine, engine.bank_bytes, share.rounds, share.stream.entry, limit)
+        for share, engine in zip(shares, engines, strict=True)
+    ]
+    with np.errstate(all="ignore"):
+        for number, issue in in_turns([stream.issues(decide(number)) for number, stream in enumerate(streams)]):
+            shared.read(number, issue)
+            engines[number].carry_out(issue)
+    return tuple(tuple(left) for left in exits)
 
 
 def _scaled(factors: Bidiagonal, exponent: int) -> Bidiagonal:
@@ -191,8 +196,10 @@ def time_launch(
 def launch_timings(
     kernel: Kernel, machine: Machine, runs: Sequence[tuple[Timing, Exits]], prompts: int
 ) -> tuple[Timing, ...]:
-    """Cycles of a launch that was simulated in some runs: as they went, but where the kernel takes all rounds in one,
-    of that one."""
+    """Cycles of a launch that was simulated in several runs.
+
+    A kernel that takes all rounds of a launch in one run is timed as that run; of any other kernel these runs count.
+    """
     if not kernel.takes_rounds:
         return tuple(timing for timing, _ in runs)
     together = together_in(kernel, machine)

@@ -25,7 +25,7 @@ class Share:
     matrices: range
     """Their numbers in the run; none where there are more streams than matrices."""
     rounds: int
-    """Rounds that it takes its matrices in; one of padding, where there are none."""
+    """Rounds in which it takes its matrices; one round of padding where it has none."""
 
 
 def rounds(matrices: int, layout: KernelLayout, machine: Machine) -> int:
@@ -61,8 +61,8 @@ def join_exits(runs: Sequence[tuple[int, Exits]]) -> Exits:
     """The exits of a launch whose matrices were simulated in several runs.
 
     Args:
-        runs: matrices and exits of each; streams that had none, and took one of padding, only count where they had
-            none in the whole launch.
+        runs: the number of matrices of each run, and its exits. A stream without a matrix in a run takes one of
+            padding; its exits count only where the stream has no matrix in the whole launch.
     """
     if not runs:
         return ()

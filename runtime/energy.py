@@ -25,7 +25,7 @@ def energies(counts: Counts, technology: Technology) -> dict[str, Bounds]:
 
 
 def together(parts: Iterable[Bounds]) -> Bounds:
-    """All of them: the least where all are at their least."""
+    """The sum: least where all parts are at their least, largest where all are at their largest."""
     parts = list(parts)
     return Bounds(sum(part.low for part in parts), sum(part.high for part in parts))
 

@@ -105,6 +105,7 @@ class Work:
     prompts: int
     """Prompts of all runs together."""
     times: int = 1
+    """How often all that is done."""
 
     def seconds(self, engine: str) -> float:
         """What one thread is expected to need, but for the start."""
@@ -114,6 +115,7 @@ class Work:
 
     @property
     def iterations(self) -> int:
+        """Lanczos steps."""
         return self.kernel.layout.iterations
 
     @property

@@ -32,7 +32,7 @@ def _largest_bits(values: NDArray[np.uint32]) -> np.uint32:
 
 
 class _Free:
-    """Arrays of runs that have ended, for those to come: to touch fresh memory takes longer than to clear it."""
+    """Arrays of finished runs, kept for later ones: clearing used memory takes less time than touching fresh memory."""
 
     def __init__(self) -> None:
         self._arrays: list[Words] = []

@@ -56,8 +56,8 @@ class KernelLayout:
     folded: int
     """1 where a matrix is cut by its columns alone, over all clusters of a group."""
     in_flight: int
-    """Matrices that a group works on at a time. Where they are several, or the kernel has several streams, it takes so
-    many turns for each round that register 31 asks for at entry; else it takes one turn."""
+    """Matrices that a group works on at a time. A kernel with several of them, or with several streams, takes this many
+    turns in a round, and as many rounds as register 31 says at entry; any other kernel takes one turn."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Kernel:
 
     @property
     def takes_rounds(self) -> bool:
-        """Whether a run takes as many rounds as a launch has; else one."""
+        """Whether one run takes all rounds of a launch; otherwise each run takes one turn."""
         return self.layout.in_flight > 1 or len(self.streams) > 1
 
 

@@ -93,12 +93,15 @@ class Flow:
 
 
 TurnEnds = Callable[[Sequence[Loop], list[int]], int]
-"""What a reader does between two turns of the innermost of the open loops, by the integer registers: it returns how
-many turns, which issue as many instructions each as the last, it has read at once and changed the registers for."""
+"""Called where the innermost of the open loops begins another turn, with these loops and the integer registers.
+
+A reader that knows what the next turns do may take some at once: it changes the registers as they would, and returns
+how many it has taken. Each of them counts as many instructions as the turn before.
+"""
 
 
 def step_on(loops: Sequence[Loop], registers: list[int]) -> int:
-    """Of a reader that reads each turn by itself."""
+    """Take no turn at once: each is stepped through."""
     return 0
 
 
@@ -151,19 +154,11 @@ def issues_of(
     while flow.issued < limit:
         if not 0 <= index < len(words):
             raise MachineFault(f"the stream runs past its last instruction, {len(words) - 1}", hint="end it by halt")
-        word = words[index]
-        values = {
-            name: kind.value(raw, registers)
-            for (name, kind), raw in zip(word.instruction.operands, word.operands, strict=True)
-        }
-        for name, kind in word.instruction.operands:
-            if kind is COUNT and values[name] < 0:
-                raise MachineFault(f"instruction {index}: {name} is negative, {values[name]}")
-        issue = Issue(index, word, values)
-        flow.index = index
+        issue = _fetch(words[index], index, registers)
+        values, flow.index = issue.values, index
         yield issue
         index, flow.issued = index + 1, flow.issued + 1
-        match word.instruction.mnemonic:
+        match issue.mnemonic:
             case "halt":
                 return
             case "li":
@@ -171,17 +166,7 @@ def issues_of(
             case "addi":
                 _write(registers, values["d"], registers[int(values["a"])] + values["value"])
             case "loop":
-                end = int(values["end"])
-                if end < index:
-                    raise MachineFault(f"instruction {issue.index}: the loop ends before it begins")
-                if loops and end > loops[-1].end:
-                    raise MachineFault(f"instruction {issue.index}: the loop ends after the one that holds it")
-                if not values["count"] or end == index:
-                    index = end
-                elif len(loops) == LOOP_DEPTH:
-                    raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
-                else:
-                    loops.append(Loop(index, end, int(values["count"]), flow.issued))
+                index = _enter_loop(issue, flow)
             case "exit.ngt":
                 target = int(values["target"])
                 if target < index:
@@ -204,6 +189,31 @@ def issues_of(
                 break
             loops.pop()
     raise Runaway(limit)
+
+
+def _fetch(word: Word, index: int, registers: Sequence[int]) -> Issue:
+    """An instruction with the values that its operands have now."""
+    operands = word.instruction.operands
+    values = {name: kind.value(raw, registers) for (name, kind), raw in zip(operands, word.operands, strict=True)}
+    for name, kind in operands:
+        if kind is COUNT and values[name] < 0:
+            raise MachineFault(f"instruction {index}: {name} is negative, {values[name]}")
+    return Issue(index, word, values)
+
+
+def _enter_loop(issue: Issue, flow: Flow) -> int:
+    """Open the loop of a `loop` instruction; the place to go on at, which is its end where it has nothing to do."""
+    first, end, count = issue.index + 1, int(issue.values["end"]), int(issue.values["count"])
+    if end < first:
+        raise MachineFault(f"instruction {issue.index}: the loop ends before it begins")
+    if flow.loops and end > flow.loops[-1].end:
+        raise MachineFault(f"instruction {issue.index}: the loop ends after the one that holds it")
+    if not count or end == first:
+        return end
+    if len(flow.loops) == LOOP_DEPTH:
+        raise MachineFault(f"instruction {issue.index}: more than {LOOP_DEPTH} nested loops")
+    flow.loops.append(Loop(first, end, count, flow.issued))
+    return first
 
 
 def check_length(words: Sequence[Word], rounds: int, limit: int, entry: int = 0) -> None:

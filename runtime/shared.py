@@ -14,7 +14,7 @@ Place = tuple[int, int]
 
 
 class StreamFault(MachineFault):
-    """What streams do to each other; the text has `{}` for each of some places."""
+    """A fault between streams, such as a race or a deadlock; its text has a `{}` for each place that it names."""
 
     def __init__(self, text: str, places: Sequence[Place], hint: str) -> None:
         super().__init__(
@@ -35,7 +35,7 @@ def _described(kernel: Kernel, stream: int, index: int) -> str:
 
 
 def no_barrier(waiting: Place, ended: Place) -> StreamFault:
-    """A deadlock: what a barrier is that a stream does not come to."""
+    """The deadlock of a stream that waits at a barrier while another has ended."""
     return StreamFault(
         "deadlock: {} waits for all streams, but {} has ended without another barrier",
         (waiting, ended),
@@ -110,7 +110,7 @@ class SharedMemory:
 
 
 def in_turns(streams: Sequence[Iterator[Issue]]) -> Iterator[tuple[int, Issue]]:
-    """The instructions of all streams, with the number of theirs: those of each up to its next barrier, in turn.
+    """Each instruction with the number of its stream: those of one stream up to a barrier, then those of the next.
 
     Raises:
         StreamFault: a deadlock.
@@ -159,7 +159,7 @@ def shared_units(streams: Sequence[KernelStream]) -> tuple[Unit, ...]:
 
 
 def meets_others(issue: Issue, shared: Sequence[Unit]) -> bool:
-    """Whether an instruction has to do with other streams, where these units are shared."""
+    """Whether other streams may notice an instruction: it is a barrier, or uses one of the units that are shared."""
     return issue.mnemonic == "barrier" or issue.word.instruction.unit in shared
 
 
@@ -168,10 +168,10 @@ def in_order_of_time(
     ready: Sequence[Callable[[Issue], int]],
     stands_back: Callable[[int, Issue], bool],
 ) -> Iterator[tuple[int, Issue, int]]:
-    """The instructions of all streams, with the number of theirs, and a cycle before which they cannot issue.
+    """Each instruction with the number of its stream, and a cycle before which it cannot issue.
 
-    What stands back comes in the order in which it is ready, so that no stream starves; all else, which no other stream
-    notices, as soon as can be. Each is to be read by the clock of its stream before the next is asked for.
+    Instructions that stand back come in the order in which they are ready, so that no stream starves; all others, which
+    no other stream notices, come at once. The caller has the clock of the stream read each before it takes the next.
 
     Args:
         ready: of each stream, the first cycle in which it could issue its next, were its unit free.

@@ -1,9 +1,9 @@
 """Cycles of streams without stepping through all turns: those of a loop that has come to a steady state, at once.
 
-What a loop of a single stream does by itself, `turns` follows. Streams that meet, at barriers or at ports that several
-use, come to a steady state together: where the first of them begins a further turn of an outermost loop, and all are in
-the state in which they were at the beginning of an earlier one, at the same distances in time, what they have done
-since is done again and again, as long as no loop ends that was open all the time.
+`runtime.turns` follows the loops of a stream by itself. Streams that meet, at barriers or at ports that several use,
+come to a steady state together. It is looked for where the first stream begins another turn of an outermost loop: if
+every stream is in the state that it had at the beginning of an earlier turn, and as far ahead of the others in time,
+then all repeat what they have done since, until one of the loops that were open all the while ends.
 """
 
 from collections.abc import Hashable, Sequence
@@ -66,9 +66,12 @@ def time_streams(
     for numbers in _meeting(words, streams):
         first = min(streams[number].col for number in numbers)
         tasks = tuple(
-            _Task(replace(streams[number], row=0, col=streams[number].col - first), decided, rounds[number])
+            _Task(
+                replace(streams[number], row=0, col=streams[number].col - first),
+                tuple(decisions[number]),
+                rounds[number],
+            )
             for number in numbers
-            for decided in [tuple(decisions[number])]
         )
         if tasks not in timed:
             timed[tasks] = _time_together(words, machine, layout, tasks, limit)

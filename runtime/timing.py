@@ -54,8 +54,8 @@ class Timing:
 
     @cached_property
     def mean_causes(self) -> dict[str, float]:
-        """Cycles by cause as the mean over the streams, adding up to the cycles; `ended` is what a stream has no more
-        to do in, while others go on."""
+        """Cycles by cause, the mean over the streams, adding up to the cycles; in those of `ended` a stream has nothing
+        more to do while others go on."""
         if not self.streams:
             return dict(self.causes)
         ended = sum(self.cycles - timing.cycles for _, timing in self.streams)
@@ -64,8 +64,8 @@ class Timing:
 
     @cached_property
     def busy(self) -> dict[Unit, float]:
-        """Cycles that each unit was busy; for the banks the mean over the columns, for what each stream has of its own
-        that over its clusters."""
+        """Cycles that each unit was busy: of the banks the mean over the columns; of units that each stream has for
+        itself the mean over the streams, by their clusters."""
         if not self.streams:
             return {unit: busy / (self.columns if unit is Unit.BANK else 1) for unit, busy in self.counts.units.items()}
         clusters = sum(stream.clusters for stream, _ in self.streams)

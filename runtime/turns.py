@@ -1,10 +1,10 @@
 """The turns of one stream's loops: those of a loop that has come to a steady state are read at once.
 
-A turn is like the one before where it begins in the same state: the reader of the cycles relative to its clock, the
-integer registers that its instructions take addresses of buffers and counts from, and the exits that are still to be
-taken. What a further turn then adds, to the clock and to each count, is what the last one did. Registers that only
-point into the banks may move, by whole `bank_bytes` of the layout. A turn in which the stream meets others, at a
-barrier or at a port that several use, is not told from its own state alone.
+A turn repeats the one before if it begins in the same state: all that the timing depends on, relative to its clock;
+the integer registers from which its instructions take buffer addresses and counts; and the number of exits that are
+still to be taken. It then adds to the clock and to each count what the last one did. Registers that only point into the
+banks may move by multiples of the layout's `bank_bytes`. Of a turn in which the stream meets others, at a barrier or at
+a port that several use, its own state does not tell enough.
 """
 
 from collections import deque

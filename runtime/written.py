@@ -33,7 +33,7 @@ class Bytes:
 
 
 class Written:
-    """What a stream has written so far, of what no other has."""
+    """What a stream has written so far of its own memory: buffers, scalars and tokens."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -73,14 +73,14 @@ class Written:
 
 
 def unwritten(issue: Issue, what: str, first: str) -> MachineFault:
-    """What a read is of what nothing wrote, and what to do first."""
+    """The fault of a read of something that was never written; `first` is what to do before it."""
     return MachineFault(
         f"instruction {issue.index}, {issue.word}: {what} is read, but was never written", hint=f"{first} first"
     )
 
 
 def deadlock(issue: Issue) -> MachineFault:
-    """What a wait is for a token that nothing completes."""
+    """The fault of a wait for a token that nothing completes."""
     return MachineFault(
         f"instruction {issue.index}: deadlock, nothing completes token t{issue.values['token']}",
         hint="name the token in an earlier ld or st",
