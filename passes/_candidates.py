@@ -8,10 +8,12 @@ from typing import Self
 
 from xdsl.dialects.builtin import StringAttr
 
-from dialects.cluster import ForOp, KernelOp, MatvecOp, MatvecTransposedOp
+from dcomc.costs import Work
+from dialects.cluster import ForOp, KernelOp, MatrixOp, MatvecOp, MatvecTransposedOp
 from dialects.isa import assemble_kernel
 from passes._kernels import dictionary, only
 from passes._mappings import Values, mapping_of, slices_of
+from passes._roofline import Roofline
 from passes._streams import ONE_STREAM, Sides, part_of_each, part_of_mapped, rectangles, set_streams
 from passes.cluster_schedule import schedule, slot_bytes
 from passes.lower_cluster_to_isa import lower_kernel
@@ -27,15 +29,15 @@ rectangle."""
 _CROWDING = 4
 """Matrices in flight that need nearly as long for their chains as the machine for their work get in each other's way:
 a round takes about the p-norm of all. Checked against the simulator: see `test_mapping.py`."""
-_LEAST = 0.95
-"""Of the cycles that are expected: fewer are seldom counted (0.83 was the least on random small machines)."""
+_LOW = 0.95
+"""Of the cycles that are expected: fewer are seldom counted (0.83 was the lowest on random small machines)."""
 _MOST_STREAMS = 16
 """More save little beside these, and take long to simulate."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A mapping of a kernel, and what one matrix takes by it, at least or as timed."""
+    """A mapping of a kernel, and what one matrix takes by it, roughly or as timed."""
 
     streams: Sides
     """Rectangles down and across."""
@@ -101,13 +103,13 @@ class Candidate:
         """Cycles of all launches, of so many matrices each."""
         return sum(map(self.cycles, launches))
 
-    def at_least(self, launches: Sequence[int]) -> float:
+    def low_estimate(self, launches: Sequence[int]) -> float:
         """Fewer cycles of all launches are seldom counted: rounds one after another of a matrix in each group are as
         expected; other matrices may hide more of one another's chains and loading, but not of what a bank takes."""
         if self.in_flight == 1 and (self.streams == ONE_STREAM or self.rounds(max(launches)) == 1):
             return self.expected(launches)
         busy = sum(self.turns(matrices) * self.bank for matrices in launches)
-        return max(_LEAST * self.expected(launches), busy)
+        return max(_LOW * self.expected(launches), busy)
 
     def __str__(self) -> str:
         (down, across), (rows, cols) = self.streams, self.group
@@ -156,9 +158,9 @@ def _divisors(length: int) -> list[int]:
     return [number for number in range(1, length + 1) if length % number == 0]
 
 
-def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_flight: int | None) -> Candidate:
-    """The least that a place can take: for the products with the matrix, a tile a cycle; for its way from the banks,
-    which it takes for each product where a cluster has no room for its block.
+def rough(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_flight: int | None) -> Candidate:
+    """What a place takes as far as is known without timing it: for the products with the matrix, a tile a cycle; for
+    its way from the banks, which it takes for each product where a cluster has no room for its block.
 
     Args:
         matrices: of the largest launch.
@@ -170,8 +172,7 @@ def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_
     (streams, group), kernel = place, unmapped.kernel
     part = part_of_each(streams, machine)
     values = mapping_of(kernel, group, part, ceil(matrices / prod(streams)), in_flight)
-    loop, grid, cluster = only(kernel, ForOp), part.grid, part.cluster
-    products = sum(isinstance(op, MatvecOp | MatvecTransposedOp) for op in loop.body.block.ops) * loop.count.value.data
+    grid, cluster, products = part.grid, part.cluster, _products(kernel)
     elements = values["slice_rows"] * values["slice_cols"]
     array = products * elements / (cluster.mac_rows * cluster.mac_cols)
     load = grid.rows * 2 * elements / part.bank.stream_bytes_per_cycle
@@ -188,6 +189,21 @@ def bound(unmapped: Unmapped, place: Place, machine: Machine, matrices: int, in_
         load=load,
         stays=stays,
     )
+
+
+def _products(kernel: KernelOp) -> int:
+    """Products of a kernel with its matrix, or with the transpose."""
+    loop = only(kernel, ForOp)
+    return loop.count.value.data * sum(isinstance(op, MatvecOp | MatvecTransposedOp) for op in loop.body.block.ops)
+
+
+def fewest_cycles(kernel: KernelOp, machine: Machine, matrices: int) -> float:
+    """A bound for all mappings: every multiplication of the products with so many matrices, by all multipliers, or one
+    read of each matrix, from all banks."""
+    rows, cols = only(kernel, MatrixOp).matrix.type.shape
+    elements = matrices * rows * cols
+    work = Work(flops=2 * _products(kernel) * elements, bytes=2 * elements)
+    return Roofline.of_machine(machine).time([work])
 
 
 @lru_cache(maxsize=1024)

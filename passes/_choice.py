@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dcomc.diagnostics import DcomError, counted
 from dcomc.tables import print_table
 from dialects.cluster import KernelOp
-from passes._candidates import Candidate, Place, Unmapped, bound, count, places, time_alone
+from passes._candidates import Candidate, Place, Unmapped, count, fewest_cycles, places, rough, time_alone
 from passes._streams import ONE_STREAM, Sides
 from runtime.machine import Machine
 
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
     counted: Mapping[Place, int]
     """Cycles of all launches of those that were timed as they are launched."""
     passed_over: int
-    """Places that could not be sooner by their bounds."""
+    """Places that were never timed: by a low estimate they would not be sooner."""
 
 
 def choose(
@@ -65,24 +65,23 @@ def choose(
     if taken is None:
         raise search.refused[given or on_grid]
     found = sorted(search.timed.values(), key=lambda candidate: candidate.expected(launches))
-    return Choice(taken, found, search.counted, len(search.bounds))
+    return Choice(taken, found, search.counted, len(search.untimed))
 
 
 class _Search:
     """Looks again and again more closely at the place that promises to be the soonest, until that is counted.
 
-    Of a place there is first a bound, then what a matrix takes alone, and at last what all launches take.
+    Of a place there is first a rough estimate, then what a matrix takes alone, and at last what all launches take.
     """
 
     def __init__(self, kernel: Unmapped, machine: Machine, launches: Sequence[int]) -> None:
         self._kernel, self._machine, self._launches = kernel, machine, launches
-        self.bounds: dict[Place, Candidate] = {}
-        """Of those that are not timed."""
+        self.untimed: dict[Place, Candidate] = {}
         self.timed: dict[Place, Candidate] = {}
         self.counted: dict[Place, int] = {}
         self.refused: dict[Place, DcomError] = {}
         self._chains: dict[Place, float] = {}
-        """The fewest cycles that a matrix may take beside its products and banks, by those that were timed."""
+        """What a matrix is expected to take at least beside its products and banks, by those that were timed."""
 
     def add(self, place: Place, in_flight: int | None, *, given: bool) -> None:
         """A place that is to be looked at, unless it has no room.
@@ -92,39 +91,39 @@ class _Search:
                 products of others already.
         """
         try:
-            least = bound(self._kernel, place, self._machine, max(self._launches), in_flight)
+            found = rough(self._kernel, place, self._machine, max(self._launches), in_flight)
         except DcomError as error:
             self.refused[place] = error
             return
-        if given or least.streams == ONE_STREAM or least.in_flight == 1:
-            self.bounds[place] = least
+        if given or found.streams == ONE_STREAM or found.in_flight == 1:
+            self.untimed[place] = found
 
     def soonest(self) -> Candidate | None:
         """What takes all launches the soonest, if there is anything; of equal ones that with the fewest streams."""
         while True:
-            waiting = [*self.bounds, *(place for place in self.timed if place not in self.counted)]
+            waiting = [*self.untimed, *(place for place in self.timed if place not in self.counted)]
             best = min(self.counted, key=self._cost, default=None)
             first = min(waiting, key=self._promise, default=None)
             if first is None or (best is not None and self._cost(best)[0] <= self._promise(first)):
                 return None if best is None else self.timed[best]
-            if first in self.bounds:
+            if first in self.untimed:
                 self.time(first)
             else:
                 self._count(first)
 
     def time(self, place: Place) -> None:
         """Find out what a matrix takes alone."""
-        if place not in self.bounds:
+        if place not in self.untimed:
             return
-        least = self.bounds.pop(place)
+        found = self.untimed.pop(place)
         try:
-            timed = self.timed[place] = time_alone(least, self._kernel, self._machine)
+            timed = self.timed[place] = time_alone(found, self._kernel, self._machine)
         except DcomError as error:
             self.refused[place] = error
             return
         if timed.stays:
-            chain = timed.alone - least.array - timed.bank
-            for other in self.bounds.values():
+            chain = timed.alone - found.array - timed.bank
+            for other in self.untimed.values():
                 shortest = _likeness(timed, other) * chain
                 self._chains[other.place] = max(self._chains.get(other.place, 0), shortest)
 
@@ -142,12 +141,12 @@ class _Search:
         return self.counted[place] / _worth(candidate), prod(candidate.streams)
 
     def _promise(self, place: Place) -> float:
-        """The fewest cycles that may be found of a place that is not counted."""
+        """A low estimate of the cycles of a place that is not counted."""
         if place in self.timed:
-            return self.timed[place].at_least(self._launches) / _worth(self.timed[place])
-        least = self.bounds[place]
-        chain = self._chains.get(place, 0) if least.stays else 0
-        return replace(least, alone=least.alone + chain).at_least(self._launches) / _worth(least)
+            return self.timed[place].low_estimate(self._launches) / _worth(self.timed[place])
+        found = self.untimed[place]
+        chain = self._chains.get(place, 0) if found.stays else 0
+        return replace(found, alone=found.alone + chain).low_estimate(self._launches) / _worth(found)
 
 
 def _worth(candidate: Candidate) -> float:
@@ -169,7 +168,7 @@ def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice:
     and why the others were not.
 
     Work of the arrays and the banks is that of a round of all streams, in shares of what one matrix takes alone.
-    What is above 100% limits the round.
+    What is above 100% limits the round. Below stands a bound for all mappings.
     """
     sizes = [
         f"{counted(count, 'launch', 'launches')} of {counted(matrices, 'matrix', 'matrices')}"
@@ -194,5 +193,10 @@ def explain(kernel: KernelOp, machine: Machine, launches: Sequence[int], choice:
     headings = ("mapping", "expected", "counted", "one alone", "arrays", "banks", "more", "limit")
     print_table(headings, rows, stderr=True)
     if choice.passed_over:
-        print(f"{counted(choice.passed_over, 'other mapping')} could not be sooner", file=sys.stderr)
+        print(f"{counted(choice.passed_over, 'other mapping')} expected to be no sooner", file=sys.stderr)
+    fewest = fewest_cycles(kernel, machine, sum(launches))
+    print(
+        f"no mapping takes fewer than {fewest:,.0f} cycles; the one taken, {cycles[taken] / fewest:.2f} times as many",
+        file=sys.stderr,
+    )
     print(file=sys.stderr)

@@ -38,7 +38,7 @@ from passes._build import (
     subtract,
     write_slice,
 )
-from runtime.lanczos import BREAKDOWN_TOLERANCE
+from runtime.lanczos import breakdown_tolerance
 
 SWEEPS = 10
 """Jacobi sweeps over the bidiagonal; the off-diagonal falls quadratically, and float32 needs six or seven."""
@@ -149,8 +149,10 @@ def _direction(
     length = _norm(z)
     top = structured(",->", [length, largest], f32, lambda x, y: arith.MaximumfOp(y, x).result)
 
+    tolerance = breakdown_tolerance(problem.rows, problem.cols, problem.reorthogonalisation)
+
     def grows(x: SSAValue, most: SSAValue, on: SSAValue) -> SSAValue:
-        return both(on, compare(x, "ugt", multiply(constant(BREAKDOWN_TOLERANCE, f32), most)))
+        return both(on, compare(x, "ugt", multiply(constant(tolerance, f32), most)))
 
     on = structured(",,->", [length, top, going], i1, grows)
     kept = structured(",->", [length, on], f32, lambda x, valid: select(valid, x, constant(0, f32)))

@@ -22,7 +22,7 @@ from dialects import cluster
 from dialects.cluster_types import COLS, ROWS, BasisType, CellsType, MatrixType, VectorType
 from dialects.dcom import DecomposeOp
 from passes._build import building
-from runtime.lanczos import BREAKDOWN_TOLERANCE
+from runtime.lanczos import COARSE_TOLERANCE
 
 _DOTS_PIECES, _PIECES = 1, 2
 """In how many pieces, of binary16's 11 significant bits each, an instruction takes its binary32 factors.
@@ -137,7 +137,7 @@ class _KernelWriter:
             self._norm, self._largest = (_alloc(name, CellsType.of(1)) for name in ("norm", "largest"))
             cluster.ZeroOp(self._largest)
             self._matrix.name_hint = "a"
-            self._tolerance = cluster.ConstantOp(BREAKDOWN_TOLERANCE**2).result
+            self._tolerance = cluster.ConstantOp(COARSE_TOLERANCE**2).result
             cluster.LoadStartOp(u)
         self._u, self._v = _Side(ROWS, u, y, beta, 1), _Side(COLS, v, z, alpha, 0)
 

@@ -9,10 +9,12 @@ U = [u_0 … u_k] and V = [v_0 … v_{k-1}] with A V = U B, and B lower bidiagon
     u_{j+1} = (A v_j   - U U^T A v_j)   / beta_j
 
 so that A ~ A V V^T = U B V^T, having read A 2k times. The form matters at full rank: an orthonormal basis of all S (or
-of all H) dimensions has no room to drift, and so k = min(S, H) steps give A itself. v_0 is the weighted mean of A's
-rows: the mean token is what most of an activation's energy lies near, and unequal weights keep a matrix whose rows sum
-to zero from breaking down at once. Equal weights, where there is no seed, start from the mean itself: with few steps
-that is nearer to what most rows have in common.
+of all H) dimensions has no room to drift, and so k = min(S, H) steps give A itself; of equal singular values, which
+activations do not have, the steps find one direction each (PROPACK restarts there with a random vector).
+
+v_0 is the weighted mean of A's rows: the mean token is what most of an activation's energy lies near, and unequal
+weights keep a matrix whose rows sum to zero from breaking down at once. Equal weights, where there is no seed, start
+from the mean itself: with few steps that is nearer to what most rows have in common.
 """
 
 from dataclasses import dataclass
@@ -23,8 +25,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-BREAKDOWN_TOLERANCE = 2.0**-10
-"""A norm at or below this share of the largest alpha so far ends the iteration: it is the rounding of binary16."""
+COARSE_TOLERANCE = 2.0**-10
+"""A norm at or below this share of the largest alpha or beta so far ends the iteration on the accelerator.
+
+It is the rounding of binary16, in which the vectors lie.
+"""
 
 _SMALL_GRAM = 512
 _SUBSPACE_ITERATIONS = 50
@@ -74,6 +79,18 @@ class Factored:
         return dense.reshape(-1, self.v.shape[-1])
 
 
+def breakdown_tolerance(rows: int, cols: int, reorthogonalisation: int) -> float:
+    """The share of the largest alpha or beta so far at or below which a norm ends the iteration in float32.
+
+    What rounding leaves of a vector that is in the span already is below max(S, H) roundings, the rule of PROPACK and
+    of `numpy.linalg.matrix_rank`; so the steps go on until U B V^T is A to about float32's accuracy. That takes two
+    passes of Gram-Schmidt: after one alone, bases are orthogonal to little more than the square root of the rounding.
+    """
+    if reorthogonalisation < 2:
+        return COARSE_TOLERANCE
+    return min(COARSE_TOLERANCE, max(rows, cols) * float(np.finfo(np.float32).eps))
+
+
 def start_weights(rows: int, seed: int | None) -> NDArray[np.float16]:
     """The weights s of the rows in the start vector, [rows] in [0.5, 1.5): a Weyl sequence, exact in binary16.
 
@@ -98,7 +115,7 @@ def bidiagonalise(
     seed: int | None = 0,
     reorthogonalisation: int = 2,
     modified: bool = False,
-    tolerance: float = BREAKDOWN_TOLERANCE,
+    tolerance: float | None = None,
 ) -> Bidiagonal:
     """Lanczos bidiagonalisation of `a` in the arithmetic of its own element type.
 
@@ -108,12 +125,15 @@ def bidiagonalise(
         seed: of the start weights, which are equal without one.
         reorthogonalisation: passes of Gram-Schmidt for each new vector.
         modified: whether a pass takes one vector after another (modified Gram-Schmidt), not all at once (classical).
-        tolerance: of the breakdown, relative to the largest alpha or beta so far.
+        tolerance: of the breakdown, relative to the largest alpha or beta so far; that of `breakdown_tolerance`
+            unless given.
 
     Returns:
         At most k steps; none at all for a zero matrix.
     """
     rows, cols = a.shape
+    if tolerance is None:
+        tolerance = breakdown_tolerance(rows, cols, reorthogonalisation)
     u = np.zeros((rows, iterations + 1), a.dtype)
     v = np.zeros((iterations, cols), a.dtype)
     alpha, beta = np.zeros(iterations, a.dtype), np.zeros(iterations, a.dtype)

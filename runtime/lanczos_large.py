@@ -14,7 +14,7 @@ tenth of a millisecond to wake, a fifth of what a read takes.
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.lanczos import BREAKDOWN_TOLERANCE
+from runtime.lanczos import breakdown_tolerance
 from runtime.read_once import Array, Bits, pool, share_count
 
 _GROWTH = 64.0
@@ -59,7 +59,8 @@ def bidiagonalise(
     helpers = [pool().submit(kernel.help_to_read, team) for _ in range(min(threads, shares) - 1)]
     try:
         unseen = np.zeros((count, cols), np.bool_) if hidden is None else hidden
-        options = (reorthogonalisation, modified, BREAKDOWN_TOLERANCE, _GROWTH)
+        tolerance = breakdown_tolerance(rows, cols, reorthogonalisation)
+        options = (reorthogonalisation, modified, tolerance, _GROWTH)
         kernel.bidiagonalise(team, unseen, u, core, v, options)
     finally:
         team.counters[kernel.STOP] = 1

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from runtime import lanczos_large
-from runtime.lanczos import BREAKDOWN_TOLERANCE, Factored, start_vector
+from runtime.lanczos import Factored, breakdown_tolerance, start_vector
 
 Tensor = torch.Tensor
 
@@ -90,6 +90,7 @@ def _bidiagonalise(
     count, rows, cols = a.shape
     u, v = a.new_empty(count, iterations + 1, rows), a.new_empty(count, iterations, cols)
     core, largest = a.new_zeros(count, iterations + 1, iterations), a.new_zeros(count)
+    tolerance = breakdown_tolerance(rows, cols, reorthogonalisation)
     going = torch.ones(count, dtype=torch.bool, device=a.device)
     u[:, 0] = start
 
@@ -98,7 +99,7 @@ def _bidiagonalise(
         nonlocal largest, going
         norms = cast(Tensor, torch.linalg.vector_norm(residual, dim=1))
         largest = torch.maximum(largest, norms)
-        going = going & (norms > BREAKDOWN_TOLERANCE * largest)
+        going = going & (norms > tolerance * largest)
         return torch.where(going[:, None], residual / norms[:, None], 0), torch.where(going, norms, 0)
 
     def seen(z: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dcomc.diagnostics import write_text
 from dcomc.evaluation.bench import DENSE, Results, Variant
 from dcomc.evaluation.metrics import Metric, paired
 from dcomc.pipeline import WeightDecomposition
-from dcomc.quality.cells import ABSENT, ratio, shown
+from dcomc.quality.cells import ABSENT, guessing, ratio, shown
 from dcomc.quality.choosing import BLOCK, RANK, order_of_layers
 from dcomc.quality.goals import GOALS, goals
 from dcomc.quality.lab import Asked, Lab, Settings, low_rank
@@ -108,9 +108,17 @@ def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:
     yield (
         f"The paper's layers, of {_PAPER_LAYERS}, at the same depths of {lab.layers}; all sites, one basis a prompt, "
         "3% of the channels exact"
-        + (", weights by truncated SVD to the rank of the inputs" if weights else "")
-        + ". The paper's ratio is of Llama-2-7B on WikiText-2. Controls: nothing but the exact channels (rank 0), and "
-        "those layers left out."
+        + (", and their weights, by truncated SVD, in factors of that rank" if weights else "")
+        + ". Rank: of the inputs"
+        + (" and of the weights" if weights else "")
+        + ". Paper's ratio: of Llama-2-7B on WikiText-2. Ratio: of this model. Controls: nothing but the exact "
+        "channels (rank 0), and those layers left out"
+        + (
+            ". In both the weights are whole, as in table 2. A ratio near that of the layers left out says that these "
+            "do nothing any more: so low a rank holds little of a weight."
+            if weights
+            else "; neither depends on the rank."
+        )
     )
     yield ""
     yield "| layers | rank | paper's ratio | ratio | rank 0 | layers left out |"
@@ -126,7 +134,9 @@ def _grid(lab: Lab, *, weights: bool) -> Iterator[str]:
             cells.append(shown(ratio(lab, Variant(options, control))))
         paper = float(row["wikitext2_perplexity"]) / base
         name = "all" if row["layers"] == "all" else ", ".join(map(str, layers))
-        yield f"| {name} | {rank} | {paper:.2f} | {' | '.join(cells)} |"
+        yield f"| {name} | {rank} | {paper:,.2f} | {' | '.join(cells)} |"
+    yield ""
+    yield guessing(lab)
 
 
 def scaled(layers: str, count: int) -> list[int]:

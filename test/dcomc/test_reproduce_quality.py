@@ -54,7 +54,8 @@ def test_ratios_as_cells() -> None:
     assert shown(None) == ABSENT
     assert shown((1.2344, (1.2, 1.266))) == "1.234 [1.20, 1.27]"
     assert shown((1234.5678, (1, 2))) == "1,234.57"
-    assert shown((2.641e53, None)) == "2.64e+53"
+    assert shown((999_999.5, None)) == "999,999.50"
+    assert shown((2.641e53, None)) == shown((1e6 + 1, (1, 2))) == "broken"
 
 
 def test_what_results_are_kept_by(tmp_path: Path) -> None:
@@ -89,6 +90,9 @@ def test_the_page_is_made_in_several_runs(model: Path, tmp_path: Path, monkeypat
     assert float(re.split(r"[|\[]", row)[4]) == pytest.approx(ratio, abs=6e-4)
     assert compile_moved(model, tmp_path) == 16
     check_summary(text)
+    (dense,) = {float(found) for found in re.findall(r"The dense model's is ([\d.]+)\.", text)}
+    guess = int(lab.model.config()["vocab_size"]) / dense
+    assert text.count(f" tokens the same probability has a ratio of {guess:,.0f}: ") == 2
     best = re.search(r"with those four layers on those articles: (.*?); and the same", text)
     variants = techniques(lab, range(4), tuple(SITES))
     base = lab.kept(variants[BASE])

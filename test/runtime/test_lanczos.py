@@ -1,10 +1,14 @@
 """Lanczos bidiagonalisation in floating point: the definition itself."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime import lanczos_torch
 from runtime.lanczos import (
     Bidiagonal,
     bidiagonalise,
@@ -84,13 +88,53 @@ def test_the_mean_is_the_better_start_at_rank_one_where_rows_have_one() -> None:
     assert 0 <= error(None) < min(error(seed) for seed in range(20)) / 4
 
 
-@pytest.mark.parametrize(("rows", "cols"), SHAPES)
-@pytest.mark.parametrize("flat", [False, True])
-def test_all_steps_give_the_matrix_back(rows: int, cols: int, flat: bool) -> None:
-    """In float32 as well, and where all singular values are alike: no basis drifts out of what it should span."""
-    a = np.random.default_rng(0).standard_normal((rows, cols)) if flat else decaying(rows, cols)
-    u, core, v = truncate(bidiagonalise(a.astype(np.float32), min(rows, cols), tolerance=0), min(rows, cols))
-    assert relative_error(a, u, core, v) < 1e-6
+def flat(rows: int, cols: int) -> np.ndarray:
+    """A matrix whose singular values are much alike."""
+    return np.random.default_rng(0).standard_normal((rows, cols))
+
+
+def with_a_mean(rows: int, cols: int) -> np.ndarray:
+    """The same about a large mean row, beside which the later coefficients of the bidiagonal are small."""
+    return flat(rows, cols) + 30 * np.random.default_rng(1).standard_normal(cols)
+
+
+def falling(rows: int, cols: int) -> np.ndarray:
+    """A matrix whose singular values halve, below what binary16 tells apart."""
+    return flat(rows, cols) * 0.5 ** np.arange(cols)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [*SHAPES, (8, 8)])
+@pytest.mark.parametrize("matrix", [decaying, flat, with_a_mean, falling])
+def test_all_steps_give_the_matrix_back(rows: int, cols: int, matrix: Callable[[int, int], np.ndarray]) -> None:
+    """To a few roundings of float32 for each row or column, in both libraries: no basis drifts out of what it should
+    span, and no small coefficient ends the steps."""
+    a, least = matrix(rows, cols).astype(np.float32), min(rows, cols)
+    most = 8 * max(rows, cols) * np.finfo(np.float32).eps
+    assert relative_error(a, *truncate(bidiagonalise(a, least), least)) < most
+    factors = lanczos_torch.decompose(torch.from_numpy(a), 1, least, least)
+    assert relative_error(a, *(part[0].numpy() for part in (factors.u, factors.core, factors.v))) < most
+
+
+@pytest.mark.parametrize(("rows", "cols"), [*SHAPES, (96, 1100)])
+def test_a_matrix_of_rank_one_breaks_down_at_once(rows: int, cols: int) -> None:
+    random = np.random.default_rng(0)
+    a = np.outer(random.standard_normal(rows), random.standard_normal(cols)).astype(np.float32)
+    f = bidiagonalise(a, min(rows, cols))
+    assert f.steps == 1 and all(np.isfinite(part).all() for part in (f.u, f.core, f.v))
+    assert relative_error(a, f.u, f.core, f.v) < 1e-6
+    factors = lanczos_torch.decompose(torch.from_numpy(a), 1, 1, min(rows, cols))
+    assert relative_error(a, *(part[0].numpy() for part in (factors.u, factors.core, factors.v))) < 1e-6
+
+
+def test_one_pass_of_reorthogonalisation_ends_before_its_rounding() -> None:
+    """What it leaves of a vector in the span lies in the span, and steps with it would count parts of A twice."""
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        left, right = (np.linalg.qr(random.standard_normal((32, 5)))[0] for _ in range(2))
+        left[:, 0] = 32**-0.5
+        a = left * [100.0, 0.9, 0.8, 0.7, 0.6] @ right.T
+        f = bidiagonalise(a.astype(np.float32), 11, reorthogonalisation=1, seed=None)
+        assert relative_error(a, f.u, f.core, f.v) < 0.02
 
 
 def test_float32_follows_its_own_arithmetic() -> None:
