@@ -220,9 +220,9 @@ def load_transformers(*, gguf: bool = False) -> Any:
     """
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
     try:
-        transformers: Any = importlib.import_module("transformers")
-        for package in ("torch", "gguf", "accelerate") if gguf else ("torch",):
+        for package in ("torch", "gguf", "accelerate") if gguf else ("torch",):  # transformers warns of those it lacks
             importlib.import_module(package)
+        transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
         raise cannot_import(error.name, "a model", "model") from error
     transformers.utils.logging.set_verbosity_error()

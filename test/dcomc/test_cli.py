@@ -217,6 +217,14 @@ def test_a_package_that_is_not_installed(package: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (1, "", error)
 
 
+def test_without_torch_transformers_says_nothing_of_its_own() -> None:
+    trace = ["trace", "tiny", "-o", "-"]
+    code = f"import sys; sys.modules['torch'] = None; from dcomc.cli import main; sys.exit(main({trace}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    error = "error: cannot import torch, which a model needs; `pip install 'dcomc[model]'` brings it\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", error)
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_a_file_takes_in_part(tmp_path: Path, unbuffered: str) -> None:
     """As on a disk that fills up: the file may have 1,024 bytes."""
