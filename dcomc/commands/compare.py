@@ -61,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(name: str, value: Any) -> str:
-    """A value in the width of a column; seconds in a unit that suits them."""
-    from dcomc.tables import duration
+    """A value in the width of a column; seconds in a unit that suits them, busy shares in percent."""
+    from dcomc.tables import duration, number
 
     if value is None:
         return "-"
     if isinstance(value, float) and value and (".busy." in name or name.endswith(("seconds", "fastest", "slowest"))):
         return duration(value)
+    if isinstance(value, float) and name.endswith("_busy"):
+        return f"{number(100 * value)}%"
     whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
     if whole or (isinstance(value, int) and not isinstance(value, bool)):
         return f"{int(value):,}"

@@ -78,6 +78,15 @@ def test_times_have_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert rows["share"] == ["share", "0.25", "0.0005", "0.002"]
 
 
+def test_busy_shares_are_percentages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, share in (("a.json", 0.17687), ("b.json", 1.0)):
+        (tmp_path / name).write_text(json.dumps({"array_busy": share}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert ["arrays", "busy", "17.7%", "100%", "5.654"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
+
+
 def test_whole_numbers_are_written_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Cycles by cause are the mean of streams, and so a float where there are several."""
     for name, causes in (("a.json", {"issue": 4059}), ("b.json", {"issue": 4171.0, "ended": 144.5, "drain": 2.0})):
