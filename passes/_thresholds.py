@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, inf
 from typing import cast
 
@@ -10,7 +11,7 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 from dcomc.config import layer_number
 from dcomc.diagnostics import DcomError, did_you_mean
 from dcomc.percentages import share_of
-from dcomc.toml_files import place_in, read_toml
+from dcomc.toml_files import as_written, place_in, read_toml
 from dialects.dcom import SITES, unknown_site
 
 
@@ -38,9 +39,10 @@ class Thresholds:
             if key not in known:
                 raise DcomError(f"unknown key '{key}'", hint=did_you_mean(key, known), place=place_in(path, key))
         layers = _table(table.get("thresholds"), "thresholds", path)
+        at = partial(place_in, path)
         return Thresholds(
-            read_number(table.get("capacity_percent"), "capacity_percent", path, highest=100.0),
-            read_number(table.get("min_tokens_percent"), "min_tokens_percent", path, highest=100.0),
+            read_number(table.get("capacity_percent"), "capacity_percent", at("capacity_percent"), highest=100.0),
+            read_number(table.get("min_tokens_percent"), "min_tokens_percent", at("min_tokens_percent"), highest=100.0),
             {layer_number(name, "thresholds", path): _sites(name, value, path) for name, value in layers.items()},
             str(table["model"]) if "model" in table else None,
             path,
@@ -85,12 +87,12 @@ def _table(value: object, key: str, path: str) -> dict[str, object]:
     return cast(dict[str, object], value)
 
 
-def read_number(value: object, key: str, path: str, highest: float = inf) -> float:
+def read_number(value: object, key: str, place: str, highest: float = inf) -> float:
     """A number of a table of thresholds; raises `DcomError` where it is none from 0 to the highest."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
         limit = "zero or more" if highest == inf else f"between 0 and {highest:g}"
-        found = "missing" if value is None else f"{value!r}, not a number {limit}"
-        raise DcomError(f"{key} is {found}", hint=f"write {key} = …", place=path)
+        found = "missing" if value is None else f"{as_written(value)}, not a number {limit}"
+        raise DcomError(f"{key} is {found}", hint=f"write {key} = …", place=place)
     return float(value)
 
 
@@ -100,4 +102,7 @@ def _sites(layer: str, value: object, path: str) -> dict[str, float]:
         if site not in SITES:
             what, place = f"unknown site '{site}' in [thresholds.{layer}]", place_in(path, "thresholds", layer, site)
             raise DcomError(what, hint=unknown_site(site), place=place)
-    return {site: read_number(threshold, f"thresholds.{layer}.{site}", path) for site, threshold in sites.items()}
+    return {
+        site: read_number(threshold, f"thresholds.{layer}.{site}", place_in(path, "thresholds", layer, site))
+        for site, threshold in sites.items()
+    }

@@ -220,7 +220,9 @@ TABLE = "capacity_percent = 40\nmin_tokens_percent = 30.0\n[thresholds.1]\nqkv =
     ("change", "message"),
     [
         (("40", "-1"), "capacity_percent is -1, not a number between 0 and 100"),
-        (("40", '"a"'), "capacity_percent is 'a', not a number"),
+        (("40", '"a"'), "^[^:]+:1: error: capacity_percent is 'a', not a number"),
+        (("30.0", "{ a = 1 }"), "^[^:]+:2: error: min_tokens_percent is a table, not a number between 0 and 100"),
+        (("2.5", "true"), "^[^:]+:4: error: thresholds.1.qkv is true, not a number zero or more"),
         (("capacity_percent", "capacity"), "unknown key 'capacity'; did you mean 'capacity_percent'"),
         (("min_tokens_percent = 30.0\n", ""), "min_tokens_percent is missing; write min_tokens_percent = …"),
         (("30.0", "nan"), "min_tokens_percent is nan"),
