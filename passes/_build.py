@@ -11,7 +11,6 @@ from typing import cast
 from xdsl.builder import Builder, ImplicitBuilder
 from xdsl.dialects import arith, scf, tensor
 from xdsl.dialects.builtin import (
-    AffineMapAttr,
     AnyFloat,
     ArrayAttr,
     Float16Type,
@@ -24,13 +23,12 @@ from xdsl.dialects.builtin import (
     f32,
     i64,
 )
-from xdsl.dialects.linalg.attrs import IteratorTypeAttr
-from xdsl.dialects.linalg.ops import FillOp, GenericOp, IndexOp, YieldOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.dialects.linalg.ops import FillOp, IndexOp, YieldOp
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.rewriter import InsertPoint
 from xdsl.utils.hints import isa
 
+from dcomc.einsum import element_of, generic, shape_of
 from dcomc.ir import errors_at, locate
 
 Body = (
@@ -69,16 +67,6 @@ def constant(value: float, element: Attribute) -> SSAValue:
     return arith.ConstantOp(IntegerAttr(int(value), element)).result
 
 
-def shape_of(value: SSAValue) -> tuple[int, ...]:
-    """The shape of a tensor, () of a scalar."""
-    return value.type.get_shape() if isa(value.type, TensorType) else ()
-
-
-def element_of(value: SSAValue) -> Attribute:
-    """The element type of a tensor, the type itself of a scalar."""
-    return value.type.get_element_type() if isa(value.type, TensorType) else value.type
-
-
 def empty(shape: Sequence[int], element: Attribute) -> SSAValue:
     return tensor.EmptyOp([], TensorType(element, shape)).tensor
 
@@ -97,34 +85,25 @@ def structured(
     initial: float | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> SSAValue:
-    """A `linalg.generic` written as an einsum: letters name the loops, and loops that the output lacks reduce.
+    """A `linalg.generic` written as an einsum.
 
     Args:
-        letters: such as "sh,h->s"; a scalar or a tensor without dimensions has no letters (",h->h").
-        inputs: tensors or scalars, one for each group of letters.
+        letters, inputs, sizes: as `dcomc.einsum.generic` has them.
         element: of the output.
         body: makes the element of the output; receives the elements of the inputs, then, where something reduces,
             the element that has been reduced so far; `loop_index` gives positions.
         initial: what a reduction starts from.
-        sizes: of letters that no input has.
     """
-    groups, output = letters.replace(" ", "").split("->")
-    loops = list(dict.fromkeys(output + groups.replace(",", "")))
-    extents = dict(sizes or {})
-    maps = groups.split(",") if inputs else []
-    for group, value in zip(maps, inputs, strict=True):
-        extents.update(zip(group, shape_of(value), strict=True))
-    shape = [extents[letter] for letter in output]
-    target = empty(shape, element) if initial is None else filled(shape, element, initial)
-    block = Block(arg_types=[element_of(value) for value in (*inputs, target)])
-    with ImplicitBuilder(block):
+
+    def start(shape: Sequence[int]) -> SSAValue:
+        return empty(shape, element) if initial is None else filled(shape, element, initial)
+
+    def fill(block: Block, _: str) -> None:
         arguments = block.args if initial is not None else block.args[:-1]
-        YieldOp(cast(Callable[..., SSAValue], body)(*arguments))
-    affine = [AffineMap(len(loops), 0, tuple(AffineExpr.dimension(loops.index(x)) for x in g)) for g in (*maps, output)]
-    kinds = [IteratorTypeAttr.parallel() if x in output else IteratorTypeAttr.reduction() for x in loops]
-    return GenericOp(
-        inputs, [target], Region(block), [AffineMapAttr(m) for m in affine], ArrayAttr(kinds), [target.type]
-    ).results[0]
+        with ImplicitBuilder(block):
+            YieldOp(cast(Callable[..., SSAValue], body)(*arguments))
+
+    return generic(letters, inputs, start, fill, sizes).results[0]
 
 
 def loop_index(dimension: int) -> SSAValue:

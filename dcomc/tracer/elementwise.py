@@ -6,7 +6,8 @@ from typing import cast
 
 from xdsl.ir import SSAValue
 
-from dcomc.tracer.emitter import ELEMENTS, shape_of
+from dcomc.einsum import shape_of
+from dcomc.tracer.emitter import ELEMENTS
 from dcomc.tracer.graph import WHERE_ABOVE, Node
 from dcomc.tracer.scalars import F32, Scalars
 from dcomc.tracer.scope import LETTERS, Lowering, Scope, Table, arguments, in_floats

@@ -7,7 +7,6 @@ from typing import cast
 
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import (
-    AffineMapAttr,
     AnyFloat,
     ArrayAttr,
     BFloat16Type,
@@ -22,10 +21,9 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.dialects.linalg import ops as linalg
-from xdsl.dialects.linalg.attrs import IteratorTypeAttr
-from xdsl.ir import Attribute, Block, BlockArgument, Region, SSAValue
-from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.ir import Attribute, Block, SSAValue
 
+from dcomc.einsum import element_of, generic, shape_of
 from dcomc.tracer.scalars import F32, Appender, Scalars
 
 ELEMENTS: Mapping[str, BFloat16Type | Float16Type | Float32Type | IntegerType] = {
@@ -39,16 +37,6 @@ ELEMENTS: Mapping[str, BFloat16Type | Float16Type | Float32Type | IntegerType] =
 def tensor_type(shape: Sequence[int], element: Attribute) -> TensorType[Attribute]:
     """The static tensor type of a shape."""
     return TensorType(element, shape)
-
-
-def shape_of(value: SSAValue) -> tuple[int, ...]:
-    """The shape of a tensor value."""
-    return cast(TensorType[Attribute], value.type).get_shape()
-
-
-def element_of(value: SSAValue) -> Attribute:
-    """The element type of a tensor value."""
-    return cast(TensorType[Attribute], value.type).element_type
 
 
 @dataclass
@@ -137,38 +125,23 @@ class Emitter(Appender):
         """A `linalg.generic` described as einsum describes it.
 
         Args:
-            subscripts: one group of letters an input, then `->` and the output's, such as `bsh,h->bsh`; letters
-                that the output lacks are reduced.
+            subscripts: such as `bsh,h->bsh`, as `dcomc.einsum.generic` has them.
             inputs: one tensor a group.
             element: the output's element type.
             body: called as body(emitter, *elements) within the region, with the running value last if `init` is given.
             init: what a reduction starts from; without it the output starts out unspecified.
             sizes: extents of letters that no input has.
         """
-        left, output = subscripts.split("->")
-        groups = left.split(",") if inputs else []
-        extents = dict(sizes or {})
-        for group, value in zip(groups, inputs, strict=True):
-            extents.update(zip(group, shape_of(value), strict=True))
-        letters = output + "".join(letter for letter in dict.fromkeys("".join(groups)) if letter not in output)
-        shape = [extents[letter] for letter in output]
-        start = self.empty(shape, element) if init is None else self.filled(init, shape, element)
-        block = Block(arg_types=[*(element_of(value) for value in inputs), element])
-        elements: Sequence[BlockArgument] = block.args if init is not None else block.args[:-1]
-        scalars = Scalars(block, self.location, letters)
-        scalars.append(linalg.YieldOp(body(scalars, *elements)))
-        maps = [_projection(letters, group) for group in (*groups, output)]
-        iterators = [
-            IteratorTypeAttr.parallel() if letter in output else IteratorTypeAttr.reduction() for letter in letters
-        ]
-        return self.add(
-            linalg.GenericOp(inputs, (start,), Region(block), maps, iterators, (tensor_type(shape, element),)), hint
-        )
 
+        def start(shape: Sequence[int]) -> SSAValue:
+            return self.empty(shape, element) if init is None else self.filled(init, shape, element)
 
-def _projection(letters: str, group: str) -> AffineMapAttr:
-    results = tuple(AffineExpr.dimension(letters.index(letter)) for letter in group)
-    return AffineMapAttr(AffineMap(len(letters), 0, results))
+        def fill(block: Block, loops: str) -> None:
+            scalars = Scalars(block, self.location, loops)
+            elements = block.args if init is not None else block.args[:-1]
+            scalars.append(linalg.YieldOp(body(scalars, *elements)))
+
+        return self.add(generic(subscripts, inputs, start, fill, sizes), hint)
 
 
 def _reassociation(coarse: Sequence[int], fine: Sequence[int]) -> ArrayAttr[ArrayAttr[IntegerAttr]] | None:

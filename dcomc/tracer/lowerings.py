@@ -6,9 +6,10 @@ from typing import cast
 
 from xdsl.ir import SSAValue
 
+from dcomc.einsum import element_of, shape_of
 from dcomc.roles import role_of
 from dcomc.tracer.elementwise import ELEMENTWISE
-from dcomc.tracer.emitter import ELEMENTS, element_of, shape_of
+from dcomc.tracer.emitter import ELEMENTS
 from dcomc.tracer.graph import CONSTANT, INPUT, WEIGHT, Node
 from dcomc.tracer.scalars import F32, Scalars
 from dcomc.tracer.scope import Lowering, Scope, Table, of_known_type

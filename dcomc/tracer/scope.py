@@ -7,7 +7,8 @@ from typing import cast
 from xdsl.dialects.builtin import LocationAttr
 from xdsl.ir import Attribute, SSAValue
 
-from dcomc.tracer.emitter import ELEMENTS, Emitter, element_of, shape_of
+from dcomc.einsum import element_of, shape_of
+from dcomc.tracer.emitter import ELEMENTS, Emitter
 from dcomc.tracer.graph import Node
 from dcomc.tracer.scalars import Scalars
 

@@ -5,8 +5,9 @@ from typing import cast
 
 from xdsl.ir import SSAValue
 
+from dcomc.einsum import shape_of
 from dcomc.tracer.elementwise import elementwise
-from dcomc.tracer.emitter import ELEMENTS, shape_of
+from dcomc.tracer.emitter import ELEMENTS
 from dcomc.tracer.graph import Node
 from dcomc.tracer.scalars import Scalars
 from dcomc.tracer.scope import FLOATS, Lowering, Scope, Table, arguments, axis_of, in_floats, of_known_type

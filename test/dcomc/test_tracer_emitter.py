@@ -11,8 +11,9 @@ from xdsl.dialects.builtin import f32
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.ir import Block, SSAValue
 
+from dcomc.einsum import shape_of
 from dcomc.ir import source_location
-from dcomc.tracer.emitter import Emitter, Scalars, shape_of, tensor_type
+from dcomc.tracer.emitter import Emitter, Scalars, tensor_type
 
 HERE = source_location("here", "model.py", 3)
 
