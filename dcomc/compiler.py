@@ -14,7 +14,7 @@ from dcomc.activations import read_archive, to_half
 from dcomc.diagnostics import DcomError, readable
 from dcomc.encode import make_program
 from dcomc.instrumentation import Instrumentation
-from dcomc.ir import make_context, read_module
+from dcomc.ir import make_context, place_of, read_module
 from dcomc.pipeline import (
     Decomposition,
     WeightDecomposition,
@@ -25,6 +25,7 @@ from dcomc.pipeline import (
 )
 from dcomc.program import Program
 from dcomc.progress import speaker
+from dialects import cluster, isa
 from dialects.dcom import SITES, WeightOp
 from passes._sites import Layers, read_config
 from runtime.machine import load_machine
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from dcomc.model import Model
 
 DEFAULT_MACHINE = "dcom-16x16"
+_LEVELS = ("dcom", "cluster", "isa")
+"""Where `lower` can stop, from above."""
 
 
 def compile(
@@ -149,6 +152,15 @@ def _check_elements(kind: type, what: str, **options: tuple[object, ...]) -> Non
                 raise DcomError(f"{name} has {each!r}", hint=f"give {what}")
 
 
+def _check_level(module: ModuleOp, level: str) -> None:
+    """Raise `DcomError` where a module has kernels of a level below the one to stop at: passes only lead down."""
+    for op in module.body.block.ops:
+        for below, kind in (("isa", isa.KernelOp), ("cluster", cluster.KernelOp)):
+            if isinstance(op, kind) and _LEVELS.index(below) > _LEVELS.index(level):
+                what = f"the module has kernels of the {below} dialect, which is below {level}"
+                raise DcomError(what, hint=f"emit {below}, or give the IR from before it", place=place_of(op.location))
+
+
 def factors_of(
     module: ModuleOp, options: Decomposition, model: "Model | str | Path | None", *, progress: bool = False
 ) -> dict[str, NDArray[Any]]:
@@ -203,11 +215,12 @@ def lower(
         The module.
 
     Raises:
-        DcomError: as `compile`; or a stage that the pipeline has not.
+        DcomError: as `compile`; a stage that the pipeline has not; or a module that is below the level already.
     """
     config = read_config(options.config)
     if config.by_layer:
         config.check_model(Layers.of(module).calls)
+    _check_level(module, level)
     passes = compile_pipeline(options, machine, level, explain=explain)
     done = passes_evident(passes, options, module) if from_stage is None else passes_done(passes, from_stage)
     if done and from_stage is None:

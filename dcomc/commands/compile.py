@@ -185,6 +185,8 @@ def run(args: argparse.Namespace) -> int:
         what = "--explain is of mappings, and --emit=dcom stops before they are chosen"
         hint = "emit cluster, isa, asm or bin; why factors end where they do, dcom.stopped says in the IR"
         raise DcomError(what, hint=hint)
+    if args.activations is not None and args.emit != "bin":
+        raise DcomError(f"--activations are stored in programs, and --emit={args.emit} writes none", hint="emit bin")
     if args.report_cost and not args.report_cost.endswith(".json"):
         raise DcomError(f"--report-cost {args.report_cost} is no .json file", hint="give the input FILE before it")
     if args.file is None:
@@ -322,6 +324,9 @@ def _weights(args: argparse.Namespace) -> "WeightDecomposition | None":
         for option, unset in (("layers", None), ("sites", None), ("statistics", None), ("method", "svd")):
             if getattr(args, f"weight_{option}") != unset:
                 raise DcomError(f"--weight-{option} needs --weight-rank", hint="for example --weight-rank 64")
+        if args.model is not None:
+            what = "--model is for weights in factors, and no --weight-rank is given"
+            raise DcomError(what, hint="leave it out, or add for example --weight-rank 64")
         return None
     if not args.weight_layers and not args.decompose_layers:
         raise DcomError("--weight-rank has no layers", hint="choose some by --weight-layers or --decompose-layers")

@@ -147,6 +147,16 @@ def test_emit_isa(tiny_ir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "isa.mv.col" in text and '"z = A^T u"' in text
 
 
+@pytest.mark.parametrize(("made", "asked"), [("cluster", "dcom"), ("isa", "dcom"), ("isa", "cluster")])
+def test_passes_only_lead_down(
+    made: str, asked: str, tiny_ir: Path, tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    lower = tmp_path / "lower.mlir"
+    assert main(["compile", str(tiny_ir), "--decompose-layers=1", "--sites=o", f"--emit={made}", "-o", str(lower)]) == 0
+    error = mistake("compile", lower, f"--emit={asked}")
+    assert f"error: the module has kernels of the {made} dialect, which is below {asked}; emit {made}, or" in error
+
+
 def test_emit_asm_assembles_to_the_same_program(
     tiny_ir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +278,14 @@ MISTAKES = [
     (["--decompose-layers", "1", "--machine", "none.toml"], "error: cannot read none.toml"),
     (["--decompose-layers", "1", "--activations", "none.npz"], "error: cannot read none.npz: No such file"),
     (["--decompose-layers", "1", "--emit", "elf"], "error: argument --emit: invalid choice: 'elf'"),
+    (
+        ["--decompose-layers", "1", "--emit", "dcom", "--activations", "none.npz"],
+        "error: --activations are stored in programs, and --emit=dcom writes none; emit bin",
+    ),
+    (
+        ["--decompose-layers", "1", "--model", "tiny"],
+        "error: --model is for weights in factors, and no --weight-rank is given; leave it out, or add",
+    ),
     (["--decompose-layers", "1", "--weight-method", "tucker2"], "error: --weight-method needs --weight-rank; for exam"),
     (["--weight-rank", "4", "--emit", "isa"], "error: --weight-rank has no layers; choose some by --weight-layers or"),
     (
