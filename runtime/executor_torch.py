@@ -320,7 +320,7 @@ class TorchArrays:
         return matmul(a, b).to(wanted)
 
     def loops(self, nest: Nest) -> Loops | None:
-        return compiled_loops(nest, _on_all_cores) if self.device.type == "cpu" else None
+        return compiled_loops(nest) if self.device.type == "cpu" else None
 
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
         return lanczos_torch.decompose(self.from_numpy(x), batch, rank, iterations, **options)

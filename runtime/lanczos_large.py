@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.lanczos import breakdown_tolerance
-from runtime.read_once import Array, Bits, pool, share_count
+from runtime.read_once import Array, Bits
+from runtime.shares import pool, share_count
 
 _GROWTH = 64.0
 """How many times a rounding may grow before Aᵀ u is computed from A again."""

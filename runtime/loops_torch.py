@@ -1,13 +1,12 @@
 """The compiled loops of `runtime.loops_llvm` on torch's tensors, on all cores."""
 
-from collections.abc import Callable, Iterable
-
 import torch
 from xdsl.dialects import builtin
 from xdsl.ir import Attribute
 
 from runtime.executor_arrays import Loops
 from runtime.loops import Nest
+from runtime.shares import for_shares, share_count
 
 Tensor = torch.Tensor
 
@@ -21,23 +20,15 @@ _DTYPES: dict[Attribute, torch.dtype] = {
     builtin.IndexType(): torch.int64,
 }
 
-_SHARES = 4
-"""Parts of the shared loop for each thread: one that was held up leaves some to the others."""
 
-
-def compiled_loops(nest: Nest, run: Callable[[Callable[[int], None], Iterable[int]], None]) -> Loops | None:
-    """The code of a nest, made for each layout of its operands when it is met first; None where it has none.
-
-    Args:
-        run: calls a function with each of some numbers, on all cores.
-    """
+def compiled_loops(nest: Nest) -> Loops | None:
+    """The code of a nest, made for each layout of its operands when it is met first; None where it has none."""
     from runtime import loops_llvm  # and LLVM, only where a module is run
 
     if not loops_llvm.can_compile(nest):
         return None
     kinds = [_DTYPES[argument.type] for argument in nest.body.args]
     size = nest.space[nest.shared_loop]
-    step = -(-size // (_SHARES * torch.get_num_threads()))
     codes: dict[tuple[tuple[int, ...], ...], loops_llvm.Code] = {}
 
     def fits(x: Tensor, position: int) -> bool:
@@ -55,7 +46,8 @@ def compiled_loops(nest: Nest, run: Callable[[Callable[[int], None], Iterable[in
         if code is None:
             code = codes[strides] = loops_llvm.compiled(nest, strides)
         addresses = [x.data_ptr() for x in tensors]
-        run(lambda start: code(start, min(start + step, size), *addresses), range(0, size, step))
+        threads = torch.get_num_threads()
+        for_shares(lambda _, start, stop: code(start, stop, *addresses), size, share_count(size, 4 * threads), threads)
         return results
 
     return loops

@@ -4,7 +4,6 @@ Random bodies and maps are held against the definition in test_executor_linalg.p
 computes by compiled loops what it can.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import ml_dtypes
@@ -15,7 +14,6 @@ from xdsl.dialects.linalg.ops import GenericOp
 
 from dcomc.ir import parse_module
 from runtime.executor_block import static_shape
-from runtime.executor_torch import TorchArrays
 from runtime.executor_views import iteration_space
 from runtime.loops import Nest
 from runtime.loops_torch import compiled_loops
@@ -43,13 +41,8 @@ def nest(types: list[str], maps: list[str], loops: str, arguments: str, body: st
     return Nest(iteration_space(found, shapes, op), found, shapes, op.body.block, tuple(parallel))
 
 
-def in_order(work: Callable[[int], None], parts: Iterable[int]) -> None:
-    for part in parts:
-        work(part)
-
-
 def run(of: Nest, *operands: torch.Tensor) -> torch.Tensor:
-    loops = compiled_loops(of, in_order)
+    loops = compiled_loops(of)
     assert loops is not None
     results = loops(*operands)
     assert results is not None
@@ -127,12 +120,12 @@ def test_indices_and_divided_loops() -> None:
 def test_what_has_no_code(element: str, body: str) -> None:
     types, maps = [f"tensor<5x7x{element}>"] * 2, ["(d0, d1) -> (d0, d1)"] * 2
     of = nest(types, maps, '"parallel", "parallel"', f"%x: {element}, %o: {element}", body, [0, 1])
-    assert compiled_loops(of, in_order) is None
+    assert compiled_loops(of) is None
 
 
 def test_what_does_not_fit_is_left_to_the_library() -> None:
     """Another type, another shape, or gradients: the code would read what is not there."""
-    loops = compiled_loops(scale(6, 10), in_order)
+    loops = compiled_loops(scale(6, 10))
     x, scales, empty = torch.ones(6, 10).bfloat16(), torch.ones(6), torch.empty(6, 10).bfloat16()
     assert loops is not None and loops(x, scales, empty) is not None
     for wrong in ((x.float(), scales), (x[:5], scales), (x, scales.requires_grad_())):
@@ -142,15 +135,5 @@ def test_what_does_not_fit_is_left_to_the_library() -> None:
 def test_threads_share_a_long_loop() -> None:
     of = scale(3, 70000)
     assert of.shared_loop == 1 and scale(64, 70000).shared_loop == 0
-    arrays, shares = TorchArrays(), list[int]()
-
-    def run_all(work: Callable[[int], None], parts: Iterable[int]) -> None:
-        shares.extend(parts)
-        arrays.for_each(lambda part: work(part.start), [slice(start, None) for start in shares])
-
-    loops = compiled_loops(of, run_all)
     x, scales = torch.randn(3, 70000).bfloat16(), torch.randn(3)
-    assert loops is not None
-    results = loops(x, scales, torch.empty_like(x))
-    assert results is not None and len(shares) == 4 * torch.get_num_threads()
-    assert torch.equal(results[0], (x.float() * scales[:, None]).bfloat16())
+    assert torch.equal(run(of, x, scales, torch.empty_like(x)), (x.float() * scales[:, None]).bfloat16())
