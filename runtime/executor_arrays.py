@@ -197,11 +197,14 @@ def take_rows(x: Array, indices: Array) -> Array:
 
 
 def scale_rows(core: Array, v: Array) -> Array:
-    """core · v [M, R, N] of float32 core [M, R, R] and v [M, R, N]; a diagonal core, as most are, scales the rows."""
-    diagonal = core.diagonal(axis1=1, axis2=2)
+    """core · v [M, R, N] of float32 core [M, R, R] and v [M, R, N]; a diagonal core, as most are, scales the rows.
+
+    In float32; a back end may round it to the bfloat16 of v, to which a product would round it next.
+    """
+    diagonal, wide = core.diagonal(axis1=1, axis2=2), v.astype(FLOAT, copy=False)
     if np.count_nonzero(core) == np.count_nonzero(diagonal):
-        return diagonal[:, :, None] * v
-    return core @ v
+        return diagonal[:, :, None] * wide
+    return core @ wide
 
 
 def take_columns(x: Array, indices: Array, counts: Array) -> Array:

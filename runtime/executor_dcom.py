@@ -195,7 +195,7 @@ def reconstruction(op: dcom.ReconstructOp, dtype: np.dtype[Any], host: Host) -> 
         if op.left_first:
             dense = arrays.product(arrays.product(f.u, f.core, FLOAT), f.v, dtype)
         else:
-            dense = arrays.product(f.u, scaled(f.core, arrays.cast(f.v, FLOAT)), dtype)
+            dense = arrays.product(f.u, scaled(f.core, f.v), dtype)
         return (_out_of_blocks(dense, op.input.type),)
 
     return kernel

@@ -99,9 +99,11 @@ def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
 
 def _scale_rows(core: Tensor, v: Tensor) -> Tensor:
     diagonal = core.diagonal(dim1=1, dim2=2)
-    if core.device.type == "cpu" and core.count_nonzero() == diagonal.count_nonzero():
-        return diagonal[:, :, None] * v
-    return matmul(core, v)
+    if core.device.type != "cpu" or core.count_nonzero() != diagonal.count_nonzero():
+        return matmul(core, v.float())
+    if v.dtype == torch.bfloat16 and not (core.requires_grad or v.requires_grad):
+        return torch.mul(diagonal[:, :, None], v, out=torch.empty_like(v))
+    return diagonal[:, :, None] * v.float()
 
 
 def _take_columns(x: Tensor, indices: Tensor, counts: Tensor) -> Tensor:

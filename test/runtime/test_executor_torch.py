@@ -188,14 +188,16 @@ def test_large_weights_columns_in_any_order() -> None:
     assert torch.equal(found, weight.mT[indices])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_rows_scaled_by_a_core(diagonal: bool) -> None:
+def test_rows_scaled_by_a_core(diagonal: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    core, v = torch.diag_embed(torch.rand(2, 3)), torch.randn(2, 3, 8)
+    core, v = torch.diag_embed(torch.rand(2, 3)), torch.randn(2, 3, 8).to(dtype)
     core[1, 0, 2] = 0 if diagonal else 1
     found = TorchArrays().function(scale_rows)(core, v)
-    torch.testing.assert_close(found, core @ v)
-    np.testing.assert_allclose(found.numpy(), scale_rows(core.numpy(), v.numpy()), rtol=1e-6)
+    torch.testing.assert_close(found, (core @ v.float()).to(found.dtype))
+    assert found.dtype == (dtype if diagonal else torch.float32)
+    np.testing.assert_allclose(found.float(), scale_rows(core.numpy(), TorchArrays().to_numpy(v)), rtol=4e-3)
 
 
 def test_gradients_pass_the_columns_that_are_left() -> None:
