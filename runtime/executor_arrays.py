@@ -87,8 +87,8 @@ class Arrays(Protocol):
     def lanczos(self, x: Value, batch: int, rank: int, iterations: int, **options: Any) -> Factored:
         """What `lanczos.decompose` does, with these options.
 
-        A library with attention of its own also takes `without`, the indices and counts of `take_columns`: columns of
-        each prompt that are taken as zero.
+        A library with attention of its own also takes `prompts`, how many there are, and `without`: which columns of
+        each prompt are taken as zero, as indices and counts of `take_columns`, given its `column_squares`.
         """
         ...
 

@@ -103,9 +103,16 @@ def _split_and_decompose(split: dcom.OutlierSplitOp, op: dcom.DecomposeOp, host:
     choose, take = exact_channels(split, host), arrays.function(take_columns)
 
     def kernel(x: Value) -> tuple[Factored, Outliers]:
-        prompts, indices, counts = choose(x)
+        prompts = prompts_of(split, x, type_.dimensions[0], host)
+        exact: list[tuple[Value, Value]] = []
+
+        def without(squares: Value) -> tuple[Value, Value]:
+            exact.append(choose(prompts, squares))
+            return exact[0]
+
         blocks = in_blocks(prompts, type_, arrays).reshape(-1, prompts.shape[2])
-        factors = host_decompose(op, blocks, partial(arrays.lanczos, without=(indices, counts)))
+        factors = host_decompose(op, blocks, partial(arrays.lanczos, prompts=len(prompts), without=without))
+        indices, counts = exact[0]
         values = take(prompts, indices, counts)
         return _in_types(op, factors, arrays), Outliers(values.reshape(-1, indices.shape[1]), indices)
 

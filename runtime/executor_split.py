@@ -92,11 +92,11 @@ def _kept(op: Operation, x: Value, where: Array, arrays: Arrays) -> Value:
     return arrays.function(np.where)(arrays.from_numpy(where), x, zero)
 
 
-def exact_channels(op: dcom.OutlierSplitOp, host: DcomHost) -> Callable[[Value], tuple[Value, Value, Value]]:
-    """A function that chooses the exact channels of an input.
+def exact_channels(op: dcom.OutlierSplitOp, host: DcomHost) -> Callable[[Value, Value | None], tuple[Value, Value]]:
+    """A function that chooses the exact channels of prompts [B, S, H], given the sums of squares of channels [B, H].
 
-    It gives the prompts [B, S, H], the channels in each slot [B, C], and how many slots of each prompt, the first, hold
-    one [B].
+    These are computed where they are None. It gives the channels in each slot [B, C], and how many slots of each
+    prompt, the first, hold one [B].
     """
     batch, _, cols = op.outliers.type.dimensions
     capacity, arrays = op.capacity.value.data, host.arrays
@@ -114,14 +114,14 @@ def exact_channels(op: dcom.OutlierSplitOp, host: DcomHost) -> Callable[[Value],
             total = total + arrays.fold(np.add)(arrays.cast(above(magnitude(exact), threshold), FLOAT), (1,))
         return total
 
-    scores_of = counts if threshold is not None else arrays.function(column_squares)
-
-    def choose(x: Value) -> tuple[Value, Value, Value]:
-        prompts = prompts_of(op, x, batch, host)
-        scores = arrays.to_numpy(scores_of(prompts))
+    def choose(prompts: Value, squares: Value | None) -> tuple[Value, Value]:
+        if threshold is not None:
+            scores = arrays.to_numpy(counts(prompts))
+        else:
+            scores = arrays.to_numpy(arrays.function(column_squares)(prompts) if squares is None else squares)
         check_finite(op, prompts, scores if threshold is None else None, arrays)
         indices, chosen = _choose(scores, capacity, cutoff)
-        return prompts, arrays.from_numpy(indices), arrays.from_numpy(chosen.sum(1))
+        return arrays.from_numpy(indices), arrays.from_numpy(chosen.sum(1))
 
     return choose
 
@@ -130,7 +130,8 @@ def _outlier_split(op: dcom.OutlierSplitOp, host: DcomHost) -> Kernel:
     choose, split = exact_channels(op, host), host.arrays.function(split_columns)
 
     def kernel(x: Value) -> tuple[Value, Outliers]:
-        prompts, indices, counts = choose(x)
+        prompts = prompts_of(op, x, op.outliers.type.dimensions[0], host)
+        indices, counts = choose(prompts, None)
         values, dense = split(prompts, indices, counts)
         return dense.reshape(x.shape), Outliers(values.reshape(-1, indices.shape[1]), indices)
 

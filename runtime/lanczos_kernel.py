@@ -33,12 +33,15 @@ class Reading(NamedTuple):
     """[M, S], A x; or, `backwards`, what Aᵀ is multiplied with."""
     sums: Array
     """[shares, M, H], each share's part of Aᵀ y."""
+    squares: Array
+    """[shares, M, H], each share's sums of squares of the columns; set when `backwards`."""
     backwards: NDArray[np.bool_]
-    """[1], whether Aᵀ y is all that is asked."""
+    """[1], whether Aᵀ y is all that is asked, and not A x."""
 
 
 def _bidiagonalise(
     team: Reading,
+    z: Array,
     hidden: NDArray[np.bool_],
     u: Array,
     core: Array,
@@ -48,15 +51,16 @@ def _bidiagonalise(
     """Fill u, but for its first vectors, core and v, which are zero.
 
     Args:
-        hidden: [M, H], columns of a that are taken as zero.
+        z: [M, H], Aᵀ u_0; used up.
+        hidden: [M, H], columns of a that are taken as zero; those of z are.
         options: passes of Gram-Schmidt, whether modified; the tolerance of a breakdown; how far a rounding may grow.
     """
     passes, modified, tolerance, limit = options
     blocks, steps, cols = v.shape
     largest, going = np.zeros(blocks, np.float32), np.ones(blocks, np.bool_)
     known, growth = np.zeros((blocks, steps + 1), np.float32), np.ones((blocks, steps), np.float32)
-    z, backs = np.empty((blocks, cols), np.float32), np.empty((blocks, steps, cols), np.float32)
-    y, certain = team.y, False
+    backs = np.empty((blocks, steps, cols), np.float32)
+    y, certain = team.y, True
     for j in range(steps):
         if not certain:
             copy(u[:, j], y)
@@ -198,7 +202,8 @@ def _take_share(team: Reading) -> bool:
     start, stop = rows * share // shares, rows * (share + 1) // shares
     team.sums[share] = 0
     if team.backwards[0]:
-        back(team.a, team.y, team.sums[share], start, stop)
+        team.squares[share] = 0
+        back(team.a, team.y, team.sums[share], team.squares[share], start, stop)
     else:
         read(team.a, team.x, team.y, team.sums[share], start, stop)
     add(team.counters, DONE, 1)

@@ -11,6 +11,8 @@ All of it is compiled, and threads that help to read stay awake until the end: o
 tenth of a millisecond to wake, a fifth of what a read takes.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +31,7 @@ def bidiagonalise(
     *,
     reorthogonalisation: int,
     modified: bool,
-    hidden: NDArray[np.bool_] | None,
+    hide: Callable[[Array], NDArray[np.bool_]] | None,
     threads: int,
 ) -> tuple[Array, Array, Array]:
     """Of blocks a [M, S, H]: uᵀ [M, k + 1, S], the lower bidiagonal core [M, k + 1, k] and v [M, k, H], float32.
@@ -39,7 +41,7 @@ def bidiagonalise(
     Args:
         a: contiguous; float32, or uint16, the bits of bfloat16.
         start: u_0 of each block [S].
-        hidden: [M, H], columns that are taken as zero.
+        hide: says which columns are taken as zero [M, H], of the sums of squares of all [M, H].
     """
     from runtime import lanczos_kernel as kernel  # and numba, only where a matrix is large
 
@@ -54,15 +56,21 @@ def bidiagonalise(
         x=np.empty((count, cols), np.float32),
         y=np.empty((count, rows), np.float32),
         sums=np.empty((shares, count, cols), np.float32),
-        backwards=np.zeros(1, np.bool_),
+        squares=np.empty((shares, count, cols), np.float32),
+        backwards=np.ones(1, np.bool_),
     )
+    team.y[:] = start
+    z, hidden = np.empty((count, cols), np.float32), np.zeros((count, cols), np.bool_)
     team.counters[kernel.NEXT] = shares
     helpers = [pool().submit(kernel.help_to_read, team) for _ in range(min(threads, shares) - 1)]
     try:
-        unseen = np.zeros((count, cols), np.bool_) if hidden is None else hidden
+        kernel.read_all(team, hidden, z)
+        if hide is not None:
+            hidden = hide(team.squares.sum(0))
+            z[hidden] = 0
         tolerance = breakdown_tolerance(rows, cols, reorthogonalisation)
         options = (reorthogonalisation, modified, tolerance, _GROWTH)
-        kernel.bidiagonalise(team, unseen, u, core, v, options)
+        kernel.bidiagonalise(team, z, hidden, u, core, v, options)
     finally:
         team.counters[kernel.STOP] = 1
         for helper in helpers:

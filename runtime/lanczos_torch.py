@@ -25,23 +25,28 @@ def decompose(
     seed: int | None = 0,
     reorthogonalisation: int = 2,
     modified: bool = False,
-    without: tuple[Tensor, Tensor] | None = None,
+    prompts: int = 1,
+    without: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Factored:
     """What `lanczos.decompose` does, but for the order of its sums, where `x` is, in float32 tensors.
 
     Args:
         x: [batch * S, H]; block b is rows b*S to (b+1)*S.
-        without: columns of `x` that are taken as zero: indices [P, C] for each of P prompts, and how many of these,
-            the first, are meant [P].
+        prompts: P, each of as many blocks.
+        without: chooses the columns that are taken as zero, from the sums of squares of each prompt's columns [P, H]:
+            indices [P, C], and how many of these, the first, are meant [P].
     """
+
+    def hide(squares: Tensor) -> Tensor:
+        assert without is not None
+        cols = squares.shape[1]
+        return _marked(*without(squares.reshape(prompts, -1, cols).sum(1)), cols).repeat_interleave(batch // prompts, 0)
+
     with torch.inference_mode():
         narrow = x.dtype == torch.bfloat16 and is_read_once(x)
         blocks = (x if narrow else x.float()).reshape(batch, -1, x.shape[-1])
-        hidden = (
-            None if without is None else _marked(*without, x.shape[-1]).repeat_interleave(batch // len(without[0]), 0)
-        )
         options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
-        return Factored(*factors(blocks, rank, iterations, hidden=hidden, **options))
+        return Factored(*factors(blocks, rank, iterations, hide=without and hide, **options))
 
 
 def _marked(indices: Tensor, counts: Tensor, cols: int) -> Tensor:
@@ -58,17 +63,18 @@ def factors(
     seed: int | None = 0,
     reorthogonalisation: int = 2,
     modified: bool = False,
-    hidden: Tensor | None = None,
+    hide: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """U [M, T, R], the diagonal core [M, R, R] and V [M, R, H], float32, of blocks [M, T, H].
 
     Args:
         blocks: float32; or bfloat16, large and on the CPU.
-        hidden: [M, H] bool, the columns that are taken as zero.
+        hide: says which columns are taken as zero [M, H], of the sums of squares of all [M, H].
     """
     start = start_vector(blocks.shape[1], seed, np.dtype(np.float32))
     if not is_read_once(blocks):
         start = torch.from_numpy(start).to(blocks.device)
+        hidden = None if hide is None else hide(blocks.square().sum(1))
         return _truncate(*_bidiagonalise(blocks, start, iterations, reorthogonalisation, modified, hidden), rank)
     parts = lanczos_large.bidiagonalise(
         bits(blocks),
@@ -76,7 +82,7 @@ def factors(
         iterations,
         reorthogonalisation=reorthogonalisation,
         modified=modified,
-        hidden=None if hidden is None else hidden.numpy(),
+        hide=None if hide is None else lambda squares: hide(torch.from_numpy(squares)).numpy(),
         threads=torch.get_num_threads(),
     )
     u, core, v = map(cast(Callable[[Any], Tensor], torch.from_numpy), parts)

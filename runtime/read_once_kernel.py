@@ -56,20 +56,25 @@ def _read(
                 z[j] += b * single(a[m, i, j])
 
 
-def _back(a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], start: int, stop: int) -> None:
-    """w += Aᵀ u of the rows from `start` to `stop` of each block."""
+def _back(
+    a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], sums: NDArray[np.float32], start: int, stop: int
+) -> None:
+    """w += Aᵀ u and sums [M, H] += the squares of the elements, of the rows from `start` to `stop` of each block."""
     blocks, _, cols = a.shape
     for m in range(blocks):
-        z = w[m]
+        z, t = w[m], sums[m]
         for i in range(start, stop - 3, 4):
             p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
             b, c, d, e = u[m, i], u[m, i + 1], u[m, i + 2], u[m, i + 3]
             for j in range(cols):
-                z[j] += (b * single(p[j]) + c * single(q[j])) + (d * single(r[j]) + e * single(s[j]))
+                f, g, h, k = single(p[j]), single(q[j]), single(r[j]), single(s[j])
+                z[j] += (b * f + c * g) + (d * h + e * k)
+                t[j] += (f * f + g * g) + (h * h + k * k)
         for i in range(stop - (stop - start) % 4, stop):
             p, b = a[m, i], u[m, i]
             for j in range(cols):
                 z[j] += b * single(p[j])
+                t[j] += single(p[j]) * single(p[j])
 
 
 def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) -> None:
