@@ -8,7 +8,7 @@ stderr leads. Within `parsed_once` it finds one parse, one table, and a bar for 
 import functools
 import importlib
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from dcomc.diagnostics import DcomError, counted, readable
+from dcomc.pretrained import some_of
 
-WHOLE = "is the file whole?"
-"""What to ask where a file is damaged."""
+WHOLE = "is the file whole? copy it again, or convert the model anew"
+"""What to do where a file is damaged."""
+FAMILY = "give a model of the Llama family"
+"""What to do about a file of another architecture."""
 _INTEGRATION = "transformers.modeling_gguf_pytorch_utils"
 
 
@@ -38,17 +41,20 @@ def parsed_once() -> Generator[None]:
 
 
 def check_holds(path: Path, config: Any) -> None:
-    """Raise `DcomError` where a file says that its model is larger than what it holds.
+    """Raise `DcomError` where a file's model has no attention, or other layers, more numbers or tensors than it holds.
 
     Transformers makes such a model before it looks for the weights, in whatever time and memory that takes.
 
     Args:
         config: of transformers, as it read that of the file.
     """
+    if not hasattr(config, "num_attention_heads"):
+        what = f"{readable(path)} is of architecture {config.model_type}, which has no attention"
+        raise DcomError(what, hint=FAMILY)
     tensors = _reader(path).tensors
     blocks = {int(found[1]) for tensor in tensors if (found := re.match(r"blk\.(\d+)\.", tensor.name))}
     layers = getattr(config, "num_hidden_layers", 0)
-    if layers > len(blocks):
+    if layers != len(blocks):
         what = f"{readable(path)} says that it has {counted(layers, 'layer')}, and holds {len(blocks):,}"
         raise DcomError(what, hint=WHOLE)
     torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
@@ -59,6 +65,18 @@ def check_holds(path: Path, config: Any) -> None:
     if said > 2 * held:
         what = f"{readable(path)} says that it has {counted(said, 'parameter')}, and holds {held:,}"
         raise DcomError(what, hint=WHOLE)
+    if missing := _missing(model, {str(tensor.name) for tensor in tensors}):
+        what = f"{readable(path)} lacks {counted(len(missing), 'tensor')} of the model: {some_of(missing)}"
+        raise DcomError(what, hint=WHOLE)
+
+
+def _missing(model: Any, held: Collection[str]) -> list[str]:
+    """The names in a GGUF file of a model's parameters that are not among those held."""
+    integration = importlib.import_module(_INTEGRATION)
+    kind = integration.TENSOR_PROCESSORS.get(model.config.model_type, integration.TensorProcessor)
+    names: Mapping[str, str] = integration.get_gguf_hf_weights_map(model, kind(config={}))
+    awaited = {name for name, _ in model.named_parameters()} - {names[name] for name in names if name in held}
+    return [name for name in names if names[name] in awaited]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from safetensors import SafetensorError
 
 from dcomc.diagnostics import DcomError, cannot_import, did_you_mean, readable
-from dcomc.gguf_reading import WHOLE, check_holds, parsed_once
+from dcomc.gguf_reading import FAMILY, WHOLE, check_holds, parsed_once
 from dcomc.pretrained import cause, check_finite, check_loaded, check_not_quantised, describe_folder, folder_name
 from dcomc.weights import Array, SafetensorsWeights
 
@@ -297,5 +297,5 @@ def _gguf_config(path: Path) -> Any:
     except _unreadable() as error:
         # Of texts that are none, transformers says that they are no JSON.
         why = "its texts are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else cause(error)
-        hint = "give a model of the Llama family" if "architecture" in why else WHOLE
+        hint = FAMILY if "architecture" in why else WHOLE
         raise DcomError(f"cannot read the GGUF file {path}: {why}", hint=hint) from error

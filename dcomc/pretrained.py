@@ -40,7 +40,7 @@ def check_loaded(path: Path, found: Mapping[str, Any]) -> None:
     """
     missing = cast(Collection[str], found["missing_keys"])
     if missing:
-        what = f"{readable(path)} lacks {counted(len(missing), 'tensor')} of the model: {_some(missing)}"
+        what = f"{readable(path)} lacks {counted(len(missing), 'tensor')} of the model: {some_of(missing)}"
         raise DcomError(what, hint="copy the whole checkpoint, with the config.json that belongs to it")
     for name, has, wanted in sorted(found["mismatched_keys"]):
         what = f"{name} in {readable(path)} has shape {list(has)}, but the configuration says {list(wanted)}"
@@ -48,7 +48,7 @@ def check_loaded(path: Path, found: Mapping[str, Any]) -> None:
     unused = cast(Collection[str], found["unexpected_keys"])
     if unused:
         what = f"{counted(len(unused), 'tensor')} of {readable(path)} that the model does not use"
-        print(f"note: left out {what}: {_some(unused)}", file=sys.stderr)
+        print(f"note: left out {what}: {some_of(unused)}", file=sys.stderr)
 
 
 def check_finite(module: "torch.nn.Module") -> None:
@@ -93,6 +93,7 @@ def cause(error: Exception) -> str:
     return lines[-1 if type(error).__name__.startswith("StrictDataclass") else 0].removesuffix(".")
 
 
-def _some(names: Collection[str]) -> str:
+def some_of(names: Collection[str]) -> str:
+    """The first few of some names, and how many more there are."""
     listed = ", ".join(sorted(names)[:_NAMED])
     return listed + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")

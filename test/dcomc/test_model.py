@@ -252,21 +252,38 @@ def test_a_gguf_file_whose_sizes_are_not_those_of_its_tensors(
     assert message in str(caught.value) and str(file) in str(caught.value)
 
 
-def test_the_configuration_of_a_gguf_file_has_no_more_layers_than_the_file(gguf_file: Path, tmp_path: Path) -> None:
-    """Tracing, too, would make them all."""
-    file = write_field(gguf_file, "block_count", 3, tmp_path)
-    with pytest.raises(DcomError, match="says that it has 3 layers, and holds 2; is the file whole"):
+@pytest.mark.parametrize("layers", [0, 3])
+def test_the_configuration_of_a_gguf_file_has_the_layers_of_the_file(
+    gguf_file: Path, tmp_path: Path, layers: int
+) -> None:
+    """Tracing, too, would make them all, or none."""
+    file = write_field(gguf_file, "block_count", layers, tmp_path)
+    with pytest.raises(DcomError, match=f"says that it has {layers} layers, and holds 2; is the file whole"):
         resolve_model(file).config()
 
 
-def test_a_gguf_file_of_another_architecture(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "bert.gguf", "bert")
+def test_a_gguf_file_that_lacks_a_tensor_cannot_even_be_traced(gguf_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lacks.gguf"
+    file.write_bytes(gguf_file.read_bytes().replace(b"blk.1.attn_q.weight", b"blk.1.attn_z.weight"))
+    with pytest.raises(DcomError) as caught:
+        resolve_model(file).config()
+    what = f"{file} lacks 1 tensor of the model: blk.1.attn_q.weight; is the file whole? copy it again, or convert"
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [("bert", "architecture bert is not supported yet"), ("mamba", "is of architecture mamba, which has no attention")],
+)
+def test_a_gguf_file_of_another_architecture(tmp_path: Path, architecture: str, message: str) -> None:
+    file = tmp_path / "other.gguf"
+    writer = gguf.GGUFWriter(file, architecture)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(DcomError, match="architecture bert is not supported yet; give a model of the Llama family"):
-        resolve_model(tmp_path / "bert.gguf").config()
+    with pytest.raises(DcomError, match=f"{message}; give a model of the Llama family"):
+        resolve_model(file).config()
 
 
 @pytest.mark.parametrize(
