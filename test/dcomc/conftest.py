@@ -33,6 +33,14 @@ def one_layer(tiny_ir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a small Llama with random weights; it is not to be changed."""
+    from checkpoints import save_model  # and torch
+
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
 @pytest.fixture
 def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs `dcomc` with wrong arguments, which ends in exit code 1 and one line on stderr; gives that line."""

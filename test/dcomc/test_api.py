@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import save_model, words
+from checkpoints import words
 from xdsl.dialects.builtin import ModuleOp
 
 import dcomc
@@ -20,11 +20,6 @@ from dcomc.ir import print_module
 from dcomc.texts import squad_article
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import save_model, words
+from checkpoints import words
 
 from dcomc.cli import main
 
 SEQ_LEN, BATCH, BLOCK = 16, 2, 5
 BLOCKS = BATCH * 4  # three of 5 tokens and one of a single token, a prompt
 OPTIONS = ("--decompose-layers=1,2", "--rank=3", f"--block={BLOCK}", "--exact-rows=10", "--reuse=gate_up,down")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,6 @@ OPTIONS = Options(seq_len=SEQ_LEN, max_tokens=64, rank=3, sensitivity_tokens=32,
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(words(100, seed=3))

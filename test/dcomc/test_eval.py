@@ -19,11 +19,6 @@ from dcomc.model import resolve_model
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def program(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(model, tmp_path_factory.mktemp("program"))
 

@@ -21,11 +21,6 @@ SEQ_LEN = 16
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Trace and compile once for each set of options."""
     folder = tmp_path_factory.mktemp("programs")

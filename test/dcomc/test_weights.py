@@ -29,11 +29,6 @@ Compile = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def traced(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traced") / "model.mlir"
     assert main(["trace", str(model), "--seq-len=16", "--batch=2", "-o", str(path)]) == 0
