@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _TENSOR_PARALLEL = (1, 2, 4, 8)
+_MOST_PROMPTS = 1_000_000
+"""More are no batch that anyone runs, and their rounds take the simulator minutes to hours."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     for option, count in (("--batch", args.batch), ("--seq-len", args.seq_len)):
         if count is not None and count < 1:
             raise DcomError(f"{option} {count} is too small", hint="give 1 or more")
+    if args.batch is not None and args.batch > _MOST_PROMPTS:
+        raise DcomError(f"--batch {args.batch} is too large", hint=f"give {_MOST_PROMPTS:,} or fewer")
     gpu = load_gpu(args.gpu)
     program = dcomc.load(args.program)
     if not program.host.strip():

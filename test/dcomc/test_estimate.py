@@ -316,6 +316,7 @@ def test_the_timeline_is_no_wider_than_the_console(
     ("arguments", "message"),
     [
         (["--batch", "0"], "--batch 0 is too small; give 1 or more"),
+        (["--batch", "1" + 20 * "0"], "--batch 100000000000000000000 is too large; give 1,000,000 or fewer"),
         (["--seq-len", "0"], "--seq-len 0 is too small; give 1 or more"),
         (["--gpu", "v100"], "unknown gpu 'v100'"),
         (["--tp", "3"], "invalid choice"),
