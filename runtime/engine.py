@@ -24,7 +24,7 @@ class Engine(ABC):
     machine: Machine
     """The rectangle of the stream."""
     scalars: Single
-    """[register, …]: the scalar registers of each cluster, row by row of the grid."""
+    """[register, …], the clusters row by row of the grid: each cluster's scalar registers."""
     global_memory: Array
     """The machine's global memory, which streams side by side have in common."""
 
@@ -59,7 +59,7 @@ class Engine(ABC):
 E = TypeVar("E", bound=Engine)
 Meaning = Callable[[E, Values], None]
 MeaningAlong = Callable[[E, Values, int], None]
-"""Takes the axis of the grid along which the clusters of a row, or of a column, lie, too."""
+"""Also takes an axis of the grid: 1, along which the clusters of a row lie, for the form `.row`, and 0 for `.col`."""
 
 
 class Meanings(Generic[E]):

@@ -17,6 +17,7 @@ from dcomc.diagnostics import DcomError
 from runtime import fast_banks, fast_compile
 from runtime.accelerator import Accelerator, PromptResult, run_kernel, time_kernel
 from runtime.encoding import Word
+from runtime.engine import Meanings
 from runtime.engines import Work, load, plan
 from runtime.fast import FastEngine
 from runtime.fast_banks import by_bank, by_word
@@ -257,3 +258,8 @@ def test_memory_of_a_run_serves_the_next_and_is_clean(rows: int, cols: int, monk
     assert fresh.banks is not taken[0]
     same_bits(again.banks, fresh.banks, "banks")
     assert not again.buffers().any()
+
+
+def test_an_engine_that_lacks_an_instruction_fails() -> None:
+    with pytest.raises(ValueError, match=r"meanings do not match the table: .*'mv\.row'"):
+        Meanings[ReferenceEngine]().check()
