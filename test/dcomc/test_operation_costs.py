@@ -1,0 +1,107 @@
+"""The work of each operation of `dcom`, counted by hand: operations, and bytes read and written."""
+
+import re
+
+import pytest
+from xdsl.dialects.func import FuncOp
+
+from dcomc.costs import Work, work_of
+from dcomc.ir import parse_module
+
+X = "tensor<32x64xf32>"
+W = "tensor<64x24xf32>"
+Y = "tensor<32x24xf32>"
+WEIGHT = "!dcom.weight<64x24, rank 8x6, f32>"
+OUTLIERS = "!dcom.outliers<2x16x64, capacity 3, f32>"
+TOKENS = "!dcom.tokens<2x16x64, capacity 2, f32>"
+PLACE = 'layer = 1 : i64, site = "o"'
+
+
+def factored(cols: int, block: int, rank: int | str, element: str = "f32") -> str:
+    """Of 2 prompts of 16 tokens: in blocks of 5 there are 8 of them, in blocks of 8 there are 4."""
+    return f"!dcom.factored<2x16x{cols}, block {block}, rank {rank}, {element}>"
+
+
+F = factored(64, 5, 4)
+"""U of 8 x 5 x 4, a core of 8 x 4 x 4 and V of 8 x 4 x 64: 9,344 bytes."""
+STEPS = f"{PLACE}, iterations = 5 : i64, reorthogonalisation = 2 : i64, seed = 0 : i64"
+
+CASES = [
+    # 2 k products in k = 5 steps, 2 passes with 1 to 5 vectors of U and 0 to 4 of V, the truncation of 6 and 5 to 4.
+    (
+        f"decompose %0 {{{STEPS}}} : {X} -> {F}",
+        8 * (20 * 5 * 64 + 8 * (15 * 5 + 10 * 64) + 8 * (6 * 5 + 5 * 64)),
+        91264,
+    ),
+    (f"project %0 on %1 {{{PLACE}}} : tensor<32x48xf32>, {F} -> {factored(48, 5, 4)}", 2 * 8 * 4 * 5 * 48, 22784),
+    (f"outlier_split %0 {{{PLACE}, capacity = 3 : i64}} : {X} -> {X}, {OUTLIERS}", 2 * 32 * 64, 16816),
+    (f"token_split %0 {{{PLACE}, capacity = 2 : i64}} : {X} -> {X}, {TOKENS}", 2 * 32 * 64, 17440),
+    (f"matmul %0, %1 : {F}, {W} -> {factored(24, 5, 4)}", 2 * 32 * 64 * 24, 6144 + 32 * (64 + 24) * 4),
+    # The 32 rows of V by the first two factors, and the core by what comes of them.
+    (
+        f"matmul %0, %1 : {F}, {WEIGHT} -> {factored(24, 5, '4x6')}",
+        2 * 32 * (64 * 8 + 8 * 6) + 2 * 8 * 4 * 4 * 6,
+        2816 + 32 * 64 * 4 + 8 * 4 * (4 + 6) * 4,
+    ),
+    (f"weight_matmul %0, %1 : {X}, {WEIGHT} -> {Y}", 2 * 32 * (64 * 8 + 8 * 6 + 6 * 24), 8192 + 2816 + 3072),
+    (f"outlier_matmul %0, %1 : {OUTLIERS}, {W} -> {Y}", 2 * 32 * 3 * 24, 432 + 6144 + 3072),
+    # Three rows of the weight for each prompt are made first.
+    (f"outlier_matmul %0, %1 : {OUTLIERS}, {WEIGHT} -> {Y}", 2 * 32 * 3 * 24 + 2 * 6 * (8 * 6 + 6 * 24), 6320),
+    (f"token_matmul %0, %1 : {TOKENS}, {W} -> {Y}", 2 * 4 * 64 * 24, 1056 + 6144 + 3072),
+    (f"token_matmul %0, %1 : {TOKENS}, {WEIGHT} -> {Y}", 2 * 4 * (64 * 8 + 8 * 6 + 6 * 24), 1056 + 2816 + 3072),
+    (f"reconstruct %0 : {factored(24, 5, 4)} -> {Y}", 2 * 8 * (4 * 4 * 24 + 5 * 4 * 24), 4224 + 3072),
+    (f"reconstruct %0 {{left_first}} : {factored(24, 5, 4)} -> {Y}", 2 * 8 * (5 * 4 * 4 + 5 * 4 * 24), 4224 + 3072),
+    (
+        f'scale %0 by %1 {{axis = "rows"}} : {factored(64, 5, 4, "f16")}, tensor<32xf16> -> '
+        + factored(64, 5, 4, "f16"),
+        8 * 5 * 4,
+        64 + 2 * 160 * 2,
+    ),
+    (
+        f'scale %0 by %1 {{axis = "channels"}} : {factored(64, 5, 4, "f16")}, tensor<64xf16> -> '
+        + factored(64, 5, 4, "f16"),
+        8 * 4 * 64,
+        128 + 2 * 2048 * 2,
+    ),
+    (f"bias_track %0 : tensor<24xf32> -> {factored(24, 8, 1)}", 0, 96 + 528),
+    (f"exact_track %0, %1 : {OUTLIERS}, {W} -> {factored(24, 8, 3)}", 0, 432 + 2 * 3 * 24 * 4 + 1680),
+    (f"exact_track %0, %1 : {TOKENS}, {W} -> {factored(24, 8, 2)}", 2 * 4 * 64 * 24, 1056 + 6144 + 1088),
+    (
+        f"left_matmul %0, %1 : tensor<2x9x16xf16>, {factored(24, 8, 4)} -> !dcom.factored<2x9x24, rank 8, f32>",
+        2 * 2 * 9 * 16 * 4,
+        576 + (4 * 8 * 4 + 2 * 9 * 8) * 4,
+    ),
+    (
+        "head_matmul %0, %1 {heads = 6 : i64} : !dcom.factored<12x9x8, rank 4, f32>, tensor<48x10xf32> -> "
+        "!dcom.factored<12x9x10, rank 4, f32>",
+        2 * 12 * 4 * 8 * 10,
+        1920 + 12 * 4 * (8 + 10) * 4,
+    ),
+    (
+        "reconstruct_heads %0 {heads = 6 : i64} : !dcom.factored<12x9x10, rank 4, f32> -> tensor<18x10xf32>",
+        2 * 12 * (4 * 4 * 10 + 9 * 4 * 10),
+        4416 + 720,
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "flops", "moved"), CASES, ids=[text.split(" :")[0] for text, *_ in CASES])
+def test_the_work_of_an_operation(text: str, flops: int, moved: int) -> None:
+    types = re.findall(r"(?:tensor|!dcom\.\w+)<.*?>", text.split(" -> ")[0])
+    parameters = ", ".join(f"%{number} : {type_}" for number, type_ in enumerate(types))
+    results = ":2" if "split" in text else ""
+    assert first_work(f"func.func @main({parameters}) {{ %r{results} = dcom.{text} func.return }}") == Work(
+        flops, moved
+    )
+
+
+def test_a_transpose_reads_and_writes_its_matrix() -> None:
+    op = "%r = linalg.transpose ins(%x : tensor<24x64xf32>) outs(%y : tensor<64x24xf32>) permutation = [1, 0]"
+    text = f"func.func @main(%x : tensor<24x64xf32>, %y : tensor<64x24xf32>) {{ {op} func.return }}"
+    assert first_work(text) == Work(0, 2 * 24 * 64 * 4)
+
+
+def first_work(text: str) -> Work:
+    """The work of the first operation of a function."""
+    (function,) = (op for op in parse_module(text, "program").ops if isinstance(op, FuncOp))
+    return work_of(next(iter(function.body.block.ops)))
