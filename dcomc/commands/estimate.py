@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.timeline import print_timeline, trace_events
     from passes._sites import module_size
     from runtime.gpu import load_gpu
+    from runtime.sequencer import MachineFault
 
     for output in (args.stats, args.timeline):
         check_output(output, args.program, args.gpu, args.model, args.config)
@@ -106,7 +107,10 @@ def run(args: argparse.Namespace) -> int:
         args.attention == "fused",
         args.batched_lanczos,
     )
-    runs = estimate(module, traced, program_seconds(program), options)
+    try:
+        runs = estimate(module, traced, program_seconds(program), options)
+    except MachineFault as fault:
+        raise DcomError(fault.what, hint="give fewer prompts by --batch", place=fault.place) from fault
     variants = {
         name: (module_steps(module, dense=dense), weight_bytes(module, dense=dense))
         for name, dense in (("dense", True), ("dcom", False))

@@ -330,6 +330,13 @@ def test_mistakes_are_one_line(
     assert message in mistake("estimate", tmp_path / "p.bin", *arguments)
 
 
+def test_more_prompts_than_a_stream_may_take(tmp_path: Path, mistake: Callable[..., str]) -> None:
+    options: dict[str, Any] = {"mapping": "2x2", "streams": "2x2", "machine": "edge-4x4"}
+    dcomc.compile(traced(1), [1], sites=["o"], **options).save(tmp_path / "p.bin")
+    error = mistake("estimate", tmp_path / "p.bin", "--batch", 1_000_000)
+    assert "error: the stream issues more than 100,000,000 instructions; give fewer prompts by --batch\n" in error
+
+
 def test_a_program_whose_layers_are_all_decomposed_has_nothing_to_compare_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
