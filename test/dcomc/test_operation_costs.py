@@ -5,7 +5,7 @@ import re
 import pytest
 from xdsl.dialects.func import FuncOp
 
-from dcomc.costs import Work, work_of
+from dcomc.costs import Product, Work, count_costs, work_of
 from dcomc.ir import parse_module
 
 X = "tensor<32x64xf32>"
@@ -99,6 +99,27 @@ def test_a_transpose_reads_and_writes_its_matrix() -> None:
     op = "%r = linalg.transpose ins(%x : tensor<24x64xf32>) outs(%y : tensor<64x24xf32>) permutation = [1, 0]"
     text = f"func.func @main(%x : tensor<24x64xf32>, %y : tensor<64x24xf32>) {{ {op} func.return }}"
     assert first_work(text) == Work(0, 2 * 24 * 64 * 4)
+
+
+def test_a_product_of_heads_is_one_of_their_prompts() -> None:
+    """12 heads of 2 prompts: 9 tokens each, by all 6 x 8 rows of the weight."""
+    types = "(!dcom.factored<12x9x8, rank 4, f32>, tensor<48x10xf32>)"
+    result = "!dcom.factored<12x9x10, rank 4, f32>"
+    module = parse_module(
+        f"""
+func.func @layer(%f : !dcom.factored<12x9x8, rank 4, f32>, %w : tensor<48x10xf32>) -> {result} {{
+  %y = dcom.head_matmul %f, %w {{heads = 6 : i64, dcom.role = "o_proj"}} : {types[1:-1]} -> {result}
+  func.return %y : {result}
+}}
+func.func @main(%f : !dcom.factored<12x9x8, rank 4, f32>, %w : tensor<48x10xf32>) -> {result} {{
+  %y = func.call @layer(%f, %w) {{dcom.layer = 3 : i64}} : {types} -> {result}
+  func.return %y : {result}
+}}""",
+        "program",
+    )
+    (cost,) = count_costs(module)
+    assert (cost.layer, cost.site) == (3, "o") and cost.products == [Product("o_proj", 2 * 9, 6 * 8, 10, 4)]
+    assert cost.work == cost.preserved == Work(7680, 5376)
 
 
 def first_work(text: str) -> Work:

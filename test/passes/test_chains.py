@@ -66,6 +66,7 @@ def test_an_operation_takes_its_arithmetic_or_its_traffic() -> None:
     machine = Roofline.of_machine(load_machine("dcom-16x16"))
     assert machine.time([Work(2 * 16384, 1), Work(1, 2048 * 3)]) == 1 + 3
     assert machine.text(12_345) == "12.3 kcycles"
+    assert [host.text(time) for time in (999, 1000, 1e12)] == ["999 flop", "1 kflop", "1 Tflop"]
 
 
 SHAPES = [(6, 4), (24,), (2, 3, 4), (3, 2, 2, 2), (1, 24, 1), (1, 6, 1, 4), (4, 6), (8, 3)]
