@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _TENSOR_PARALLEL = (1, 2, 4, 8)
+_FILES = {"config": "FILE.toml", "outliers": "FILE.toml", "weight-statistics": "FILE.safetensors"}
+"""Files that a program only names, by the option of `dcomc compile` that gave them."""
 _MOST_PROMPTS = 1_000_000
 """More are no batch that anyone runs, and their rounds take the simulator minutes to hours."""
 
@@ -42,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seq-len", type=int, metavar="S", help="tokens a prompt; another than the program's traces anew"
     )
     parser.add_argument("--model", metavar="MODEL", help="what was traced, for --seq-len; a preset needs no saying")
-    parser.add_argument("--config", metavar="FILE.toml", help="what it was compiled with, for --seq-len")
+    for option, metavar in _FILES.items():
+        parser.add_argument(f"--{option}", metavar=metavar, help="what it was compiled with, for --seq-len")
     parser.add_argument("--graph", action="store_true", help="launch kernels as nodes of a graph, not one by one")
     parser.add_argument(
         "--attention",
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.sequencer import MachineFault
 
     for output in (args.stats, args.timeline):
-        check_output(output, args.program, args.gpu, args.model, args.config)
+        check_output(output, args.program, args.gpu, args.model, *_given_files(args).values())
     for option, count in (("--batch", args.batch), ("--seq-len", args.seq_len)):
         if count is not None and count < 1:
             raise DcomError(f"{option} {count} is too small", hint="give 1 or more")
@@ -95,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
     if args.seq_len not in (None, module_size(module, "seq_len")):
         program = _at_length(program, module, args)
         module = parse_module(program.host, args.program)
-    elif args.config is not None:
-        what = "--config is of use for another --seq-len alone"
-        raise DcomError(what, hint="`dcomc compile --config` makes a program with other options")
+    elif files := [option for option, file in _given_files(args).items() if file is not None]:
+        what = f"--{files[0]} is of use for another --seq-len alone"
+        raise DcomError(what, hint=f"`dcomc compile --{files[0]}` makes a program with other options")
     traced = module_size(module, "batch")
     options = Options(
         gpu,
@@ -143,7 +146,7 @@ def _at_length(program: "Program", module: "ModuleOp", args: argparse.Namespace)
     """The same model compiled the same way for prompts of `args.seq_len` tokens; no weight is read for it.
 
     Args:
-        args: with the model that was traced, where it is no preset, and the config, where it was compiled with one.
+        args: with the model that was traced, where it is no preset, and the files that it was compiled with.
 
     Raises:
         DcomError: there is no such model, it has another configuration than the one that was traced, or it cannot be
@@ -162,11 +165,20 @@ def _at_length(program: "Program", module: "ModuleOp", args: argparse.Namespace)
     traced, given = program.options.get("model", {}), program.options
     what = f"the program is for {traced.get('seq_len')} tokens a prompt, and cannot be made anew"
     hint = f"trace and compile the model with --seq-len {args.seq_len}"
-    if given.get("config") is None and args.config is not None:
-        raise DcomError("the program was compiled without --config", hint="leave it out")
-    if given.get("config") is not None and args.config is None:
-        why = "the options of its layers and sites are in a file that it does not hold"
-        raise DcomError(f"{what}: {why}", hint=f"give that file, {given['config']}, by --config, or {hint}")
+    weights: dict[str, Any] = given.get("weights") or {}
+    outliers = given.get("outliers")
+    named: dict[str, str | None] = {
+        "config": given.get("config"),
+        "outliers": outliers if isinstance(outliers, str) else None,
+        "weight-statistics": weights.get("statistics"),
+    }
+    files = _given_files(args)
+    for option, name in named.items():
+        if name is None and files[option] is not None:
+            raise DcomError(f"the program was compiled without a file by --{option}", hint="leave it out")
+        if name is not None and files[option] is None:
+            why = f"what --{option} gave is in a file that it does not hold"
+            raise DcomError(f"{what}: {why}", hint=f"give that file, {name}, by --{option}, or {hint}")
     try:
         source = resolve_model(args.model or traced.get("model", ""))
     except DcomError as error:
@@ -176,14 +188,36 @@ def _at_length(program: "Program", module: "ModuleOp", args: argparse.Namespace)
         dtype = "f16" if element_bytes(module) == 2 else "f32"
         anew = dcomc.trace(source, args.seq_len, traced.get("batch", 1), dtype)
         values = {field.name: _hashable(given[field.name]) for field in fields(Decomposition) if field.name in given}
-        if given.get("weights") is not None:
-            values["weights"] = WeightDecomposition(**{key: _hashable(x) for key, x in given["weights"].items()})
-        values["config"] = args.config
+        if weights:
+            of_weights = {key: _hashable(x) for key, x in weights.items()}
+            of_weights["statistics"] = files["weight-statistics"]
+            values["weights"] = WeightDecomposition(**of_weights)
+        values |= {"config": files["config"], "outliers": files["outliers"] or outliers}
         options = Decomposition(**values)
         with machine_file(program.machine) as machine:
-            return make_program(dcomc.lower(anew, options, machine), program.machine, options)
+            lowered = dcomc.lower(anew, options, machine)
+        if dict(_choices(lowered)) != dict(_choices(module)):
+            same = f"give the files that it was compiled with, or {hint}"
+            raise DcomError("other decompositions would come of it", hint=same)
+        return make_program(lowered, program.machine, options)
     except DcomError as error:
         raise DcomError(f"{what}: {error.what}", hint=error.hint, place=error.place) from error
+
+
+def _given_files(args: argparse.Namespace) -> dict[str, str | None]:
+    """The files of `_FILES`, by option."""
+    return {option: getattr(args, option.replace("-", "_")) for option in _FILES}
+
+
+def _choices(module: "ModuleOp") -> "Iterator[tuple[tuple[str, int, str], tuple[object, ...]]]":
+    """What files choose for each layer and site, whatever the length of prompts."""
+    from dialects.dcom import DecomposeOp, OutlierSplitOp
+
+    for op in module.walk():
+        if isinstance(op, DecomposeOp):
+            yield (op.name, op.layer.value.data, op.site.data), (op.factors.type.rank,)
+        elif isinstance(op, OutlierSplitOp):
+            yield (op.name, op.layer.value.data, op.site.data), (op.capacity, op.threshold)
 
 
 def _hashable(value: Any) -> Any:

@@ -229,6 +229,7 @@ def test_another_length_of_a_program_with_a_config(tmp_path: Path, capsys: pytes
     arguments = ["estimate", str(file), "--seq-len"]
     for wrong, message in (
         (["32"], "a file that it does not hold; give that file, sites.toml, by --config, or trace and compile"),
+        (["32", "--config", str(config), "--outliers", str(config)], "compiled without a file by --outliers; leave"),
         (["64", "--config", str(config)], "--config is of use for another --seq-len alone; "),
         (["32", "--config", str(config), "--json", str(config)], f"cannot write {config}: it is read, too"),
     ):
@@ -244,7 +245,27 @@ def test_another_length_of_a_program_with_a_config(tmp_path: Path, capsys: pytes
     assert anew["variants"] == json.loads(own.read_text())["variants"]
     dcomc.compile(traced(1), [1], rank=3).save(file)
     assert main([*arguments, "32", "--config", str(config)]) == 1
-    assert "error: the program was compiled without --config; leave it out" in capsys.readouterr().err
+    assert "error: the program was compiled without a file by --config; leave it out" in capsys.readouterr().err
+
+
+def test_another_length_of_a_program_with_a_thresholds_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Callable[..., str]
+) -> None:
+    """The table is the one that is given, not what has its name in the working folder."""
+    table, other, file = tmp_path / "table.toml", tmp_path / "here" / "table.toml", tmp_path / "p.bin"
+    table.write_text("capacity_percent = 5.0\nmin_tokens_percent = 1.0\n[thresholds.1]\no = 2.123456789\n")
+    other.parent.mkdir()
+    other.write_text(table.read_text().replace("2.1", "3.1"))
+    dcomc.compile(traced(1), [1], sites=["o"], rank=3, outliers=table).save(file)
+    monkeypatch.chdir(other.parent)
+    error = mistake("estimate", file, "--seq-len", "32")
+    assert "what --outliers gave is in a file that it does not hold; give that file, table.toml, by --outliers" in error
+    error = mistake("estimate", file, "--seq-len", "32", "--outliers", other)
+    assert (
+        "cannot be made anew: other decompositions would come of it; give the files that it was compiled with, or"
+        in error
+    )
+    assert main(["estimate", str(file), "--seq-len", "32", "--outliers", str(table)]) == 0
 
 
 def test_the_command_prints_all_and_writes_statistics_and_a_trace(
