@@ -66,6 +66,8 @@ def test_an_operation_takes_its_arithmetic_or_its_traffic() -> None:
     machine = Roofline.of_machine(load_machine("dcom-16x16"))
     assert machine.time([Work(2 * 16384, 1), Work(1, 2048 * 3)]) == 1 + 3
     assert machine.text(12_345) == "12.3 kcycles"
+    assert host.comparison(100, 200) == "dense is cheaper from here, 100 flop against 200 flop"
+    assert host.comparison(23_000, 23_010) == "dense is cheaper from here, 23 kflop against 23.01 kflop"
     assert [host.text(time) for time in (999, 1000, 1e12)] == ["999 flop", "1 kflop", "1 Tflop"]
 
 
