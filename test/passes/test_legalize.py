@@ -198,11 +198,12 @@ def test_breakdown_gives_a_smaller_factorisation(ranks: int, steps: int) -> None
         assert close(x, results[1][1], 1e-4)
 
 
-def test_full_rank_is_the_tensor_itself() -> None:
+@pytest.mark.parametrize("scale", [2.0**-40, 1, 2.0**40])
+def test_full_rank_is_the_tensor_itself(scale: float) -> None:
     """To float32's accuracy in both forms, though its mean is far larger than what its rows differ by."""
-    program = Program(rows=9, cols=12, rank=9, iterations=9, threshold=1e6)
+    program = Program(rows=9, cols=12, rank=9, iterations=9, threshold=1e30)
     random = np.random.default_rng(0)
-    x = random.normal(size=(program.batch * 9, 12)) + 30 * random.normal(size=12)
+    x = scale * (random.normal(size=(program.batch * 9, 12)) + 30 * random.normal(size=12))
     _, approximations, *_ = both_ways(program, x.astype(np.float32), program.inputs()[1])
     for found in approximations:
         assert np.abs(x - found).max() < 1e-5 * np.abs(x).max()
