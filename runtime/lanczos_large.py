@@ -12,6 +12,7 @@ tenth of a millisecond to wake, a fifth of what a read takes.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +63,10 @@ def bidiagonalise(
     team.y[:] = start
     z, hidden = np.empty((count, cols), np.float32), np.zeros((count, cols), np.bool_)
     team.counters[kernel.NEXT] = shares
-    helpers = [pool().submit(kernel.help_to_read, team) for _ in range(min(threads, shares) - 1)]
+    helpers: list[Future[None]] = []
     try:
+        for _ in range(min(threads, shares) - 1):
+            helpers.append(pool().submit(kernel.help_to_read, team))
         kernel.read_all(team, hidden, z)
         if hide is not None:
             hidden = hide(team.squares.sum(0))

@@ -6,7 +6,7 @@ from xdsl.ir import Attribute
 
 from runtime.executor_arrays import Loops
 from runtime.loops import Nest
-from runtime.shares import for_shares, share_count
+from runtime.shares import for_shares
 
 Tensor = torch.Tensor
 
@@ -47,7 +47,8 @@ def compiled_loops(nest: Nest) -> Loops | None:
             code = codes[strides] = loops_llvm.compiled(nest, strides)
         addresses = [x.data_ptr() for x in tensors]
         threads = torch.get_num_threads()
-        for_shares(lambda _, start, stop: code(start, stop, *addresses), size, share_count(size, 4 * threads), threads)
+        # Even one turn of the shared loop is long: the nest is large.
+        for_shares(lambda _, start, stop: code(start, stop, *addresses), size, min(size, 4 * threads), threads)
         return results
 
     return loops

@@ -1,12 +1,14 @@
 """The decomposition in torch against its definition in NumPy."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from runtime import lanczos, lanczos_large, lanczos_torch
+from runtime import lanczos, lanczos_kernel, lanczos_large, lanczos_torch, shares
 from runtime.lanczos import Factored
 
 
@@ -122,3 +124,25 @@ def test_large_blocks_do_not_depend_on_the_threads(dtype: torch.dtype) -> None:
         for part, expected in zip(parts, alone, strict=True):
             np.testing.assert_array_equal(part, expected)
     assert not alone[2].transpose(0, 2, 1)[hidden].any() and alone[2].transpose(0, 2, 1)[~hidden].all()
+
+
+def test_no_thread_stays_awake_where_others_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the interpreter ends, or an interrupt comes between two of them: the first would spin for ever."""
+    teams: list[Any] = []
+
+    class Pool:
+        def submit(self, work: Callable[[Any], None], team: Any) -> Future[None]:
+            teams.append(team)
+            if len(teams) > 1:
+                raise RuntimeError
+            return shares.pool().submit(work, team)
+
+    monkeypatch.setattr(lanczos_large, "pool", Pool)
+    a, start = blocks(1, 1024, 96).reshape(1, 1024, 96), lanczos.start_vector(1024, 0, np.dtype(np.float32))
+    options: dict[str, Any] = {"reorthogonalisation": 1, "modified": False, "hide": None}
+    try:
+        with pytest.raises(RuntimeError):
+            lanczos_large.bidiagonalise(a, start, 3, threads=3, **options)
+        assert teams[0].counters[lanczos_kernel.STOP]
+    finally:
+        teams[0].counters[lanczos_kernel.STOP] = 1

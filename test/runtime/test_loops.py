@@ -4,6 +4,7 @@ Random bodies and maps are held against the definition in test_executor_linalg.p
 computes by compiled loops what it can.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -13,10 +14,12 @@ import torch
 from xdsl.dialects.linalg.ops import GenericOp
 
 from dcomc.ir import parse_module
+from runtime import loops_torch
 from runtime.executor_block import static_shape
 from runtime.executor_views import iteration_space
 from runtime.loops import Nest
 from runtime.loops_torch import compiled_loops
+from runtime.shares import for_shares
 
 NORM = """
 %b = arith.extf %x : bf16 to f32
@@ -132,8 +135,17 @@ def test_what_does_not_fit_is_left_to_the_library() -> None:
         assert loops(*wrong, empty) is None
 
 
-def test_threads_share_a_long_loop() -> None:
-    of = scale(3, 70000)
-    assert of.shared_loop == 1 and scale(64, 70000).shared_loop == 0
-    x, scales = torch.randn(3, 70000).bfloat16(), torch.randn(3)
-    assert torch.equal(run(of, x, scales, torch.empty_like(x)), (x.float() * scales[:, None]).bfloat16())
+@pytest.mark.parametrize(("rows", "cols", "size"), [(3, 70000, 70000), (64, 70000, 64), (40, 50, 50), (1, 3, 3)])
+def test_threads_share_a_loop_however_short(rows: int, cols: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One turn is work enough for a share: nests are large, though none of their loops may be long."""
+    shares: list[tuple[int, int]] = []
+
+    def spy(work: Callable[[int, int, int], None], size: int, count: int, threads: int) -> None:
+        shares.append((size, count))
+        for_shares(work, size, count, threads)
+
+    monkeypatch.setattr(loops_torch, "for_shares", spy)
+    x, scales = torch.randn(rows, cols).bfloat16(), torch.randn(rows)
+    found = run(scale(rows, cols), x, scales, torch.empty_like(x))
+    assert torch.equal(found, (x.float() * scales[:, None]).bfloat16())
+    assert shares == [(size, min(size, 4 * torch.get_num_threads()))]
