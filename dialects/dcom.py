@@ -120,7 +120,7 @@ class DecomposeOp(IRDLOperation):
 
     A breakdown is a vector whose norm is rounding beside the largest so far: max(T, H) roundings of float32; 2^-10 on
     the accelerator, whose vectors are binary16, and where `reorthogonalisation` is less than 2. So min(T, H) steps give
-    X itself, to about the tolerance, but for singular values that are equal: the steps find one direction of each.
+    X itself, to about the tolerance, but for singular values that are all but equal: the steps find one direction.
 
     With `energy` e in (0, 1] the factors are those of the SVD, and only the fewest singular values that hold at least
     the share e of the block's sum of squares are kept, at most R; the columns past them are zero.
