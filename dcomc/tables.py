@@ -55,8 +55,16 @@ def print_table(
         for line in _lines(row, widths, numbers):
             console.print(line, soft_wrap=True)
     if caption is not None:
-        lines = (line for part in caption.splitlines() for line in _Wrapper(console.width).wrap(part))
-        console.print("\n" + "\n".join(lines), soft_wrap=True)
+        console.print(soft_wrap=True)
+        print_notes(caption.splitlines(), stderr=stderr)
+
+
+def print_notes(notes: Iterable[str], *, stderr: bool = False, indent: int = 0) -> None:
+    """Print texts, each wrapped to the console; of one that is indented the further lines are twice as far."""
+    console = make_console(stderr=stderr)
+    wrapper = _Wrapper(console.width, initial_indent=" " * indent, subsequent_indent=" " * (2 * indent))
+    for note in notes:
+        console.print("\n".join(wrapper.wrap(note)), soft_wrap=True)
 
 
 def _fit(columns: Sequence[Sequence[str]], numbers: Sequence[bool], width: int) -> list[int]:

@@ -4,10 +4,14 @@ import argparse
 import json
 import re
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcomc.diagnostics import check_output, counted, write_text
+
+if TYPE_CHECKING:
+    from dcomc.differences import Difference
 
 _EXACT = 2.0**53
 """Below it a float that is whole has all its digits; above, every float is whole."""
@@ -39,16 +43,7 @@ def run(args: argparse.Namespace) -> int:
     shown = found if args.all else [each for each in both if not each.equal]
     print(f"A: {args.first}\nB: {args.second}")
     if shown:
-        rows = [
-            (
-                in_words(each.name),
-                each.where,
-                _text(each.name, each.first),
-                _text(each.name, each.second),
-                _ratio(each.ratio),
-            )
-            for each in shown
-        ]
+        rows = [(in_words(each.name), each.where, *_texts(each), _ratio(each.ratio)) for each in shown]
         print_table(("", "sites and layers", "A", "B", "B / A"), rows)
         print()
     verb = "is" if len(both) == 1 else "are"
@@ -58,6 +53,18 @@ def run(args: argparse.Namespace) -> int:
         if alone and not args.all:
             print(f"{counted(len(alone), 'value')} of {file} alone: {summary(alone)}")
     return 0
+
+
+def _texts(each: "Difference") -> tuple[str, str]:
+    """Both values in the width of a column; texts and lists that are alike in that from where they differ."""
+    first, second = _text(each.name, each.first), _text(each.name, each.second)
+    if each.equal or first != second or isinstance(each.first, float):
+        return first, second
+    whole = [json.dumps(value, ensure_ascii=False).strip('"') for value in (each.first, each.second)]
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(*whole, strict=False))
+    at = max(sum(1 for _ in alike) - 4, 0)
+    first, second = (f"{'…' if at else ''}{text[at : at + 18]}{'…' if text[at + 18 :] else ''}" for text in whole)
+    return first, second
 
 
 def _text(name: str, value: Any) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from dcomc.diagnostics import DcomError, check_output, counted
 
 QUALITY = "quality"
+_HARDWARE = {"gpu": "a100-80gb", "machine": "dcom-16x16", "tp": 4}
+"""Options of figures and tables, with their defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "FOLDER/quality.md, about 2 hours on 2 processors",
     )
     parser.add_argument(
-        "--gpu", default="a100-80gb", metavar="NAME|FILE.toml", help="the host's GPU (default: %(default)s)"
+        "--gpu", default=_HARDWARE["gpu"], metavar="NAME|FILE.toml", help="the host's GPU (default: %(default)s)"
     )
     parser.add_argument(
-        "--machine", default="dcom-16x16", metavar="NAME|FILE.toml", help="the accelerator (default: %(default)s)"
+        "--machine",
+        default=_HARDWARE["machine"],
+        metavar="NAME|FILE.toml",
+        help="the accelerator (default: %(default)s)",
     )
     parser.add_argument(
-        "--tp", type=int, choices=(1, 2, 4, 8), default=4, help="GPUs that share the model (default: 4)"
+        "--tp", type=int, choices=(1, 2, 4, 8), default=_HARDWARE["tp"], help="GPUs that share the model (default: 4)"
     )
     parser.add_argument(
         "-o",
@@ -50,10 +55,13 @@ def run(args: argparse.Namespace) -> int:
     from dcomc.reproduce import SECONDS, WHAT, reproduction
     from dcomc.reproduce.report import claim_rows, reasons, write_report
     from dcomc.reproduce.workbench import Workbench
-    from dcomc.tables import print_table
+    from dcomc.tables import print_notes, print_table
 
     if QUALITY in args.what:
         return _quality(args)
+    for option, given in (("quick", args.quick), ("minutes", args.minutes is not None)):
+        if given:
+            raise DcomError(f"--{option} is of {QUALITY}", hint="leave it out, or reproduce that alone")
     if args.output is not None:
         _check_folder(args.output, "reproduction")
     bench = Workbench(args.gpu, args.machine, args.tp)
@@ -63,10 +71,9 @@ def run(args: argparse.Namespace) -> int:
     results = [reproduction(name)(bench) for name in names]
     for result in results:
         print(f"{result.name}: {WHAT[result.name]}")
-        print(result.setting)
+        print_notes([result.setting])
         print_table(("claim", "paper", "ours", "range", "ratio", "verdict"), claim_rows(result.claims))
-        for why, about in reasons(result.claims).items():
-            print(f"  {about}: {why}")
+        print_notes((f"{about}: {why}" for why, about in reasons(result.claims).items()), indent=2)
     if args.output is not None:
         for file in write_report(results, args.output)[:1]:
             print(f"wrote {file}")
@@ -89,6 +96,9 @@ def _quality(args: argparse.Namespace) -> int:
     """Write quality.md; its runs are its own."""
     if set(args.what) != {QUALITY}:
         raise DcomError(f"{QUALITY} is reproduced alone", hint=f"dcomc reproduce {QUALITY} -o docs")
+    for option, default in _HARDWARE.items():
+        if getattr(args, option) != default:
+            raise DcomError(f"--{option} is of figures and tables", hint=f"leave it out: {QUALITY} depends on none")
     if args.output is None:
         raise DcomError(f"{QUALITY} needs a folder for its results", hint="give one that exists, such as -o docs")
     _check_folder(args.output, QUALITY)

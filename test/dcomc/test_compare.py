@@ -1,6 +1,7 @@
 """`dcomc compare`: two programs or results side by side."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_numbers_beyond_all_digits_are_short(tmp_path: Path, capsys: pytest.Capt
         (tmp_path / name).write_text(json.dumps({"perplexity": perplexity}))
     assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
     assert ["perplexity", "1e+30", "2e+30", "2"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_long_values_are_shown_from_where_they_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, middle in (("a.json", 5), ("b.json", 777)):
+        layers = [[0, 260046848], [14, middle], [29, 1658240]]
+        (tmp_path / name).write_text(
+            json.dumps({"layers": layers, "source": f"one-model-{middle}-of-a-long-name.mlir"})
+        )
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    rows = [re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert ["layers", "…14, 5], [29, 16582…", "…14, 777], [29, 165…"] in rows
+    assert ["source", "…del-5-of-a-long-na…", "…del-777-of-a-long-…"] in rows
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,8 @@ def test_the_report_has_claims_plots_and_numbers(tmp_path: Path, capsys: pytest.
     assert main(["reproduce", "figure3", "figure13", "-o", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "figure3" in out and "figure13" in out
+    assert "\n  U and V reorthogonalisation take the majority" in out and "\n    0.76 with kernels launched" in out
+    assert max(map(len, out.replace(str(tmp_path), "").splitlines())) <= 100
     page = (tmp_path / "reproduction.md").read_text()
     assert "(reproduction/figure3-1.svg)" in page and "## figure13" in page
     assert ElementTree.parse(tmp_path / "reproduction" / "figure3-1.svg").getroot().tag.endswith("svg")
@@ -402,6 +404,10 @@ def test_the_projects_own_report_is_whole() -> None:
         (["figure12", "-o", "/proc"], "cannot write /proc/reproduction"),
         (["quality", "-o", "/proc"], "cannot write /proc/quality"),
         (["figure3", "--gpu", "tpu"], "unknown gpu 'tpu'"),
+        (["figure3", "--quick"], "--quick is of quality"),
+        (["all", "--minutes", "0"], "--minutes is of quality"),
+        (["quality", "-o", ".", "--tp", "8"], "--tp is of figures and tables"),
+        (["quality", "-o", ".", "--gpu", "h100"], "--gpu is of figures and tables"),
     ],
 )
 def test_mistakes_are_one_line(mistake: Callable[..., str], arguments: list[str], message: str) -> None:
