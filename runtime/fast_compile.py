@@ -12,7 +12,8 @@ def compiled(kernel: Kernel, *, reassociate: bool = False) -> Kernel:
     """Compile on the first call, without the interpreter's lock; keep the code on disk where numba finds a place.
 
     Args:
-        kernel: what numba can compile.
+        kernel: what numba can compile. What it calls that is compiled, too, is to stand in the same file: numba takes
+            code from the disk for as long as that file is what it was.
         reassociate: whether sums may be in whatever order fills the vectors of the processor; else as written.
     """
     fastmath = {"reassoc", "contract", "nsz"} if reassociate else False

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.atomics import add, load, store
 from runtime.fast_compile import compiled
-from runtime.read_once_kernel import back, read
+from runtime.read_once_kernel import single
 
 Array = NDArray[np.float32]
 
@@ -210,6 +210,61 @@ def _take_share(team: Reading) -> bool:
     return True
 
 
+def _read(
+    a: NDArray[Any], v: NDArray[np.float32], y: NDArray[np.float32], w: NDArray[np.float32], start: int, stop: int
+) -> None:
+    """y = A v of the rows from `start` to `stop` of each block; w += Aᵀ y of those. Four rows stay in the cache.
+
+    Args:
+        a: float32, or uint16, the bits of bfloat16.
+    """
+    blocks, _, cols = a.shape
+    zero = np.float32(0)
+    for m in range(blocks):
+        x, z = v[m], w[m]
+        for i in range(start, stop - 3, 4):
+            p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
+            b, c, d, e = zero, zero, zero, zero
+            for j in range(cols):
+                b += single(p[j]) * x[j]
+                c += single(q[j]) * x[j]
+                d += single(r[j]) * x[j]
+                e += single(s[j]) * x[j]
+            y[m, i], y[m, i + 1], y[m, i + 2], y[m, i + 3] = b, c, d, e
+            for j in range(cols):
+                z[j] += (b * single(p[j]) + c * single(q[j])) + (d * single(r[j]) + e * single(s[j]))
+        for i in range(stop - (stop - start) % 4, stop):
+            b = zero
+            for j in range(cols):
+                b += single(a[m, i, j]) * x[j]
+            y[m, i] = b
+            for j in range(cols):
+                z[j] += b * single(a[m, i, j])
+
+
+def _back(
+    a: NDArray[Any], u: NDArray[np.float32], w: NDArray[np.float32], sums: NDArray[np.float32], start: int, stop: int
+) -> None:
+    """w += Aᵀ u and sums [M, H] += the squares of the elements, of the rows from `start` to `stop` of each block."""
+    blocks, _, cols = a.shape
+    for m in range(blocks):
+        z, t = w[m], sums[m]
+        for i in range(start, stop - 3, 4):
+            p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
+            b, c, d, e = u[m, i], u[m, i + 1], u[m, i + 2], u[m, i + 3]
+            for j in range(cols):
+                f, g, h, k = single(p[j]), single(q[j]), single(r[j]), single(s[j])
+                z[j] += (b * f + c * g) + (d * h + e * k)
+                t[j] += (f * f + g * g) + (h * h + k * k)
+        for i in range(stop - (stop - start) % 4, stop):
+            p, b = a[m, i], u[m, i]
+            for j in range(cols):
+                z[j] += b * single(p[j])
+                t[j] += single(p[j]) * single(p[j])
+
+
+back = compiled(_back, reassociate=True)
+read = compiled(_read, reassociate=True)
 take_share = compiled(_take_share)
 help_to_read = compiled(_help_to_read)
 read_all = compiled(_read_all)
