@@ -22,15 +22,15 @@ WHAT: Mapping[str, str] = {
 """What can be reproduced, each by a function `reproduce` of a module of this package."""
 
 SECONDS: Mapping[str, int] = {
-    "equations": 3,
-    "figure2": 40,
-    "figure3": 3,
-    "figure4": 25,
+    "equations": 6,
+    "figure2": 50,
+    "figure3": 2,
+    "figure4": 165,
     "figure11": 20,
     "figure12": 15,
-    "figure13": 3,
-    "table2": 50,
-    "table3": 50,
+    "figure13": 2,
+    "table2": 95,
+    "table3": 60,
 }
 """About what each takes of one processor, as measured on a server's."""
 

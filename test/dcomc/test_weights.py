@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,16 @@ def statistics(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compile(model: Path, traced: Path, tmp_path: Path) -> Compile:
     def compile(*options: str) -> Path:
         program = tmp_path / "prog.bin"
-        assert main(["compile", str(traced), f"--model={model}", *options, "-o", str(program)]) == 0
+        assert main(["compile", str(traced), *weights_of(model, options), *options, "-o", str(program)]) == 0
         return program
 
     return compile
+
+
+def weights_of(model: Path, options: Sequence[str]) -> list[str]:
+    """The option that names the weights, where they are put into factors: for others `dcomc compile` refuses it."""
+    factors = any(option.startswith(("--weight-rank", "--config")) for option in options)
+    return [f"--model={model}"] if factors else []
 
 
 def run(program: Path, model: Path, *options: str) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def test_weights_of_half_precision(model: Path, tmp_path: Path, dtype: str, roun
 
     def perplexity(name: str, *options: str) -> float:
         program = tmp_path / f"{name}.bin"
-        assert main(["compile", str(traced), f"--model={model}", *options, "-o", str(program)]) == 0
+        assert main(["compile", str(traced), *weights_of(model, options), *options, "-o", str(program)]) == 0
         return run(program, model, "--decompose-with=float32")["perplexity"]
 
     weights = ("--weight-layers=1,2", "--weight-sites=o,down")
