@@ -358,7 +358,10 @@ def test_the_report_begins_with_what_weighs_most_of_what_is_not_reproduced(tmp_p
     assert "weighs most" not in head
 
 
-def test_the_report_has_claims_plots_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_has_claims_plots_and_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert main(["reproduce", "figure3", "figure13", "-o", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "figure3" in out and "figure13" in out
