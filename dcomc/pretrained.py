@@ -61,7 +61,9 @@ def check_finite(module: "torch.nn.Module") -> None:
     """
     for name, weight in module.named_parameters():
         if weight.numel() and not all(bool(end.isfinite()) for end in weight.detach().aminmax()):
-            raise DcomError(f"NaN or infinity in weight '{name}'", hint="copy the checkpoint again")
+            narrow = str(weight.dtype) == "torch.float16"
+            hint = "copy the checkpoint again" + (", or take bf16 or f32: f16 ends at 65,504" if narrow else "")
+            raise DcomError(f"NaN or infinity in weight '{name}'", hint=hint)
 
 
 def describe_folder(folder: Path) -> tuple[str, str]:

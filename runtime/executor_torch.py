@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from dcomc.diagnostics import DcomError
+from runtime import columns, lanczos_torch
 from runtime import executor_scalar as scalar
-from runtime import lanczos_torch, read_once
 from runtime.attention_torch import LEAST_TOKENS, blocked_attention
 from runtime.executor_arrays import (
     FLOAT,
@@ -79,8 +79,8 @@ def _add_rows(rows: int, indices: Tensor, values: Tensor) -> Tensor:
 
 
 def _column_squares(x: Tensor) -> Tensor:
-    if _is_read_once(x):
-        return torch.from_numpy(read_once.column_squares(lanczos_torch.bits(x), torch.get_num_threads()))
+    if _has_kernels(x):
+        return torch.from_numpy(columns.column_squares(lanczos_torch.bits(x), torch.get_num_threads()))
     return x.float().square().sum(1)
 
 
@@ -88,10 +88,10 @@ def _take_rows(x: Tensor, indices: Tensor) -> Tensor:
     if not x.mT.is_contiguous():
         return x[indices]
     # A weight lies as its transpose: each row of that is read once, from one end to the other.
-    if _is_read_once(x.mT):
+    if _has_kernels(x.mT):
         taken = x.new_empty(*indices.shape, x.shape[1])
         rows = lanczos_torch.bits(taken).reshape(-1, x.shape[1])
-        read_once.take_columns(lanczos_torch.bits(x.mT), indices.flatten().numpy(), rows, torch.get_num_threads())
+        columns.take_columns(lanczos_torch.bits(x.mT), indices.flatten().numpy(), rows, torch.get_num_threads())
         return taken
     places, order = indices.flatten().sort()
     return x.mT.index_select(1, places).mT.index_select(0, order.argsort()).reshape(*indices.shape, -1)
@@ -107,10 +107,10 @@ def _scale_rows(core: Tensor, v: Tensor) -> Tensor:
 
 
 def _take_columns(x: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
-    if _is_read_once(x):
+    if _has_kernels(x):
         values = x.new_zeros(*x.shape[:2], indices.shape[1])
         for prompt, taken, places, count in zip(*map(lanczos_torch.bits, (x, values)), indices, counts, strict=True):
-            read_once.take_columns(prompt, places[:count].numpy(), taken[:, :count].T, torch.get_num_threads())
+            columns.take_columns(prompt, places[:count].numpy(), taken[:, :count].T, torch.get_num_threads())
         return values
     used = torch.arange(indices.shape[1], device=x.device) < counts[:, None]
     return torch.where(used[:, None], torch.take_along_dim(x, indices[:, None], 2), 0)
@@ -123,9 +123,9 @@ def _split_columns(x: Tensor, indices: Tensor, counts: Tensor) -> tuple[Tensor, 
     return _take_columns(x, indices, counts), rest
 
 
-def _is_read_once(x: Tensor) -> bool:
-    """Whether the kernels of `runtime.read_once` are for it."""
-    return x.dtype in (torch.float32, torch.bfloat16) and not x.requires_grad and lanczos_torch.is_read_once(x)
+def _has_kernels(x: Tensor) -> bool:
+    """Whether the kernels of `runtime.columns` are for it."""
+    return x.dtype in (torch.float32, torch.bfloat16) and not x.requires_grad and lanczos_torch.is_large(x)
 
 
 _FUNCTIONS: dict[Function, Function] = {

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.atomics import add, load, store
 from runtime.fast_compile import compiled
-from runtime.read_once_kernel import single
+from runtime.intrinsics import add, load, single, store
 
 Array = NDArray[np.float32]
 

@@ -17,8 +17,8 @@ from concurrent.futures import Future
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.columns import Array, Bits
 from runtime.lanczos import breakdown_tolerance
-from runtime.read_once import Array, Bits
 from runtime.shares import pool, share_count
 
 _GROWTH = 64.0

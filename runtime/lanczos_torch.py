@@ -43,7 +43,7 @@ def decompose(
         return _marked(*without(squares.reshape(prompts, -1, cols).sum(1)), cols).repeat_interleave(batch // prompts, 0)
 
     with torch.inference_mode():
-        narrow = x.dtype == torch.bfloat16 and is_read_once(x)
+        narrow = x.dtype == torch.bfloat16 and is_large(x)
         blocks = (x if narrow else x.float()).reshape(batch, -1, x.shape[-1])
         options: Any = {"seed": seed, "reorthogonalisation": reorthogonalisation, "modified": modified}
         return Factored(*factors(blocks, rank, iterations, hide=without and hide, **options))
@@ -72,7 +72,7 @@ def factors(
         hide: says which columns are taken as zero [M, H], of the sums of squares of all [M, H].
     """
     start = start_vector(blocks.shape[1], seed, np.dtype(np.float32))
-    if not is_read_once(blocks):
+    if not is_large(blocks):
         start = torch.from_numpy(start).to(blocks.device)
         hidden = None if hide is None else hide(blocks.square().sum(1))
         return _truncate(*_bidiagonalise(blocks, start, iterations, reorthogonalisation, modified, hidden), rank)
@@ -122,7 +122,7 @@ def _bidiagonalise(
     return u, core, v
 
 
-def is_read_once(a: Tensor) -> bool:
+def is_large(a: Tensor) -> bool:
     """Whether the kernels that read it once are for it: it is on the CPU, and no small one."""
     return a.device.type == "cpu" and a.numel() >= _LARGE
 

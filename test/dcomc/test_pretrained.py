@@ -77,6 +77,8 @@ def test_a_weight_that_is_not_finite_is_named(folder: Path, value: float) -> Non
     change_tensors(folder, {UP: weight})
     with pytest.raises(DcomError, match=f"NaN or infinity in weight '{UP}'; copy the checkpoint again"):
         resolve_model(folder).torch_model()
+    with pytest.raises(DcomError, match="again, or take bf16 or f32: f16 ends at 65,504"):
+        resolve_model(folder).torch_model("f16")
     module = random_model(LLAMA)
     assert resolve_model(module).torch_model() is not None
     module.get_parameter(UP).data[0, 0] = value

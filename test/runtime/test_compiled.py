@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from runtime import attention_kernel, fast_banks, fast_kernels, lanczos_kernel, read_once_kernel
+from runtime import attention_kernel, columns_kernel, fast_banks, fast_kernels, lanczos_kernel
 
 
 @pytest.mark.parametrize(
-    "module", [attention_kernel, fast_banks, fast_kernels, lanczos_kernel, read_once_kernel], ids=lambda m: m.__name__
+    "module", [attention_kernel, fast_banks, fast_kernels, lanczos_kernel, columns_kernel], ids=lambda m: m.__name__
 )
 def test_what_compiled_code_calls_stands_in_its_file(module: ModuleType) -> None:
     """Or a change of it would have no effect, nor a test of it, while the code of its caller is on disk."""

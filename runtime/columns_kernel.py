@@ -1,27 +1,12 @@
-"""Loops over some rows of a large matrix, for numba: those of `runtime.read_once`."""
+"""Loops over some rows of a large matrix, for numba: those of `runtime.columns`."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
-from runtime.atomics import intrinsic
 from runtime.fast_compile import compiled
-
-
-@intrinsic
-def single(typing: object, number: Any) -> object:
-    """A float32 as it is; the 16 bits of a bfloat16, a uint16, as the float32 that they begin."""
-
-    def generate(context: object, builder: Any, signature: object, arguments: list[Any]) -> object:
-        if number == types.float32:
-            return arguments[0]
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(arguments[0], word), word(16)), ir.FloatType())
-
-    return cast(object, types.float32(number)), generate
+from runtime.intrinsics import single
 
 
 def _squares(a: NDArray[Any], sums: NDArray[np.float32], start: int, stop: int) -> None:

@@ -21,7 +21,7 @@ def column_squares(a: Array | Bits, threads: int) -> Array:
     Args:
         a: float32, or uint16, the bits of bfloat16.
     """
-    from runtime.read_once_kernel import squares
+    from runtime.columns_kernel import squares
 
     count, rows, cols = a.shape
     sums = np.zeros((share_count(rows), count, cols), np.float32)
@@ -35,7 +35,7 @@ def column_squares(a: Array | Bits, threads: int) -> Array:
 
 def take_columns(a: NDArray[Any], columns: NDArray[np.int64], taken: NDArray[Any], threads: int) -> None:
     """taken [C, S] = the columns [C] of a [S, H], as rows; of one element type, `taken` of any layout."""
-    from runtime.read_once_kernel import take
+    from runtime.columns_kernel import take
 
     places = np.argsort(columns)
     ordered = columns[places]

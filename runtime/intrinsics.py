@@ -1,12 +1,13 @@
-"""Operations on counters that threads share, for numba, which has none of its own for a CPU: each is whole or not yet.
+"""What numba lacks: counters that threads share, and bfloat16.
 
-A counter is an element of an int64 array. The order of all of them, and of what threads write between, is one order
-that every thread sees (sequential consistency).
+A counter is an element of an int64 array; an operation on it is whole or not yet. The order of all of them, and of what
+threads write between, is one order that every thread sees (sequential consistency).
 """
 
 from collections.abc import Callable
 from typing import Any, cast
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic as numba_intrinsic
 from numba.np import arrayobj
@@ -56,3 +57,16 @@ def add(typing: object, counters: Any, index: Any, value: Any) -> object:
         return builder.atomic_rmw("add", place, arguments[2], _ORDER)
 
     return cast(object, types.int64(counters, types.int64, types.int64)), generate
+
+
+@intrinsic
+def single(typing: object, number: Any) -> object:
+    """A float32 as it is; the 16 bits of a bfloat16, a uint16, as the float32 that they begin."""
+
+    def generate(context: object, builder: Any, signature: object, arguments: list[Any]) -> object:
+        if number == types.float32:
+            return arguments[0]
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.zext(arguments[0], word), word(16)), ir.FloatType())
+
+    return cast(object, types.float32(number)), generate
