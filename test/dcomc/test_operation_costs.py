@@ -4,9 +4,11 @@ import re
 
 import pytest
 from xdsl.dialects.func import FuncOp
+from xdsl.irdl import IRDLOperation, irdl_op_definition
 
 from dcomc.costs import Product, Work, count_costs, work_of
 from dcomc.ir import parse_module
+from dialects.dcom import Dcom
 
 X = "tensor<32x64xf32>"
 W = "tensor<64x24xf32>"
@@ -82,6 +84,26 @@ CASES = [
         2 * 12 * (4 * 4 * 10 + 9 * 4 * 10),
         4416 + 720,
     ),
+    # Both values are read, and their tracks of ranks 4 and 3 written side by side with a core of 7 x 7.
+    (
+        f"concat %0, %1 : {factored(24, 8, 4)}, {factored(24, 8, 3)} -> {factored(24, 8, 7)}",
+        0,
+        4 * 4 * (4 * (8 + 24) + 4 * 4 + 3 * (8 + 24) + 3 * 3 + 7 * (8 + 24) + 7 * 7),
+    ),
+    # Each of the 6 heads of a prompt has its U and core, and 8 channels of V that two heads share.
+    (
+        "split_heads %0 {groups = 3 : i64, shared = 2 : i64} : !dcom.factored<2x16x24, rank 4, f32> -> "
+        "!dcom.factored<12x16x8, rank 4, f32>",
+        0,
+        4 * (2 * (4 * (16 + 24) + 4 * 4) + 12 * (4 * (16 + 8) + 4 * 4)),
+    ),
+    (f"slice %0 {{offset = 16 : i64}} : {factored(24, 5, 4)} -> {factored(8, 5, 4)}", 0, 0),
+    (
+        f'factored_weight %0, %1, %2 {{of = "w", {PLACE}, method = "svd"}} : tensor<64x8xf32>, tensor<8x6xf32>, '
+        f"tensor<6x24xf32> -> {WEIGHT}",
+        0,
+        0,
+    ),
 ]
 
 
@@ -89,10 +111,23 @@ CASES = [
 def test_the_work_of_an_operation(text: str, flops: int, moved: int) -> None:
     types = re.findall(r"(?:tensor|!dcom\.\w+)<.*?>", text.split(" -> ")[0])
     parameters = ", ".join(f"%{number} : {type_}" for number, type_ in enumerate(types))
-    results = ":2" if "split" in text else ""
+    results = ":2" if "_split " in text else ""
     assert first_work(f"func.func @main({parameters}) {{ %r{results} = dcom.{text} func.return }}") == Work(
         flops, moved
     )
+
+
+def test_every_operation_has_a_case() -> None:
+    assert {f"dcom.{text.split()[0]}" for text, *_ in CASES} == {operation.name for operation in Dcom.operations}
+
+
+def test_an_operation_without_a_work_is_an_error() -> None:
+    @irdl_op_definition
+    class NewOp(IRDLOperation):
+        name = "dcom.new"
+
+    with pytest.raises(ValueError, match=r"the work of dcom\.new is not known"):
+        work_of(NewOp())
 
 
 def test_a_transpose_reads_and_writes_its_matrix() -> None:
