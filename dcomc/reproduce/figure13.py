@@ -79,8 +79,8 @@ def reproduce(bench: Workbench) -> Result:
             paper["area_advantage_vs_a100_share"],
             ours,
             0.1,
-            why="the same number in section 6.5, where the scale of D-com is 7 times smaller than that of an "
-            "accelerator of one A100's compute capability",
+            why="the same number in section 6.5, where the scale of D-com is a seventh of that of an accelerator "
+            "of one A100's compute capability",
         )
     )
     setting = (

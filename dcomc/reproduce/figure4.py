@@ -16,8 +16,8 @@ def reproduce(bench: Workbench) -> Result:
     """The three curves, and whether they lie as the figure's text says."""
     runs, missing = _runs(bench)
     claims = [
-        _lengths("a layer decomposed on a GPU is slower than the dense one", _slower(runs), missing),
-        _lengths("a layer with D-com is faster than the dense one", _faster(runs), missing),
+        lengths_claim("a layer decomposed on a GPU is slower than the dense one", _slower(runs), missing),
+        lengths_claim("a layer with D-com is faster than the dense one", _faster(runs), missing),
     ]
     plots = [
         Plot(f"A layer of Llama-2-7B, 64 prompts, {name}", "tokens a prompt", "seconds", _curves(bench, runs, choice))
@@ -63,7 +63,7 @@ def _faster(runs: Runs) -> Mapping[HostChoice, Sequence[int]]:
     return {c: [n for n, of in runs.items() if of[c].dcom.seconds < of[c].dense.seconds] for c in WITH_DCOM}
 
 
-def _lengths(what: str, found: Mapping[HostChoice, Sequence[int]], missing: str) -> Claim:
+def lengths_claim(what: str, found: Mapping[HostChoice, Sequence[int]], missing: str) -> Claim:
     """The claim that something holds at all lengths; by the other choices, at how many."""
 
     def listed(choice: HostChoice) -> str:
@@ -73,7 +73,7 @@ def _lengths(what: str, found: Mapping[HostChoice, Sequence[int]], missing: str)
     others = {choice.name: float(len(lengths)) for choice, lengths in found.items() if choice != OURS}
     fewer = [f"{choice.name} ({listed(choice)})" for choice in found if len(found[choice]) < len(LENGTHS)]
     why = f"at {listed(OURS)} tokens"
-    why += f"; at fewer by other choices: {', '.join(fewer)}" if fewer and len(here) == len(LENGTHS) else ""
+    why += f"; at fewer by other choices: {'; '.join(fewer)}" if fewer and len(here) == len(LENGTHS) else ""
     return Claim(
         f"{what}, at how many of {len(LENGTHS)} lengths",
         None,

@@ -108,7 +108,7 @@ _CHIEF = (
     (
         "figure12",
         "speed of computation expansion",
-        "computation expansion gains a factor of {} in speed, where the paper has {} (figure 12)",
+        "the speedup of computation expansion is {}, where the paper has {} (figure 12)",
     ),
 )
 """Sections, claims in them by how they begin, and what to say of ours and the paper's: what the paper is about."""
@@ -195,7 +195,8 @@ def cells(claim: dict[str, Any], *, shared: bool = False) -> tuple[str, ...]:
     """A claim, as `Claim.to_json` gives it, for a row of a table.
 
     Args:
-        shared: the reason of its group stands elsewhere, and here only which other choice comes nearest.
+        shared: the reason of its group stands elsewhere, and here only which other choice comes nearest, or why there
+            is nothing to compare.
     """
     verdict = outcome_of(claim)
     if claim["holds"] is None and claim["ours"] is not None:
@@ -210,7 +211,7 @@ def cells(claim: dict[str, Any], *, shared: bool = False) -> tuple[str, ...]:
         _span(claim),
         _given(claim["ratio"]),
         verdict,
-        claim["nearest" if shared else "reason"],
+        claim["nearest" if shared and verdict != "not comparable" else "reason"],
     )
 
 

@@ -18,6 +18,7 @@ from dcomc.model import resolve_model
 from dcomc.reproduce import SECONDS, WHAT, reproduction
 from dcomc.reproduce.choices import HostChoice
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result, paper_claims, paper_table
+from dcomc.reproduce.figure4 import LENGTHS, lengths_claim
 from dcomc.reproduce.layer_runs import (
     BATCH,
     dcom_decomposition_seconds,
@@ -28,8 +29,8 @@ from dcomc.reproduce.plots import COLOURS, draw
 from dcomc.reproduce.report import group_cells, outcome_of, write_report
 from dcomc.reproduce.table3 import other_memory
 from dcomc.reproduce.table_times import decomposition_claims
+from dcomc.reproduce.tables import LENGTHS as OTHER_LENGTHS
 from dcomc.reproduce.tables import (
-    LENGTHS,
     REQUESTS,
     SHORT,
     contradiction,
@@ -213,7 +214,7 @@ def test_prompts_are_as_long_as_those_of_arc_easy() -> None:
 
     assert padded(lengths) == pytest.approx(SHORT, abs=0.5)
     shuffled = random.Random(0).sample(lengths, len(lengths))
-    assert [mean(lengths), padded(shuffled)] == pytest.approx(list(LENGTHS.values()), abs=1)
+    assert [mean(lengths), padded(shuffled)] == pytest.approx(list(OTHER_LENGTHS.values()), abs=1)
 
 
 def test_memory_is_less_by_more_layers_and_lower_ranks() -> None:
@@ -261,6 +262,18 @@ def test_a_layer_has_one_decomposition_or_four() -> None:
     assert one.gpu.seconds > one.dense.seconds
 
 
+def test_lengths_by_other_choices_are_told_apart() -> None:
+    """Names of choices hold commas themselves."""
+    every, fewer = list(LENGTHS), LENGTHS[:2]
+    found = {HostChoice(): every, HostChoice(batched=True): [], HostChoice(batched=True, four=True): fewer}
+    claim = lengths_claim("a layer is slower", found, "; none at 7: no room")
+    assert claim.holds and claim.why.startswith("at 128, 512, 2048, 4096, 8192, 16384 tokens; at fewer by other ")
+    assert claim.why.endswith(
+        "choices: prompts batched on the GPU (none); prompts batched on the GPU, four bases a layer (128, 512); "
+        "none at 7: no room"
+    )
+
+
 def test_gpus_in_turn_have_the_latency_of_one_and_batched_prompts_share_launches() -> None:
     bench, turn, batched = Workbench(), HostChoice(in_turn=True), HostChoice(batched=True)
     runs = {choice: layer_runs(bench, 128, choice) for choice in (HostChoice(), turn, batched)}
@@ -284,6 +297,7 @@ def test_the_page_begins_with_the_papers_text_and_folds_the_rows_of_groups(tmp_p
     assert "a dense layer" in table and "no room" in table and "rank 20" not in table
     assert "| perplexity on WikiText-2 (13) | 13.7 to 168,218 |" in table
     assert "39 claims, one by one</summary>" in folded and folded.count("| perplexity on WikiText-2, ") == 13
+    assert folded.count("| not comparable | needs Llama-2-7B's weights, ") == 39
 
 
 def test_numbers_of_an_earlier_report_in_another_form_are_not_taken_over(tmp_path: Path) -> None:
@@ -353,7 +367,7 @@ def test_the_report_begins_with_what_weighs_most_of_what_is_not_reproduced(tmp_p
     assert f"what ours does not reproduce: with 4 to 10 layers decomposed, a batch of {text} (table 2).\n" in head
     factor = replace(factor, claims=[Claim("speed of computation expansion: the best", 6.2, 1.0)])
     head = write_report([Result("table2", others), factor], tmp_path)[0].read_text().partition("|  | claims about")[0]
-    assert "not reproduce: computation expansion gains a factor of 1 in speed, where the paper has 6.2 (fig" in head
+    assert "not reproduce: the speedup of computation expansion is 1, where the paper has 6.2 (figure 12)" in head
     head = write_report([Result("table2", others), Result("figure12", [])], tmp_path)[0].read_text()
     assert "weighs most" not in head
 
