@@ -97,22 +97,25 @@ class EvaluationProgress:
 
 
 class WorkProgress:
-    """How far equal parts of work are: on a terminal a bar, elsewhere a line now and then; nothing where `quiet`."""
+    """How far parts of work are: on a terminal a bar, elsewhere a line now and then; nothing where `quiet`.
 
-    def __init__(self, total: int, doing: str, parts: str, *, quiet: bool = False) -> None:
+    Where the parts are `equal`, it says how long the rest will take.
+    """
+
+    def __init__(self, total: int, doing: str, parts: str, *, equal: bool = True, quiet: bool = False) -> None:
         self._bar = Progress(
             TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if equal else []),
             console=(console := Console(stderr=True)),
             transient=True,
             disable=quiet or not console.is_terminal,
         )
         self._task = self._bar.add_task(parts, total=total)
         self._lines = not quiet and not console.is_terminal
-        self._total, self._parts = total, parts
+        self._total, self._parts, self._equal = total, parts, equal
         self._done = 0
         self._started = self._spoke = time.monotonic()
 
@@ -133,4 +136,5 @@ class WorkProgress:
         if self._lines and self._done < self._total and now - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._spoke = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            print(f"{self._done} of {self._total} {self._parts}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            rest = f", about {left:.0f} s left" if self._equal else ""
+            print(f"{self._done} of {self._total} {self._parts}{rest}", file=sys.stderr, flush=True)

@@ -1,11 +1,14 @@
 """Figure 4: the latency of one layer of Llama-2-7B against the length of prompts."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from dcomc.dcom_times import dcom_seconds
 from dcomc.diagnostics import DcomError
+from dcomc.progress import WorkProgress
 from dcomc.reproduce.choices import FOUR, HOSTS, OURS, WITH_DCOM, HostChoice
 from dcomc.reproduce.claims import Claim, Curve, Plot, Result
-from dcomc.reproduce.layer_runs import BATCH, ITERATIONS, RANK, LayerRuns, layer_runs
+from dcomc.reproduce.layer_runs import BATCH, ITERATIONS, RANK, LayerRuns, decompositions, layer_runs
 from dcomc.reproduce.workbench import Workbench
 
 LENGTHS = (128, 512, 2048, 4096, 8192, 16384)
@@ -84,8 +87,21 @@ def lengths_claim(what: str, found: Mapping[HostChoice, Sequence[int]], missing:
     )
 
 
+def _time_decompositions(bench: Workbench) -> None:
+    """Time what the runs decompose on a D-com, which is nearly all of their work, and say how far that is."""
+    works = dict.fromkeys(
+        work for length in LENGTHS for four in (False, True) for work in decompositions(bench, length, four=four)
+    )
+    with WorkProgress(len(works), "timing", "decompositions", equal=False) as bar:
+        for work in works:
+            with suppress(DcomError):  # what has no room is no run, which says so
+                dcom_seconds(work, bench.machine)
+            bar.advance()
+
+
 def _runs(bench: Workbench) -> tuple[Runs, str]:
     """The runs of each length that the machine has room for, and why not of the others."""
+    _time_decompositions(bench)
     runs: dict[int, Mapping[HostChoice, LayerRuns]] = {}
     missing = ""
     for length in LENGTHS:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from dcomc.dcom_times import dcom_seconds
-from dcomc.estimate import SPEEDS, Run, Speed
+from dcomc.estimate import PARTS, SPEEDS, Run, Speed
 from dcomc.gpu_lanczos import lanczos_seconds
 from dcomc.gpu_model import Host, LanczosWork
 from dcomc.host_kernels import Step
@@ -78,6 +78,12 @@ def dcom_decomposition_seconds(bench: Workbench, seq_len: int, choice: HostChoic
     return sum(dcom_seconds(work, bench.machine) for work in works)
 
 
-def _works(steps: Sequence[Step]) -> list[LanczosWork]:
-    """The decompositions of a batch among these kernels."""
-    return [work for step in steps if (work := step.kernel.of_prompts(BATCH).decomposition) is not None]
+def decompositions(bench: Workbench, seq_len: int, *, four: bool) -> list[LanczosWork]:
+    """Those of a layer, of the whole batch and of each of its parts that `run_steps` tries."""
+    steps = make_layer(bench, seq_len, four=four).decomposed
+    return [work for parts in PARTS for work in _works(steps, BATCH // parts)]
+
+
+def _works(steps: Sequence[Step], prompts: int = BATCH) -> list[LanczosWork]:
+    """The decompositions of a batch, or of fewer prompts, among these kernels."""
+    return [work for step in steps if (work := step.kernel.of_prompts(prompts).decomposition) is not None]

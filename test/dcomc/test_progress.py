@@ -68,3 +68,14 @@ def test_parts_that_are_done_together(monkeypatch: pytest.MonkeyPatch, capsys: p
             seconds[0] += 8
             progress.advance(50)
     assert capsys.readouterr().err == "100 of 200 mutants, about 16 s left\n"
+
+
+def test_parts_that_are_not_equal_say_nothing_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: seconds[0])
+    with WorkProgress(2, "timing", "kernels", equal=False) as progress:
+        seconds[0] += 11
+        progress.advance()
+    assert capsys.readouterr().err == "1 of 2 kernels\n"

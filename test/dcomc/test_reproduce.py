@@ -14,6 +14,7 @@ from browser import open_browser
 from dcomc.cli import main
 from dcomc.estimate import Run
 from dcomc.evaluation.questions import packaged_questions
+from dcomc.gpu_model import LanczosWork
 from dcomc.model import resolve_model
 from dcomc.reproduce import SECONDS, WHAT, reproduction
 from dcomc.reproduce.choices import HostChoice
@@ -40,6 +41,7 @@ from dcomc.reproduce.tables import (
     weight_memory_claim,
 )
 from dcomc.reproduce.workbench import Workbench
+from runtime.machine import Machine
 
 EAGER = {"low": 10e-6, "high": 20e-6}
 DOCS = Path(__file__).parents[2] / "docs"
@@ -260,6 +262,28 @@ def test_a_layer_has_one_decomposition_or_four() -> None:
     of_one, of_four = (dcom_decomposition_seconds(bench, 128, choice) for choice in choices)
     assert of_one < of_four
     assert one.gpu.seconds > one.dense.seconds
+
+
+def test_figure_4_says_how_many_of_its_decompositions_are_timed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shapes, each of the whole batch and of its four parts; the runs then need no other."""
+    timed: dict[str, set[LanczosWork]] = {"figure4": set(), "workbench": set()}
+    for module, works in timed.items():
+
+        def seconds(
+            work: LanczosWork, machine: Machine, *, alone: bool = False, works: set[LanczosWork] = works
+        ) -> float:
+            works.add(work)
+            return 1.0
+
+        monkeypatch.setattr(f"dcomc.reproduce.{module}.dcom_seconds", seconds)
+    monkeypatch.setattr("dcomc.reproduce.figure4.LENGTHS", (512,))
+    monkeypatch.setattr("dcomc.progress._SECONDS_BETWEEN_LINES", 0.0)
+    reproduction("figure4")(Workbench(gpus=2))
+    assert timed["figure4"] == timed["workbench"] and len(timed["figure4"]) == 10
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if " of 10 " in line] == [f"{n} of 10 decompositions" for n in range(1, 10)]
 
 
 def test_lengths_by_other_choices_are_told_apart() -> None:
