@@ -39,20 +39,20 @@ def read_toml(path: str | Path, hint: str) -> dict[str, object]:
     """The table of a TOML file.
 
     Raises:
-        DcomError: no such file, with `hint` as what to do about it; or not TOML.
+        DcomError: no such file, or not TOML, with `hint` as what to give instead.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DcomError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
-        raise DcomError("not TOML: it is no UTF-8 text", place=str(path)) from error
+        raise DcomError("not TOML: it is no UTF-8 text", hint=hint, place=str(path)) from error
     except tomllib.TOMLDecodeError as error:
         if found := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error)):
-            raise DcomError(f"not TOML: {found[1]}", place=f"{path}:{found[2]}:{found[3]}") from error
-        raise DcomError(f"not TOML: {error}", place=str(path)) from error
+            raise DcomError(f"not TOML: {found[1]}", hint=hint, place=f"{path}:{found[2]}:{found[3]}") from error
+        raise DcomError(f"not TOML: {error}", hint=hint, place=str(path)) from error
     except RecursionError as error:
-        raise DcomError("not TOML: it is nested too deeply", place=str(path)) from error
+        raise DcomError("not TOML: it is nested too deeply", hint=hint, place=str(path)) from error
 
 
 def place_in(path: str | Path, *keys: str) -> str:

@@ -351,6 +351,15 @@ def test_mistakes_are_one_line(
     assert message in mistake("estimate", tmp_path / "p.bin", *arguments)
 
 
+def test_a_gpu_that_is_no_toml_has_the_hint_of_one_that_is_not_there(
+    program: dcomc.Program, tmp_path: Path, mistake: Callable[..., str]
+) -> None:
+    program.save(tmp_path / "p.bin")
+    (tmp_path / "gpu.json").write_text('{"name": "h100"}')
+    error = mistake("estimate", tmp_path / "p.bin", "--gpu", tmp_path / "gpu.json")
+    assert f"gpu.json:1:1: error: not TOML: Invalid statement; give a TOML file or one of: {A100.name}, " in error
+
+
 def test_more_prompts_than_a_stream_may_take(tmp_path: Path, mistake: Callable[..., str]) -> None:
     options: dict[str, Any] = {"mapping": "2x2", "streams": "2x2", "machine": "edge-4x4"}
     dcomc.compile(traced(1), [1], sites=["o"], **options).save(tmp_path / "p.bin")
