@@ -1,11 +1,12 @@
 """Tables for people: one style and one rule of width for all commands."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import TextWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,3 +147,18 @@ def memory_size(count: float) -> str:
         if count >= size:
             return f"{number(count / size)} {unit}"
     return f"{number(count)} B"
+
+
+def value_text(value: object) -> str:
+    """A JSON value for people: without quotes, brackets and braces, `none` for null and what is empty."""
+    match value:
+        case dict():
+            entries = cast(dict[str, object], value).items()
+            text = ", ".join(f"{key}: {value_text(entry)}" for key, entry in entries)
+        case list():
+            text = ", ".join(map(value_text, cast(list[object], value)))
+        case str():
+            text = value
+        case _:
+            text = "none" if value is None else json.dumps(value)
+    return text or "none"

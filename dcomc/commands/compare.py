@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcomc.diagnostics import check_output, counted, write_text
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _EXACT = 2.0**53
 """Below it a float that is whole has all its digits; above, every float is whole."""
+_ABSENT = "-"
+_WIDTH = 20
+"""Of a column of values."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +61,13 @@ def run(args: argparse.Namespace) -> int:
 def _texts(each: "Difference") -> tuple[str, str]:
     """Both values in the width of a column; texts and lists that are alike in that from where they differ."""
     first, second = _text(each.name, each.first), _text(each.name, each.second)
+    if each.only_in is not None:  # the other has no such value, not even none
+        return (first, _ABSENT) if each.only_in == "A" else (_ABSENT, second)
     if each.equal or first != second or isinstance(each.first, float):
         return first, second
-    whole = [json.dumps(value, ensure_ascii=False).strip('"') for value in (each.first, each.second)]
+    whole = [_whole(value) for value in (each.first, each.second)]
+    if max(map(len, whole)) <= _WIDTH:
+        return whole[0], whole[1]
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(*whole, strict=False))
     at = max(sum(1 for _ in alike) - 4, 0)
     first, second = (f"{'…' if at else ''}{text[at : at + 18]}{'…' if text[at + 18 :] else ''}" for text in whole)
@@ -68,22 +75,30 @@ def _texts(each: "Difference") -> tuple[str, str]:
 
 
 def _text(name: str, value: Any) -> str:
-    """A value in the width of a column; seconds in a unit that suits them, busy shares in percent."""
-    from dcomc.tables import duration, number
+    """A value in the width of a column; seconds and memory in a unit that suits them, busy shares in percent."""
+    from dcomc.tables import duration, memory_size, number
 
-    if value is None:
-        return "-"
+    if isinstance(value, int) and name.startswith("memory."):
+        return memory_size(value)
     if isinstance(value, float) and value and (".busy." in name or name.endswith(("seconds", "fastest", "slowest"))):
         return duration(value)
     if isinstance(value, float) and name.endswith("_busy"):
         return f"{number(100 * value)}%"
     whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
-    if whole or (isinstance(value, int) and not isinstance(value, bool)):
-        return f"{int(value):,}"
-    text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    text = f"{value:.6g}" if isinstance(value, float) and not whole else _whole(value)
     if re.fullmatch("[0-9a-f]{32,}", text):
         return text[:9] + "…"
-    return text if len(text) <= 20 else text[:9] + "…" + text[-9:]
+    return text if len(text) <= _WIDTH else text[:9] + "…" + text[-9:]
+
+
+def _whole(value: Any) -> str:
+    """A value as `dcomc inspect` has it; whole numbers have commas, and lists of lists stay JSON."""
+    from dcomc.tables import value_text
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{int(value):,}"
+    nested = isinstance(value, list) and any(isinstance(each, list | dict) for each in cast(list[Any], value))
+    return json.dumps(value, ensure_ascii=False) if nested else value_text(cast(object, value))
 
 
 def _ratio(ratio: float | None) -> str:

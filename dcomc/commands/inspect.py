@@ -5,11 +5,11 @@ import json
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from dcomc.container import Container, read_container
 from dcomc.places import spans
-from dcomc.tables import make_console, print_table
+from dcomc.tables import make_console, print_table, value_text
 from runtime.encoding import WORD_BYTES
 from runtime.groups import Groups
 from runtime.machine import Machine
@@ -83,7 +83,7 @@ def _print_tables(container: Container, path: str, *, every: bool) -> None:
         f"{machine.cluster.mac_rows} x {machine.cluster.mac_cols}, {machine.clock.hz / 1e9:g} GHz",
         soft_wrap=True,
     )
-    print_table(("option", "value"), [(key, _option_text(value)) for key, value in program.options.items()])
+    print_table(("option", "value"), [(key, value_text(value)) for key, value in program.options.items()])
     print_table(
         ("section", "bytes", "SHA-256", "holds"),
         [(each.name, f"{each.bytes:,}", each.sha256[:16], each.what) for each in container.sections],
@@ -171,18 +171,3 @@ def _rows(found: Iterable[tuple[int, tuple[str, ...]]], *, together: bool) -> li
     for layer, row in found:
         layers.setdefault(row, []).append(layer)
     return [(spans(sorted(numbers)), *row) for row, numbers in layers.items()]
-
-
-def _option_text(value: object) -> str:
-    """A JSON value for people: without quotes, brackets and braces, `none` for null and what is empty."""
-    match value:
-        case dict():
-            entries = cast(dict[str, object], value).items()
-            text = ", ".join(f"{key}: {_option_text(entry)}" for key, entry in entries)
-        case list():
-            text = ", ".join(map(_option_text, cast(list[object], value)))
-        case str():
-            text = value
-        case _:
-            text = "none" if value is None else json.dumps(value)
-    return text or "none"

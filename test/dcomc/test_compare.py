@@ -102,6 +102,25 @@ def test_whole_numbers_are_written_alike(tmp_path: Path, capsys: pytest.CaptureF
     assert last == "2 values of B alone: cycles: ended, cycles: drain (qkv of 1)"
 
 
+def test_values_are_written_as_other_commands_have_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unset ones and lists as `dcomc inspect`, memory as `dcomc estimate`; a dash is what one file has not."""
+    options = ({"energy": None, "reuse": [], "sites": ["qkv", "o"]}, {"energy": 0.9, "reuse": ["o"], "sites": ["o"]})
+    sizes = ({"weights": 3 * 2**29, "total": 2**31}, {"weights": 3 * 2**28, "total": 2**31 + 1})
+    for name, option, size in zip(("a.json", "b.json"), options, sizes, strict=True):
+        (tmp_path / name).write_text(json.dumps({"options": option, "memory": {"dcom": size}, f"only {name[0]}": None}))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--all"]) == 0
+    rows = [re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row[0].startswith("option")] == [
+        ["option: energy", "none", "0.9"],
+        ["option: reuse", "none", "o"],
+        ["option: sites", "qkv, o", "o"],
+    ]
+    memory = "memory: decomposed with D-com"
+    assert [f"{memory}: weights", "1.5 GiB", "768 MiB", "0.5"] in rows
+    assert [f"{memory}: total", "2,147,483,648", "2,147,483,649", "1"] in rows, "which differ in less than three digits"
+    assert ["only a", "none", "-"] in rows and ["only b", "-", "none"] in rows
+
+
 def test_numbers_beyond_all_digits_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Such as the perplexity of a model that is broken, which is whole, as every float of that size."""
     for name, perplexity in (("a.json", 1e30), ("b.json", 2e30)):
