@@ -12,6 +12,7 @@ from checkpoints import save_model, words
 
 import dcomc
 from dcomc.cli import main
+from dcomc.commands.reproduce import QUALITY_TIME
 from dcomc.diagnostics import DcomError
 from dcomc.evaluation.bench import DENSE, Bench, Results, Variant
 from dcomc.evaluation.questions import Question
@@ -27,6 +28,7 @@ from dialects.dcom import SITES, DecomposeOp
 
 SMALL: dict[str, Any] = {"seq_len": 64, "ranks": (1, 10), "lists": 2, "questions": 6, "pool": 3, "moved_ranks": (8,)}
 SETTINGS = Settings(**{**vars(QUICK), **SMALL})
+FILES = ("README.md", "CHANGELOG.md")
 QUESTIONS = [
     Question(f"Question: {words(4, seed)}\nAnswer:", (words(1, seed), words(2, seed + 50)), seed % 2)
     for seed in range(9)
@@ -230,3 +232,11 @@ def test_the_quick_form_is_whole(tmp_path: Path, capsys: Any) -> None:
         < ratios["four layers, all sites 64 "]
         < ratios["four layers, all sites prompt "]
     )
+
+
+def test_how_long_it_takes_is_the_same_everywhere(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    texts = [capsys.readouterr().out, *(Path(__file__).parents[2].joinpath(f).read_text() for f in FILES)]
+    for text in texts:
+        assert QUALITY_TIME in " ".join(text.split())
