@@ -1,6 +1,6 @@
-"""What `dcomc compile` warns of: decompositions that can save nothing, which is mostly not what was meant."""
+"""What `dcomc compile` warns of: what can save nothing or changes nothing, which is mostly not what was meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from xdsl.dialects.builtin import ModuleOp
 
@@ -21,6 +21,13 @@ def warnings(module: ModuleOp) -> Iterator[str]:
     for why, places in found.items():
         for sites, layers in sites_by_layers(places):
             yield f"warning: {layers_text(layers)} ({', '.join(sites)}): {why}"
+
+
+def without_effect(module: ModuleOp, options: Sequence[str]) -> Iterator[str]:
+    """A line on the given options of decompositions where a lowered module has none."""
+    if options and not any(isinstance(op, DecomposeOp) for op in module.walk()):
+        verb = "has" if len(options) == 1 else "have"
+        yield f"warning: {', '.join(options)} {verb} no effect, as no layer is decomposed"
 
 
 def _why(op: DecomposeOp | OutlierSplitOp | TokenSplitOp) -> str | None:

@@ -21,7 +21,22 @@ MOST_LAYERS = 10_000
 """Where a range of layers is cut: past those of any model."""
 
 
+class _OfDecomposition(argparse.Action):
+    """Stores the value of an option of decompositions, and that it was given, which a default does not show."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.of_decomposition = {**namespace.of_decomposition, self.option_strings[0]: None}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(of_decomposition={})
     parser.add_argument(
         "file",
         nargs="?",
@@ -66,28 +81,52 @@ def _add_decomposition(parser: argparse.ArgumentParser) -> None:
         help="layers to decompose, such as 10,15 or 1-31; none: the dense model",
     )
     group.add_argument(
-        "--sites", default="qkv,o,gate_up,down", metavar="LIST", help="inputs to decompose (default: %(default)s)"
+        "--sites",
+        action=_OfDecomposition,
+        default="qkv,o,gate_up,down",
+        metavar="LIST",
+        help="inputs to decompose (default: %(default)s)",
     )
     group.add_argument(
-        "--rank", type=int, default=10, metavar="N", help="columns of the factors (default: %(default)s)"
+        "--rank",
+        action=_OfDecomposition,
+        type=int,
+        default=10,
+        metavar="N",
+        help="columns of the factors (default: %(default)s)",
     )
     group.add_argument(
-        "--block", type=int, metavar="TOKENS", help="tokens that share a basis (default: all of a prompt)"
+        "--block",
+        action=_OfDecomposition,
+        type=int,
+        metavar="TOKENS",
+        help="tokens that share a basis (default: all of a prompt)",
     )
     group.add_argument(
         "--outliers",
+        action=_OfDecomposition,
         default="3",
         metavar="PERCENT|FILE.toml",
         help="channels kept exact: a percentage, or a thresholds table (default: %(default)s)",
     )
     group.add_argument(
-        "--exact-rows", type=float, default=0.0, metavar="PERCENT", help="tokens kept exact (default: none)"
+        "--exact-rows",
+        action=_OfDecomposition,
+        type=float,
+        default=0.0,
+        metavar="PERCENT",
+        help="tokens kept exact (default: none)",
     )
     group.add_argument(
-        "--energy", type=float, metavar="SHARE", help="stop at this share of a block's energy (default: at the rank)"
+        "--energy",
+        action=_OfDecomposition,
+        type=float,
+        metavar="SHARE",
+        help="stop at this share of a block's energy (default: at the rank)",
     )
     group.add_argument(
         "--reuse",
+        action=_OfDecomposition,
         default="",
         metavar="LIST",
         help="sites projected on the basis of their layer's first (default: none)",
@@ -99,9 +138,16 @@ def _add_decomposition(parser: argparse.ArgumentParser) -> None:
 
 def _add_lanczos(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to decompose it, by Lanczos bidiagonalisation")
-    group.add_argument("--iterations", type=int, metavar="N", help="steps, at least the rank (default: rank + 5)")
+    group.add_argument(
+        "--iterations",
+        action=_OfDecomposition,
+        type=int,
+        metavar="N",
+        help="steps, at least the rank (default: rank + 5)",
+    )
     group.add_argument(
         "--reorthogonalisation",
+        action=_OfDecomposition,
         type=int,
         default=2,
         metavar="N",
@@ -109,18 +155,27 @@ def _add_lanczos(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--gram-schmidt",
+        action=_OfDecomposition,
         choices=("classical", "modified"),
         default="classical",
         help="each new vector against all before at once, or one after another (default: %(default)s)",
     )
     group.add_argument(
         "--start",
+        action=_OfDecomposition,
         choices=("random", "mean"),
         default="random",
         help="start from random weights of the tokens, or from their mean, which is better at rank 1 "
         "(default: %(default)s)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the random start (default: %(default)s)")
+    group.add_argument(
+        "--seed",
+        action=_OfDecomposition,
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the random start (default: %(default)s)",
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +205,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--mapping",
+        action=_OfDecomposition,
         default="auto",
         metavar="MAPPING",
         help="clusters that decompose a matrix together: grid, column, cluster, or rows and columns of them, such as "
@@ -157,6 +213,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--streams",
+        action=_OfDecomposition,
         default="auto",
         metavar="ROWSxCOLUMNS",
         help="equal rectangles of clusters that take their shares of a launch's matrices side by side, each at its own "
@@ -170,7 +227,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compile the module and write what is asked for."""
     # The dialects take a tenth of a second to import, which `--help` need not wait for.
-    from dcomc.compile_warnings import warnings
+    from dcomc.compile_warnings import warnings, without_effect
     from dcomc.compiler import factors_of, lower
     from dcomc.ir import make_context, parse_module, print_module, read_text
     from dcomc.pipeline import compile_pipeline, pipeline_text
@@ -215,7 +272,8 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
         explain=args.explain,
     )
-    for line in warnings(module):
+    given = [each for each in args.of_decomposition if each != "--sites" or decomposition.weights is None]
+    for line in (*warnings(module), *without_effect(module, given)):
         print(line, file=sys.stderr)
     if args.report_cost is not None:
         from dcomc.cost_report import report_costs

@@ -89,6 +89,23 @@ def test_no_layers_is_the_dense_model(tiny_ir: Path, tmp_path: Path, capsys: pyt
     assert "dcom.decompose" not in program.host and "linalg.matmul" in program.host
 
 
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        (["--rank", "10"], "--rank has no effect"),
+        (["--seed", "0", "--block", "16", "--seed", "1", "--emit", "dcom"], "--seed, --block have no effect"),
+    ],
+)
+def test_options_of_decompositions_without_one_are_warned_of(
+    tiny_ir: Path, tmp_path: Path, options: list[str], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that are given, the value of the default too."""
+    assert main(["compile", str(tiny_ir), *options, "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.startswith(f"warning: {warning}, as no layer is decomposed\n")
+    assert main(["compile", str(tiny_ir), *options, "--decompose-layers", "1", "-o", str(tmp_path / "out")]) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
 def test_machine_of_a_file(tiny_ir: Path, tmp_path: Path) -> None:
     text = SHIPPED.read_text()
     for key, value in (("rows", 4), ("cols", 4), ("mac_rows", 4), ("mac_cols", 4), ("buffer_bytes", 3072)):
