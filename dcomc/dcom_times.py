@@ -13,9 +13,9 @@ from typing import Any
 from dcomc.gpu_model import LanczosWork
 from dcomc.program import Program
 from dcomc.single_kernel import compile_kernel
-from runtime.accelerator import time_launch
+from runtime.accelerator import launch_cycles
 from runtime.machine import Machine, machine_file
-from runtime.program import Kernel, Launch
+from runtime.program import Launch
 
 DcomSeconds = Callable[[LanczosWork, int | None, str], float]
 """Seconds of a D-com for a work of a layer and site, all its matrices."""
@@ -49,7 +49,7 @@ def _lowered_cycles(work: LanczosWork, machine: Machine, mapping: str, streams: 
             gram_schmidt=work.gram_schmidt,
             streams=streams,
         )
-    return _cycles(kernel, machine, work.matrices)
+    return launch_cycles(kernel, machine, work.matrices)
 
 
 def dcom_seconds(work: LanczosWork, machine: Machine, *, alone: bool = False) -> float:
@@ -69,7 +69,7 @@ def program_seconds(program: Program) -> DcomSeconds:
     @cache
     def cycles(kernel: str, own: int, work: LanczosWork) -> int:
         if work.matrices == own:
-            return _cycles(program.kernel(kernel), program.machine, own)
+            return launch_cycles(program.kernel(kernel), program.machine, own)
         return dcom_cycles(work, program.machine, *_placing(program.options, kernel))
 
     def seconds(work: LanczosWork, layer: int | None, site: str) -> float:
@@ -83,7 +83,3 @@ def _placing(options: Mapping[str, Any], kernel: str) -> tuple[str, str]:
     """What a kernel's mapping and streams were asked to be, by the options of its program."""
     given = options.get("kernels", {}).get(kernel, options)
     return given.get("mapping", "auto"), given.get("streams", "1x1")
-
-
-def _cycles(kernel: Kernel, machine: Machine, matrices: int) -> int:
-    return sum(timing.cycles for timing in time_launch(kernel, machine, matrices))

@@ -225,12 +225,12 @@ def count(candidate: Candidate, kernel: Unmapped, machine: Machine, launches: Se
 @lru_cache(maxsize=1024)
 def _count(candidate: Candidate, kernel: Unmapped, machine: Machine, most: int, matrices: int) -> int:
     """Cycles of a launch, where the largest has `most` matrices."""
-    from runtime.accelerator import time_launch  # the engines, which no other choice needs, take long to import
+    from runtime.accelerator import launch_cycles  # the engines, which no other choice needs, take long to import
 
     part = part_of_each(candidate.streams, machine)
     values = mapping_of(kernel.kernel, candidate.group, part, most, candidate.in_flight)
     lowered = _lowered(kernel.kernel, candidate.streams, values, machine)
-    return sum(timing.cycles for timing in time_launch(lowered, machine, matrices))
+    return launch_cycles(lowered, machine, matrices)
 
 
 def _lowered(kernel: KernelOp, streams: Sides, values: Values, machine: Machine) -> Kernel:

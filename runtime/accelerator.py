@@ -147,7 +147,7 @@ def _placed(fault: MachineFault, kernel: Kernel) -> MachineFault:
 @lru_cache(maxsize=128)
 def _time(
     words: tuple[Word, ...],
-    layout: KernelLayout,
+    layout: KernelLayout | None,
     machine: Machine,
     streams: tuple[KernelStream, ...],
     exits: Exits,
@@ -158,13 +158,25 @@ def _time(
     return time_streams(words, machine, layout, streams, exits, turns, limit)
 
 
-def _time_run(kernel: Kernel, machine: Machine, matrices: int, exits: Exits = (), limit: int = ISSUE_LIMIT) -> Timing:
-    """Cycles of a run for so many matrices, where these exits are taken, and none besides."""
+def _time_run(
+    kernel: Kernel,
+    machine: Machine,
+    matrices: int,
+    exits: Exits = (),
+    limit: int = ISSUE_LIMIT,
+    *,
+    uses: bool = True,
+) -> Timing:
+    """Cycles of a run for so many matrices, where these exits are taken, and none besides.
+
+    Args:
+        uses: find out what the multiplications are for, which takes longer than all else.
+    """
     shares = deal(kernel, machine, matrices)
     until_last = tuple(_until_last(left) for left in exits) or ((),) * len(shares)
     streams, turns = tuple(share.stream for share in shares), tuple(share.rounds for share in shares)
     try:
-        return _time(kernel.words, kernel.layout, machine, streams, until_last, turns, limit)
+        return _time(kernel.words, kernel.layout if uses else None, machine, streams, until_last, turns, limit)
     except MachineFault as fault:
         raise _placed(fault, kernel) from fault
 
@@ -191,6 +203,12 @@ def time_launch(
     if kernel.takes_rounds:
         return (_time_run(kernel, machine, prompts, exits, limit),)
     return (_time_run(kernel, machine, 1, (), limit),) * rounds(prompts, kernel.layout, machine)
+
+
+def launch_cycles(kernel: Kernel, machine: Machine, prompts: int) -> int:
+    """Cycles of a launch of so many prompts where no exit is taken: those of `time_launch`, sooner."""
+    times, together = (1, prompts) if kernel.takes_rounds else (rounds(prompts, kernel.layout, machine), 1)
+    return times * _time_run(kernel, machine, together, uses=False).cycles
 
 
 def launch_timings(

@@ -52,14 +52,25 @@ class Counts:
 
     def plus(self, other: "Counts", times: int = 1) -> "Counts":
         """These counts and `times` those of another part of the stream; -1 times takes that part away."""
-        return Counts(
-            _add(self.issues, other.issues, times),
-            _add(self.waits, other.waits, times),
-            _add(self.busy, other.busy, times),
-            _add(self.streams, other.streams, times),
-            _add(self.operands, other.operands, times),
-            _add(self.products, other.products, times),
+        total = Counts(
+            self.issues.copy(),
+            self.waits.copy(),
+            self.busy.copy(),
+            self.streams.copy(),
+            self.operands.copy(),
+            self.products.copy(),
         )
+        total.add(other, times)
+        return total
+
+    def add(self, other: "Counts", times: int) -> None:
+        """Add `times` those of another part of the stream."""
+        _add(self.issues, other.issues, times)
+        _add(self.waits, other.waits, times)
+        _add(self.busy, other.busy, times)
+        _add(self.streams, other.streams, times)
+        _add(self.operands, other.operands, times)
+        _add(self.products, other.products, times)
 
     def part(self, indices: Container[int]) -> "Counts":
         """The counts of some instructions."""
@@ -111,11 +122,9 @@ class Counts:
         return sum(n * columns if bank is None else n * (bank < columns) for columns, n in served)
 
 
-def _add(one: Counter[K], other: Counter[K], times: int) -> Counter[K]:
-    total = one.copy()
+def _add(total: Counter[K], other: Counter[K], times: int) -> None:
     for key, count in other.items():
         total[key] += times * count
-    return total
 
 
 def _pick(counter: Counter[T], indices: Container[int]) -> Counter[T]:

@@ -10,6 +10,7 @@ both on their way through the banks; not on other ways.
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,6 +85,14 @@ _Rectangle = tuple[int, int, int, int, int]
 """What a stream moves: the bank address, from the base of a turn on; bytes, stride, rows and columns of clusters."""
 
 
+class _Places(NamedTuple):
+    """Where the activation is, and what comes of it."""
+
+    pieces: tuple[_Piece, ...]
+    """In the buffers."""
+    banks: tuple[tuple[_Rectangle, _Piece], ...]
+
+
 class ProductReader:
     """Reads the issues of one stream in order.
 
@@ -110,7 +119,12 @@ class ProductReader:
 
     def state(self) -> Hashable:
         """What the uses of further multiplications depend on."""
-        return self._activation.state() if self._activation else ()
+        return self._activation.places if self._activation else None
+
+    def resume(self, state: Hashable) -> None:
+        """Be in a state that `state` gave."""
+        if self._activation and isinstance(state, _Places):
+            self._activation.places = state
 
 
 class _Activation:
@@ -165,9 +179,14 @@ class _Activation:
                 self._drop(start, start + used.size(values, self._machine))
         return known
 
-    def state(self) -> Hashable:
+    @property
+    def places(self) -> _Places:
         """Where it is now."""
-        return tuple(self._pieces), tuple(self._banks.items())
+        return _Places(tuple(self._pieces), tuple(self._banks.items()))
+
+    @places.setter
+    def places(self, places: _Places) -> None:
+        self._pieces, self._banks = list(places.pieces), dict(places.banks)
 
     def _load(self, values: Values) -> _Piece | None:
         """The bank address tells what a stream loads, in every turn the same."""

@@ -3,10 +3,13 @@
 `runtime.turns` follows the loops of a stream by itself. Streams that meet, at barriers or at ports that several use,
 come to a steady state together. It is looked for where the first stream begins another turn of an outermost loop: if
 every stream is in the state that it had at the beginning of an earlier turn, and as far ahead of the others in time,
-then all repeat what they have done since, until one of the loops that were open all the while ends.
+then all repeat what they have done since, until one of the loops that were open all the while ends. Streams on the same
+banks may drift past one another for many turns before they are steady; what each does between two meetings repeats
+sooner, and is known by then (`runtime.stretches`).
 """
 
-from collections.abc import Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,10 +17,11 @@ from runtime.encoding import Word
 from runtime.instruction import GLOBAL_PORTS
 from runtime.machine import Machine
 from runtime.program import KernelLayout, KernelStream
-from runtime.sequencer import Flow, Issue, Loop, issues_of
-from runtime.shared import in_order_of_time, meets_others, shared_units
-from runtime.timing import Mark, Timing, ports_of
-from runtime.turns import SAME, Turns
+from runtime.sequencer import Flow
+from runtime.shared import no_barrier, shared_units
+from runtime.stretches import Mark, Stop, Walk
+from runtime.timing import Port, Timing, ports_of
+from runtime.turns import Moment, Turns
 
 
 def time_stream(
@@ -110,112 +114,88 @@ def _time_together(
 ) -> list[Timing]:
     """What each stream takes of those that meet."""
     streams = [task.stream for task in tasks]
-    shared = shared_units(streams)
-    readers = [
-        Turns(
-            words,
-            machine.part(stream.rows, stream.cols),
-            layout,
-            decisions,
-            ports,
-            shared,
-            Flow.at_entry(0, rounds, stream.entry),
-        )
-        for (stream, decisions, rounds), ports in zip(tasks, ports_of(streams), strict=True)
-    ]
-    together = _Together(readers)
-    ends = [together.turn_ends if len(tasks) > 1 else readers[0].turn_ends, *(each.turn_ends for each in readers[1:])]
-    issues = [
-        issues_of(words, reader.flow, reader.leaves, turn_ends, limit)
-        for reader, turn_ends in zip(readers, ends, strict=True)
-    ]
-
-    def stands_back(number: int, issue: Issue) -> bool:
-        readers[number].fetched = True
-        return meets_others(issue, shared)
-
-    for number, issue, released in in_order_of_time(issues, [reader.clock.ready for reader in readers], stands_back):
-        readers[number].read(issue, released)
-    return [reader.clock.result() for reader in readers]
+    units = shared_units(streams)
+    known: defaultdict[Hashable, dict[Moment, Stop]] = defaultdict(dict)
+    walks: list[Walk] = []
+    for (stream, decisions, rounds), ports in zip(tasks, ports_of(streams), strict=True):
+        part, flow = machine.part(stream.rows, stream.cols), Flow.at_entry(0, rounds, stream.entry)
+        turns = Turns(words, part, layout, decisions, ports, units, flow)
+        shared = {unit: ports[unit] for unit in units}
+        walks.append(Walk(words, turns, shared, limit, known[stream.rows, stream.cols, decisions]))
+    together = _Together(walks, {id(port): port for walk in walks for port in walk.shared_ports}.values())
+    while together.go_on():
+        pass
+    return [walk.result() for walk in walks]
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """All streams that have not ended, at the beginning of a turn of the first."""
+class _Kept:
+    """All streams that have not ended, where the first of them begins a turn."""
 
     state: Hashable
     marks: tuple[Mark, ...]
-    issued: tuple[int, ...]
-    loops: tuple[tuple[tuple[Loop, int], ...], ...]
-    """The loops that were open in each, with the turns that were left to them."""
 
 
 class _Together:
-    """Passes the turns of streams that are steady together.
+    """Goes on with streams in the order of time, and passes the turns of those that are steady together.
 
     A moment is kept to compare later ones with: the first, then the second, fourth, eighth and so on after it, so that
     a period of any length is found (Brent's algorithm).
 
     Args:
-        readers: of all streams.
+        walks: of all streams.
+        ports: that several use.
     """
 
-    def __init__(self, readers: Sequence[Turns]) -> None:
-        self._readers = readers
-        self._kept: _Moment | None = None
+    def __init__(self, walks: Sequence[Walk], ports: Collection[Port]) -> None:
+        self._walks, self._ports = walks, ports
+        self._kept: _Kept | None = None
         self._looked, self._keep_at = 0, 1
 
-    def turn_ends(self, loops: Sequence[Loop], registers: list[int]) -> int:
-        """That of the first stream, and the turns of all where they can pass together."""
-        passed = self._readers[0].turn_ends(loops, registers)
-        if not passed and len(loops) == 1:
-            self._look()
-        return passed
+    def go_on(self) -> bool:
+        """Go on with the stream that is ready first, so that none starves, or with all, where all are at a barrier;
+        whether any was left to do so.
 
-    def _look(self) -> None:
-        live = [reader for reader in self._readers if not reader.ended]
-        base = live[0].clock.cycles
-        state = tuple((reader.clock.cycles - base, reader.state()) for reader in live)
+        Raises:
+            StreamFault: a deadlock.
+            MachineFault: one of a stream.
+        """
+        live = [(number, walk) for number, walk in enumerate(self._walks) if not walk.stop.ended]
+        at_port = [(walk.ready, number) for number, walk in live if not walk.stop.at_barrier]
+        if at_port:
+            _, number = min(at_port)
+            turned = self._walks[number].go_on() and number == live[0][0]
+        elif len(live) == len(self._walks):
+            released = max(walk.ready for _, walk in live)
+            turned, *_ = [walk.go_on(released) for _, walk in live]
+        elif live:
+            ended = next((number, walk) for number, walk in enumerate(self._walks) if walk.stop.ended)
+            raise no_barrier(*((number, walk.stop.issue.index) for number, walk in (live[0], ended)))
+        else:
+            return False
+        if turned:
+            self._look([walk for _, walk in live if not walk.stop.ended])
+        return True
+
+    def _look(self, live: Sequence[Walk]) -> None:
+        state = tuple(walk.state(live[0].cycles) for walk in live)
         self._looked += 1
-        if self._kept is not None and len(self._kept.marks) == len(live) and self._kept.state == state:
+        if self._kept is not None and self._kept.state == state:
             self._pass(self._kept, live)
         if self._looked >= self._keep_at:
             self._keep_at *= 2
-            self._keep(state, live)
+            self._kept = _Kept(state, tuple(walk.mark() for walk in live))
 
-    def _keep(self, state: Hashable, live: Sequence[Turns]) -> None:
-        self._kept = _Moment(
-            state,
-            tuple(reader.clock.mark() for reader in live),
-            tuple(reader.flow.issued for reader in live),
-            tuple(tuple((loop, loop.turns_left) for loop in reader.flow.loops) for reader in live),
-        )
-        for reader in live:
-            reader.change = SAME
-
-    def _pass(self, then: _Moment, live: Sequence[Turns]) -> None:
+    def _pass(self, then: _Kept, live: Sequence[Walk]) -> None:
         """Do what was done since that moment as often as all loops allow that were open then and still are."""
-        most: list[int] = []
-        for reader, were in zip(live, then.loops, strict=True):
-            for now, (loop, left) in zip(reader.flow.loops, were, strict=True):
-                if now is not loop and now.turns_left != left:
-                    return
-                if now is loop and now.turns_left < left:
-                    most.append((now.turns_left - 1) // (left - now.turns_left))
-        times = min(most)
+        most = [walk.most(mark) for walk, mark in zip(live, then.marks, strict=True)]
+        times = min((turns for turns in most if turns is not None), default=0)
         if not times:
             return
-        earliest = min(reader.clock.cycles for reader in live)
-        later = times * (live[0].clock.cycles - then.marks[0].clock)
-        ports = {id(port): port for reader in live for port in reader.clock.all_ports}.values()
-        free = [port.free + later * (port.free > earliest) for port in ports]
-        for reader, mark, issued, were in zip(live, then.marks, then.issued, then.loops, strict=True):
-            flow, more = reader.flow, times * (reader.flow.issued - issued)
-            for now, (loop, left) in zip(flow.loops, were, strict=True):
-                now.turns_left -= times * (left - now.turns_left) if now is loop else 0
-                now.begun += more if now.begun > issued else 0
-            flow.issued += more
-            reader.repeat(mark, times)
-        for port, cycle in zip(ports, free, strict=True):
-            port.free = cycle
+        earliest = min(walk.cycles for walk in live)
+        later = times * (live[0].cycles - then.marks[0].clock)
+        for port in self._ports:
+            port.free += later * (port.free > earliest)
+        for walk, mark in zip(live, then.marks, strict=True):
+            walk.repeat(mark, times)
         self._kept, self._looked, self._keep_at = None, 0, 1

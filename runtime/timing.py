@@ -7,9 +7,10 @@ they are complete. Every cycle of the stream has one cause: an issue, or the wai
 to the total. What each instruction did is counted beside.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from runtime import costs
 from runtime.counts import Counts, Direction, Use
@@ -153,21 +154,43 @@ def ports_of(streams: Sequence[KernelStream]) -> list[Ports]:
     ]
 
 
+class State(NamedTuple):
+    """All that the waits and counts of a stream's further instructions depend on but for shared units, relative to its
+    clock."""
+
+    ports: tuple[int, ...]
+    last: int
+    tokens: tuple[int | None, ...]
+    writes: tuple[tuple[int, int, int, Unit], ...]
+    reads: tuple[tuple[int, int, int, Unit], ...]
+    scalars: frozenset[tuple[int, int, Unit]]
+    scalar_reads: frozenset[tuple[int, int, Unit]]
+    products: Hashable
+
+
 class TimingReader:
     """Reads the issues of one stream in order and keeps its clock.
 
     Args:
         layout: of the kernel; it tells what multiplications are for.
         ports: of the stream, where others use them, too.
+        shared: the units that others use, too.
     """
 
-    def __init__(self, machine: Machine, layout: KernelLayout | None = None, ports: Ports | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        layout: KernelLayout | None = None,
+        ports: Ports | None = None,
+        shared: Container[Unit] = (),
+    ) -> None:
         self._machine = machine
         self._grid = machine.grid.rows, machine.grid.cols
         self._clock = 0
         self._counts = Counts()
         self._products = ProductReader(machine, layout)
         self._ports = ports or {unit: (Port(),) for unit in Unit}
+        self._own_ports = [port for unit, of_unit in self._ports.items() if unit not in shared for port in of_unit]
         self._writes: list[_InFlight] = []
         self._reads: list[_InFlight] = []
         self._scalars: dict[int, tuple[int, Unit]] = {}
@@ -237,11 +260,6 @@ class TimingReader:
             counts.products[issue.index, use] += products
 
     @property
-    def all_ports(self) -> list[Port]:
-        """The ports of all its units, those that others use among them."""
-        return [port for ports in self._ports.values() for port in ports]
-
-    @property
     def cycles(self) -> int:
         """The cycles of the stream so far."""
         return self._clock
@@ -249,6 +267,10 @@ class TimingReader:
     def start(self, issue: Issue, released: int = 0) -> tuple[int, str]:
         """The first cycle in which the instruction could issue as the next, and what it waits for until then."""
         return self._start(issue, issue.word.instruction.cost.busy(issue.values, self._machine), released)
+
+    def busy(self, issue: Issue) -> int:
+        """Cycles for which it keeps its unit."""
+        return issue.word.instruction.cost.busy(issue.values, self._machine)
 
     def earliest(self, issue: Issue) -> int:
         """The first cycle in which the instruction could issue as the next."""
@@ -303,8 +325,8 @@ class TimingReader:
                     ]
         return waits
 
-    def state(self) -> Hashable:
-        """All that the waits and counts of further instructions depend on, relative to the clock."""
+    def state(self) -> State:
+        """The state that it is in."""
         now = self._clock
 
         def ahead(registers: dict[int, tuple[int, Unit]]) -> frozenset[tuple[int, int, Unit]]:
@@ -312,18 +334,36 @@ class TimingReader:
                 (register, until - now, unit) for register, (until, unit) in registers.items() if until > now
             )
 
-        return (
-            tuple(max(port.free - now, 0) for port in self.all_ports),
+        def in_flight(uses: list[_InFlight]) -> tuple[tuple[int, int, int, Unit], ...]:
+            return tuple((use.start, use.end, use.until - now, use.unit) for use in uses if use.until > now)
+
+        return State(
+            tuple(max(port.free - now, 0) for port in self._own_ports),
             max(self._last - now, 0),
             tuple(None if until is None else max(until - now, 0) for until in self._tokens),
-            *(
-                tuple((use.start, use.end, use.until - now, use.unit) for use in uses if use.until > now)
-                for uses in (self._writes, self._reads)
-            ),
+            in_flight(self._writes),
+            in_flight(self._reads),
             ahead(self._scalars),
             ahead(self._scalar_reads),
             self._products.state(),
         )
+
+    def resume(self, state: State, clock: int) -> None:
+        """Be in a state in some cycle, and count anew."""
+
+        def after(registers: frozenset[tuple[int, int, Unit]]) -> dict[int, tuple[int, Unit]]:
+            return {register: (clock + ahead, unit) for register, ahead, unit in registers}
+
+        self._clock, self._counts, self._last = clock, Counts(), clock + state.last
+        for port, ahead in zip(self._own_ports, state.ports, strict=True):
+            port.free = clock + ahead
+        self._tokens = [None if ahead is None else clock + ahead for ahead in state.tokens]
+        self._writes, self._reads = (
+            [_InFlight(start, end, clock + ahead, unit) for start, end, ahead, unit in uses]
+            for uses in (state.writes, state.reads)
+        )
+        self._scalars, self._scalar_reads = after(state.scalars), after(state.scalar_reads)
+        self._products.resume(state.products)
 
     def mark(self) -> Mark:
         """What the stream took so far, for `repeat`."""
@@ -335,7 +375,7 @@ class TimingReader:
         now, later = self._clock, times * (self._clock - since.clock)
         self._clock += later
         self._last += later
-        for port in self.all_ports:
+        for port in self._own_ports:
             port.free += later * (port.free > now)
         self._tokens = [None if until is None else until + later for until in self._tokens]
         for use in (*self._writes, *self._reads):

@@ -4,12 +4,13 @@ A turn repeats the one before if it begins in the same state: all that the timin
 the integer registers from which its instructions take buffer addresses and counts; and the number of exits that are
 still to be taken. It then adds to the clock and to each count what the last one did. Registers that only point into the
 banks may move by multiples of the layout's `bank_bytes`. Of a turn in which the stream meets others, at a barrier or at
-a port that several use, its own state does not tell enough.
+a port that several use, its own state does not tell enough: there it can leave off, and go on from any state that it
+was in.
 """
 
-from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.encoding import Word
 from runtime.instruction import Unit
@@ -18,7 +19,7 @@ from runtime.operands import BANK, INTEGER_REGISTERS
 from runtime.program import KernelLayout
 from runtime.sequencer import Flow, Issue, Loop, wrapped
 from runtime.shared import meets_others
-from runtime.timing import Mark, Ports, TimingReader
+from runtime.timing import Mark, Ports, State, TimingReader
 
 Change = tuple[tuple[int, int], ...]
 """For each integer register: the register that it is the old value of, 0 for none, and what is added."""
@@ -60,6 +61,27 @@ class _Turn:
     """The mark of its beginning, where the turn before began in the same state."""
 
 
+_Registers = tuple[tuple[int, ...], tuple[int, ...]]
+"""Values of those that more than bank addresses depend on, and of the others, modulo the layout's `bank_bytes`."""
+
+
+class Moment(NamedTuple):
+    """The state of a stream between two instructions: all that its further ones depend on, and when they issue relative
+    to its clock, but for the turns left to the outermost loop, and for units that others use."""
+
+    at: int
+    loops: tuple[tuple[int, int, int], ...]
+    """First, end and turns left of each that is open; 0 are said to be left to the outermost."""
+    registers: _Registers
+    undecided: int
+    """Exits that are still to be taken, or not, as given."""
+    clock: State
+
+    def open_loops(self, left: int) -> list[Loop]:
+        """The loops, with the turns left to the outermost."""
+        return [Loop(first, end, turns or left, 0) for first, end, turns in self.loops]
+
+
 class Turns:
     """Reads the issues of a stream and, where a loop is steady, all its further turns at once."""
 
@@ -73,28 +95,23 @@ class Turns:
         shared: Sequence[Unit],
         flow: Flow,
     ) -> None:
-        self.clock = TimingReader(machine, layout, ports)
+        self.clock = TimingReader(machine, layout, ports, shared)
         self.flow = flow
-        self.change = SAME
-        """The change of the registers since whoever looks at it set it to `SAME`."""
-        self.fetched = False
-        """Whether the instruction under way is still to be read."""
-        self.ended = False
         self._shared = shared
         self._words = words
         self._bank_bytes = layout.bank_bytes if layout else 1
-        self._decisions = deque(decisions)
+        self._decisions, self._decided = decisions, 0
         self._turns: list[_Turn] = []
         self._read_by_loop: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
 
     def leaves(self, issue: Issue) -> bool:
         """The next of the decisions."""
-        return bool(self._decisions) and self._decisions.popleft()
+        self._decided += 1
+        return self._decided <= len(self._decisions) and self._decisions[self._decided - 1]
 
     def read(self, issue: Issue, released: int) -> None:
         """Read one instruction, a barrier once all streams have come to one."""
         self.clock.read(issue, released)
-        self.fetched, self.ended = False, issue.mnemonic == "halt"
         if meets_others(issue, self._shared):
             self._turns.clear()
         if issue.mnemonic in ("li", "addi") and issue.values["d"]:
@@ -102,7 +119,6 @@ class Turns:
             one = (*SAME[:d], (a, value), *SAME[d + 1 :])
             for turn in self._turns:
                 turn.change = then(turn.change, one)
-            self.change = then(self.change, one)
 
     def turn_ends(self, loops: Sequence[Loop], registers: list[int]) -> int:
         """Pass all turns that are left to the innermost loop, if it is steady."""
@@ -120,22 +136,26 @@ class Turns:
         change = repeat_change(registers, last.change, loop.turns_left)
         for turn in self._turns:
             turn.change = then(turn.change, change)
-        self.change = then(self.change, change)
         return loop.turns_left
 
-    def state(self) -> Hashable:
-        """All that the stream's further instructions depend on, and when they issue relative to its clock, but for how
-        often the turns of loops are still to come."""
-        loops = tuple((loop.first, loop.end) for loop in self.flow.loops)
-        return self.flow.index, self.fetched, loops, self._state(0, len(self._words))
+    def moment(self) -> Moment:
+        """Where it is."""
+        loops = [(loop.first, loop.end, loop.turns_left * (number > 0)) for number, loop in enumerate(self.flow.loops)]
+        clock, registers, undecided = self._state(0, len(self._words))
+        return Moment(self.flow.index, tuple(loops), registers, undecided, clock)
 
-    def repeat(self, since: Mark, times: int) -> None:
-        """Read once more, `times` times, all that was read since `change` began, when the state was what it is now."""
-        self.clock.repeat(since, times)
-        repeat_change(self.flow.registers, self.change, times)
+    def resume(self, flow: Flow, moment: Moment, clock: int) -> None:
+        """Be at a moment in some cycle, and count anew.
+
+        Args:
+            flow: that of the moment.
+        """
+        self.flow = flow
+        self.clock.resume(moment.clock, clock)
+        self._decided = len(self._decisions) - moment.undecided
         self._turns.clear()
 
-    def _state(self, first: int, end: int) -> Hashable:
+    def _state(self, first: int, end: int) -> tuple[State, _Registers, int]:
         """That of instructions in these places alone."""
         place = first, end
         if place not in self._read_by_loop:
@@ -144,7 +164,7 @@ class Turns:
         whole, in_banks = self._read_by_loop[place]
         registers = self.flow.registers
         values = tuple(registers[r] for r in whole), tuple(registers[r] % self._bank_bytes for r in in_banks)
-        return self.clock.state(), values, len(self._decisions)
+        return self.clock.state(), values, max(len(self._decisions) - self._decided, 0)
 
 
 def _registers_read(words: Sequence[Word], *, in_bank: bool) -> list[int]:

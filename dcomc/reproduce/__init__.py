@@ -25,11 +25,11 @@ SECONDS: Mapping[str, int] = {
     "equations": 6,
     "figure2": 50,
     "figure3": 2,
-    "figure4": 165,
+    "figure4": 50,
     "figure11": 20,
     "figure12": 15,
     "figure13": 2,
-    "table2": 95,
+    "table2": 80,
     "table3": 60,
 }
 """About what each takes of one processor, as measured on a server's."""
