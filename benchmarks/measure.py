@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dcomc.doctor import processor
 from dcomc.tables import print_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,11 +89,8 @@ def measure(arguments: Sequence[str]) -> Measurement:
 
 def machine() -> dict[str, Any]:
     """Where the numbers come from: they hold for this machine, as loaded as it was."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),

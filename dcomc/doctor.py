@@ -42,6 +42,9 @@ TOOLS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """Programs: what calls them, and under which other names they may be on the path."""
 
+CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux describes its processors."""
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -110,11 +113,11 @@ def libraries() -> Iterator[Finding]:
 
 
 def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    """The processor's name, and whether it multiplies tiles of bfloat16 (AMX), several times as fast as vectors."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return f"{name} with AMX" if "amx_bf16" in said.get("flags", "").split() else name
 
 
 def usable_cores() -> int:

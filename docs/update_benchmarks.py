@@ -1,13 +1,16 @@
 """Run benchmarks and write what they print to docs/benchmarks, and a page of all of them, docs/benchmarks.md.
 
-    python docs/update_benchmarks.py            # those that are not there yet
+    python docs/update_benchmarks.py            # those that have run on no processor yet
     python docs/update_benchmarks.py NAME …     # these, again
+
+What they printed on another processor stays, and stands on the page before what they print on this one, or after it.
 
 Progress goes to the terminal. All take about 40 minutes on 2 processors that have nothing else to do.
 """
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from typing import Any
 
 from dcomc.cli import guard
 from dcomc.diagnostics import DcomError, did_you_mean, write_text
+from dcomc.doctor import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -37,8 +41,9 @@ NAMES = (
 HEAD = """# Benchmarks
 
 Made by `python docs/update_benchmarks.py`, which runs the scripts of `benchmarks/`. Ratios are of runs that took turns
-on one machine; seconds are that machine's alone. Above each table stands what its script says of it; the last line that
-a script prints, all numbers as JSON, is left out.
+on one machine; seconds are that machine's alone. Above each output stands what its script says of it; its goals stand
+in the table here, and the last line that it prints, all numbers as JSON, is left out. Where a script ran on several
+processors, each has its output, from when it last ran there.
 
 """
 
@@ -56,20 +61,25 @@ def run(name: str) -> str:
     return done.stdout
 
 
-def page(outputs: dict[str, str]) -> str:
+def page(outputs: dict[str, list[str]]) -> str:
     """The page of what benchmarks printed: all goals in one table, then each benchmark by itself."""
     rows: list[str] = []
     sections: list[str] = []
-    for name, output in outputs.items():
-        *lines, last = output.rstrip("\n").splitlines()
-        goals: list[dict[str, Any]] = json.loads(last)["goals"]
-        for goal in goals:
-            met = "yes" if goal["met"] else "no"
-            rows.append(f"| [{name}](#{name}) | {goal['what']} | {goal['measured']:.4g} | {goal['bound']} | {met} |")
-        text = "\n".join(line.rstrip() for line in lines).strip("\n")
-        console = f"```console\n$ python benchmarks/{name}.py\n{text}\n```\n"
-        sections.append("\n\n".join([f"## {name}", *about(name), console]))
-    table = ["| benchmark | goal | measured | bound | met |", "| --- | --- | ---: | --- | --- |", *rows]
+    for name, printed in outputs.items():
+        section = [f"## {name}", *about(name)]
+        for output in printed:
+            *lines, where, last = output.rstrip("\n").splitlines()
+            found: dict[str, Any] = json.loads(last)
+            if found["goals"]:
+                lines = lines[: next(number for number, line in enumerate(lines) if line.startswith("goal "))]
+            for goal in found["goals"]:
+                met, on = "yes" if goal["met"] else "no", found["machine"]["processor"]
+                cells = (f"[{name}](#{name})", goal["what"], on, f"{goal['measured']:.4g}", goal["bound"], met)
+                rows.append(f"| {' | '.join(cells)} |")
+            text = "\n".join([*"\n".join(line.rstrip() for line in lines).strip("\n").splitlines(), where])
+            section.append(f"```console\n$ python benchmarks/{name}.py\n{text}\n```")
+        sections.append("\n\n".join(section) + "\n")
+    table = ["| benchmark | goal | on | measured | bound | met |", "| --- | --- | --- | ---: | --- | --- |", *rows]
     return HEAD + "\n".join([*table, "", *sections])
 
 
@@ -80,21 +90,23 @@ def about(name: str) -> list[str]:
     return [text for text in paragraphs if not text.startswith(("    ", "Run: "))]
 
 
-def stored() -> dict[str, str]:
-    """What benchmarks printed when they last ran."""
-    paths = {name: FOLDER / f"{name}.txt" for name in NAMES}
-    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
+def stored() -> dict[str, list[str]]:
+    """What benchmarks printed when they last ran, on each processor."""
+    found = {name: sorted(FOLDER.glob(f"*/{name}.txt")) for name in NAMES}
+    return {name: [path.read_text(encoding="utf-8") for path in paths] for name, paths in found.items() if paths}
 
 
 def update(names: Sequence[str]) -> int:
-    """Run these, or those that are missing, and write the page."""
+    """Run these, or those that have run nowhere yet, and write the page."""
     for name in names:
         if name not in NAMES:
             raise DcomError(f"there is no benchmark '{name}'", hint=did_you_mean(name, NAMES))
-    FOLDER.mkdir(exist_ok=True)
+    folder = FOLDER / "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\(\w+\)", "", processor().lower())))
     for name in names or [name for name in NAMES if name not in stored()]:
         print(f"{name}: {about(name)[0]}", file=sys.stderr)
-        write_text(FOLDER / f"{name}.txt", run(name))
+        printed = run(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{name}.txt", printed)
     write_text(PAGE, page(stored()))
     return 0
 

@@ -1,8 +1,8 @@
 """The loops of `runtime.attention_torch`, for numba, with what has to be said to LLVM in its own terms.
 
 Those are products of small matrices, in the processor's widest vectors: of a loop LLVM keeps no tile in registers, and
-makes no use of the instruction that multiplies pairs of bfloat16 and adds both to a float32. All stands in one file,
-because numba keeps compiled code for as long as the file of the kernel stays the same.
+makes no use of the instruction that multiplies pairs of bfloat16 and adds both to a float32. What is compiled
+stands in one file, because numba keeps the code for as long as the file of the kernel stays the same.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,14 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic as numba_intrinsic
 from numpy.typing import NDArray
 
 from runtime.fast_compile import compiled
+from runtime.intrinsics import called, intrinsic
 
 # numba's own objects have no types that a checker could follow.
 Array = NDArray[Any]
 Object = Any
-intrinsic = cast(Callable[[Callable[..., Object]], Callable[..., Any]], numba_intrinsic)
 _inlined = cast(
     Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]],
     partial(njit, error_model="numpy", forceinline=True),
@@ -72,13 +71,6 @@ def multiplies_bfloat16() -> bool:
     return "+avx512bf16" in features.split(",")
 
 
-def _called(builder: Object, name: str, result: ir.Type, operands: list[Object], flags: tuple[str, ...] = ()) -> Object:
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(result, [x.type for x in operands]), name)
-    return builder.call(function, operands, fastmath=flags)
-
-
 def _at(builder: Object, address: Object, offset: Object, kind: ir.Type) -> Object:
     """A pointer to what is so many 32-bit elements after an address."""
     return builder.inttoptr(builder.add(address, builder.shl(offset, offset.type(2))), kind.as_pointer())
@@ -101,9 +93,9 @@ def _multiply_add(
         """total + x y."""
         if not pairs:
             # Where no instruction does both, a product and a sum: "llvm.fma" would call a function for each number.
-            return _called(builder, "llvm.fmuladd.v16f32", _FLOATS, [x, y, total])
+            return called(builder, "llvm.fmuladd.v16f32", _FLOATS, [x, y, total])
         x, y = (builder.bitcast(vector, ir.VectorType(_BFloat(), 2 * _LANES)) for vector in (x, y))
-        return _called(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, x, y])
+        return called(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, x, y])
 
     def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
         c, c_step, a, a_step, b, count, _ = args
@@ -154,7 +146,7 @@ def _largest(typing: Object, address: Object) -> Object:
     def code(context: Object, builder: Object, signature: Object, args: Object) -> Object:
         vector = ir.VectorType(_FLOAT, KEYS)
         numbers = builder.load(builder.inttoptr(args[0], vector.as_pointer()), align=4)
-        return _called(builder, f"llvm.vector.reduce.fmax.v{KEYS}f32", _FLOAT, [numbers], ("nnan",))
+        return called(builder, f"llvm.vector.reduce.fmax.v{KEYS}f32", _FLOAT, [numbers], ("nnan",))
 
     return types.float32(types.intp), code
 

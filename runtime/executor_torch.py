@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from dcomc.diagnostics import DcomError
 from runtime import columns, lanczos_torch
 from runtime import executor_scalar as scalar
-from runtime.attention_torch import LEAST_TOKENS, blocked_attention
+from runtime.attention_torch import LEAST_TOKENS, blocked_attention, torch_is_faster
 from runtime.executor_arrays import (
     FLOAT,
     Array,
@@ -335,13 +335,21 @@ class TorchArrays:
         return run
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        """See `executor_arrays.Attention`; the probabilities are rounded to the element type of v, as libraries do."""
+        """See `executor_arrays.Attention`; the probabilities are rounded to the element type of v, as libraries do.
+
+        So is the result, of types of 16 bits, where it is torch's.
+        """
         batch, groups, shared, tokens, width = q.shape
+        if scale <= 0:  # which torch's takes on no CPU
+            q, scale = (-q, -scale) if scale else (q * 0, 1.0)
+        window = None if window is None or window >= tokens else window
         differentiable = any(x.requires_grad for x in (q, k, v))
-        if self.device.type == "cpu" and tokens >= LEAST_TOKENS and not differentiable:
+        # torch's computes what a window leaves out, too.
+        fits = window is None and v.shape[-1] == width and torch_is_faster(q.dtype)
+        if self.device.type == "cpu" and tokens >= LEAST_TOKENS and not (differentiable or fits):
             return blocked_attention(q, k, v, scale, window, _on_all_cores)
         seen = None
-        if window is not None and window < tokens:
+        if window is not None:
             place = torch.arange(tokens, device=self.device)
             distance = place[:, None] - place
             seen = (distance >= 0) & (distance < window)
@@ -354,4 +362,4 @@ class TorchArrays:
             scale=scale,
             enable_gqa=shared > 1,
         )
-        return result.transpose(1, 2).reshape(batch, tokens, groups, shared, width).float()
+        return result.transpose(1, 2).reshape(batch, tokens, groups, shared, -1).float()

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from numba import config as numba_config
 from numba import njit
+from numba.core.codegen import get_host_cpu_features
+
+from runtime.processor import processor_features
+
+config = cast(Any, numba_config)
+# For all of this process, unless the user has said what to compile for (NUMBA_CPU_NAME, for one).
+if config.CPU_NAME is None and config.CPU_FEATURES is None:
+    config.CPU_FEATURES = processor_features(get_host_cpu_features())
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 

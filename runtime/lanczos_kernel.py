@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.fast_compile import compiled
-from runtime.intrinsics import add, load, single, store
+from runtime.intrinsics import (
+    LANES,
+    ROWS,
+    add,
+    add_rows,
+    load,
+    multiply_and_add_rows,
+    multiply_rows,
+    single,
+    store,
+)
 
 Array = NDArray[np.float32]
 
@@ -212,33 +222,51 @@ def _take_share(team: Reading) -> bool:
 def _read(
     a: NDArray[Any], v: NDArray[np.float32], y: NDArray[np.float32], w: NDArray[np.float32], start: int, stop: int
 ) -> None:
-    """y = A v of the rows from `start` to `stop` of each block; w += Aᵀ y of those. Four rows stay in the cache.
+    """y = A v of the rows from `start` to `stop` of each block; w += Aᵀ y of those, each some rows after.
 
     Args:
-        a: float32, or uint16, the bits of bfloat16.
+        a: float32, or uint16, the bits of bfloat16; contiguous, as all others.
     """
-    blocks, _, cols = a.shape
-    zero = np.float32(0)
-    for m in range(blocks):
-        x, z = v[m], w[m]
-        for i in range(start, stop - 3, 4):
-            p, q, r, s = a[m, i], a[m, i + 1], a[m, i + 2], a[m, i + 3]
-            b, c, d, e = zero, zero, zero, zero
-            for j in range(cols):
-                b += single(p[j]) * x[j]
-                c += single(q[j]) * x[j]
-                d += single(r[j]) * x[j]
-                e += single(s[j]) * x[j]
-            y[m, i], y[m, i + 1], y[m, i + 2], y[m, i + 3] = b, c, d, e
-            for j in range(cols):
-                z[j] += (b * single(p[j]) + c * single(q[j])) + (d * single(r[j]) + e * single(s[j]))
-        for i in range(stop - (stop - start) % 4, stop):
-            b = zero
-            for j in range(cols):
-                b += single(a[m, i, j]) * x[j]
-            y[m, i] = b
-            for j in range(cols):
-                z[j] += b * single(a[m, i, j])
+    for m in range(len(a)):
+        rows, x, sums, z = a[m], v[m], y[m], w[m]
+        wide, done = len(x) // LANES * LANES, start
+        while wide and done + ROWS <= stop:
+            p, ahead = rows[done:], sums[done:]
+            ahead[:ROWS] = 0
+            ends = p.ctypes.data, ahead.ctypes.data, x.ctypes.data
+            if done == start:
+                multiply_rows(*ends, *ends, p.strides[0], wide // LANES, p[0, 0])
+            else:
+                q, known = rows[done - ROWS :], sums[done - ROWS :]
+                given = q.ctypes.data, known.ctypes.data, z.ctypes.data
+                multiply_and_add_rows(*ends, *given, p.strides[0], wide // LANES, p[0, 0])
+            narrow_multiply(rows, x, sums, done, done + ROWS, wide)
+            done += ROWS
+        if done > start:
+            q, known = rows[done - ROWS :], sums[done - ROWS :]
+            given = q.ctypes.data, known.ctypes.data, z.ctypes.data
+            add_rows(*given, *given, q.strides[0], wide // LANES, q[0, 0])
+            narrow_add(rows, sums, z, start, done, wide)
+        sums[done:stop] = 0
+        narrow_multiply(rows, x, sums, done, stop, 0)
+        narrow_add(rows, sums, z, done, stop, 0)
+
+
+def _narrow_multiply(rows: NDArray[Any], x: Array, y: Array, start: int, stop: int, left: int) -> None:
+    """y += the rows from `start` to `stop` times x, of the columns from `left` on."""
+    for i in range(start, stop):
+        row, total = rows[i], np.float32(0)
+        for j in range(left, len(x)):
+            total += single(row[j]) * x[j]
+        y[i] += total
+
+
+def _narrow_add(rows: NDArray[Any], y: Array, z: Array, start: int, stop: int, left: int) -> None:
+    """z += the rows from `start` to `stop`, each times its number of y, of the columns from `left` on."""
+    for i in range(start, stop if left < len(z) else start):
+        row, share = rows[i], y[i]
+        for j in range(left, len(z)):
+            z[j] += share * single(row[j])
 
 
 def _back(
@@ -263,7 +291,9 @@ def _back(
 
 
 back = compiled(_back, reassociate=True)
-read = compiled(_read, reassociate=True)
+narrow_multiply = compiled(_narrow_multiply, reassociate=True)
+narrow_add = compiled(_narrow_add, reassociate=True)
+read = compiled(_read)
 take_share = compiled(_take_share)
 help_to_read = compiled(_help_to_read)
 read_all = compiled(_read_all)

@@ -7,8 +7,9 @@ With y = A v_j and Aᵀ y from one read, and y = U c + beta_j u_{j+1}, the next 
 where the columns of Aᵀ U are those of the steps before. A rounding of theirs grows with |c| / beta_j at each step: how
 far it may have grown is kept beside, and where that passes a limit Aᵀ u_{j+1} is computed from A again.
 
-All of it is compiled, and threads that help to read stay awake until the end: one that sleeps between two reads takes a
-tenth of a millisecond to wake, a fifth of what a read takes.
+Rows are multiplied while those before them are added up, so that memory is read all the time. All of it is compiled,
+and threads that help to read stay awake until the end: one that sleeps between two reads takes a tenth of a millisecond
+to wake, a fifth of what a read takes.
 """
 
 from collections.abc import Callable

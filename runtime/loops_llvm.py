@@ -3,7 +3,8 @@
 A library of arrays computes a body one operation after another, and writes an array for each. Compiled, the body stays
 in registers, and each operand is read once. The code is for one shape and one layout of the operands: LLVM knows every
 stride, takes what does not change out of the inner loop, and makes vectors of the rest. The numbers are those of the
-body, bit by bit; only a sum or product over reduced loops may be taken in another order.
+body, bit by bit, but for e^x, which each library has in its own last bits; and a sum or product over reduced loops may
+be taken in another order.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -26,6 +27,7 @@ from xdsl.ir.affine import (
 
 from runtime.loops import Nest
 from runtime.loops_scalar import CODE, INDEX, Object, has_code, llvm_type
+from runtime.processor import processor_features
 
 Code = Callable[..., None]
 """`code(start, stop, *addresses)` runs iterations of the shared loop; it takes where operands and results lie."""
@@ -59,15 +61,15 @@ def compiled(nest: Nest, strides: Sequence[Sequence[int]]) -> Code:
 
     Threads may run it at once, each some iterations, at least one, of `nest.shared_loop`.
     """
-    return _machine_code(_Writer(nest, strides).text())
+    return machine_code(_Writer(nest, strides).text())
 
 
 @cache
-def _machine_code(text: str) -> Code:
+def machine_code(text: str) -> Code:
     """The function of a module, by LLVM's usual passes, for this processor."""
     module = binding.parse_assembly(text)
-    features = binding.get_host_cpu_features().flatten()
-    machine = _target().create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3)
+    name, features = binding.get_host_cpu_name(), processor_features()
+    machine = _target().create_target_machine(cpu=name, features=features, opt=3)
     passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     engine = binding.create_mcjit_compiler(module, machine)

@@ -6,6 +6,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from llvmlite import ir
+from numpy.polynomial import Chebyshev, Polynomial
 from xdsl.dialects import arith, builtin, math
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Attribute, Operation
@@ -56,6 +57,8 @@ def has_code(op: object) -> bool:
             known = values[0] != builtin.i1
         case arith.SelectOp():
             known = True
+        case math.ExpOp():
+            known = values == [builtin.f32, builtin.f32]
         case _:
             known = not narrow
     return known and all(llvm_type(kind) is not None for kind in values)
@@ -102,6 +105,47 @@ def _rsqrt(builder: Object, op: Operation, operands: list[Object]) -> Object:
     return builder.fdiv(ir.Constant(root.type, 1.0), root)
 
 
+_LN_2 = float(np.log(2))
+_LN_2_SHORT = 355 / 512
+"""ln 2 in so few bits that a product with a number of 9 bits is exact."""
+
+_EXP = [float(c) for c in Chebyshev.interpolate(np.exp, 6, domain=[-_LN_2 / 2, _LN_2 / 2]).convert(kind=Polynomial)]
+"""e^r for |r| <= (ln 2) / 2, to 2e-9: coefficients of 1, r, r^2, ..."""
+
+_INTEGER = 1.5 * 2**23
+"""Added to a float32 of less than 2^22, leaves the nearest integer in the low bits."""
+
+
+def _exp(builder: Object, op: Operation, operands: list[Object]) -> Object:
+    """e^x = 2^n e^r of a float32, within two units in the last place; subnormal results, too."""
+
+    def number(value: float) -> Object:
+        return ir.Constant(_FLOAT, float(np.float32(value)))
+
+    def multiply_add(a: Object, b: Object, c: Object) -> Object:
+        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
+        function = builder.module.declare_intrinsic("llvm.fmuladd", [_FLOAT], kind)
+        return builder.call(function, [a, b, c])
+
+    def power(exponent: Object) -> Object:
+        """2^n for -127 < n < 128."""
+        return builder.bitcast(builder.shl(builder.add(exponent, _WORD(127)), _WORD(23)), _FLOAT)
+
+    [x] = operands
+    x = builder.select(builder.fcmp_ordered(">", x, number(89)), number(89), x)  # e^89 is infinite
+    x = builder.select(builder.fcmp_ordered("<", x, number(-104)), number(-104), x)  # e^-104 is zero
+    shifted = multiply_add(x, number(1 / _LN_2), number(_INTEGER))
+    n = builder.fsub(shifted, number(_INTEGER))
+    rest = multiply_add(n, number(-_LN_2_SHORT), x)
+    rest = multiply_add(n, number(_LN_2_SHORT - _LN_2), rest)
+    result = number(_EXP[-1])
+    for coefficient in reversed(_EXP[:-1]):
+        result = multiply_add(result, rest, number(coefficient))
+    exponent = builder.sub(builder.bitcast(shifted, _WORD), builder.bitcast(number(_INTEGER), _WORD))
+    half = builder.ashr(exponent, _WORD(1))  # 2^n itself may be no float32
+    return builder.fmul(builder.fmul(result, power(half)), power(builder.sub(exponent, half)))
+
+
 _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _CMPF = {f"{order}{name}": sign for name, sign in _SIGNS.items() for order in "ou"} | {"ord": "ord", "uno": "uno"}
 
@@ -139,6 +183,7 @@ CODE: dict[type[Operation], Emitter] = {
     arith.CmpiOp: _cmpi,
     arith.SelectOp: _binary("select"),
     math.AbsFOp: _intrinsic("llvm.fabs"),
+    math.ExpOp: _exp,
     math.SqrtOp: _intrinsic("llvm.sqrt"),
     math.RsqrtOp: _rsqrt,
 }

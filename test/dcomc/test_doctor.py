@@ -9,6 +9,7 @@ import pytest
 from llama_layer import llama_layer
 
 import dcomc
+from dcomc import doctor
 from dcomc.cli import main
 from dcomc.doctor import PACKAGES, TOOLS, packages, tools
 from runtime.gpu import load_gpu
@@ -30,6 +31,20 @@ def test_it_reports_versions_and_the_machine(capsys: pytest.CaptureFixture[str])
     for what in ("processor", "numba's cache", "torch's threads", *PACKAGES, *TOOLS):
         assert re.search(rf"^{what} +\S", out, re.MULTILINE), what
     assert f"dcomc  {dcomc.__version__}" in re.sub(" {3,}", "  ", out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("fpu avx512_bf16 amx_bf16 amx_tile", "A Processor with AMX"), ("fpu avx512_bf16", "A Processor")],
+)
+def test_the_name_of_a_processor(flags: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That of its first core."""
+    info = tmp_path / "cpuinfo"
+    info.write_text(
+        "".join(f"processor\t: {core}\nmodel name\t: A Processor\nflags\t\t: {flags}\n\n" for core in (0, 1))
+    )
+    monkeypatch.setattr(doctor, "CPUINFO", info)
+    assert doctor.processor() == name
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

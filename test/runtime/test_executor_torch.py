@@ -1,6 +1,7 @@
 """The torch back end's own arithmetic against NumPy's."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from runtime import attention_kernel
-from runtime.attention_torch import LEAST_TOKENS
+from runtime import attention_kernel, executor_torch
+from runtime.attention_torch import LEAST_TOKENS, torch_is_faster
 from runtime.executor_arrays import FLOAT, column_squares, scale_rows, split_columns, take_rows
 from runtime.executor_torch import TorchArrays
 
@@ -50,6 +51,18 @@ def test_a_product_passes_gradients_on() -> None:
     assert a.grad is not None and a.grad[0, 0] == 600
 
 
+@pytest.fixture(params=[False, True], ids=["ours", "torch"])
+def faster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever attention is the faster one on another processor; float16 is always ours."""
+    monkeypatch.setattr(executor_torch, "torch_is_faster", lambda dtype: request.param and dtype != torch.float16)
+
+
+def test_torch_says_whether_a_processor_multiplies_tiles() -> None:
+    """By the name that is asked for."""
+    assert platform.machine() != "x86_64" or "amx_bf16" in torch.cpu.get_capabilities()
+    assert not torch_is_faster(torch.float32)
+
+
 def exact_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, window: int) -> torch.Tensor:
     """In float64, of all scores at once."""
     place = torch.arange(q.shape[3])
@@ -63,6 +76,7 @@ ROUNDINGS = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 1e-5}
 """Half a unit in the last place of what the values are multiplied by; float16 is widened."""
 
 
+@pytest.mark.usefixtures("faster")
 @pytest.mark.parametrize("element", ROUNDINGS)
 @pytest.mark.parametrize("window", [None, 1, 100, 700])
 @pytest.mark.parametrize(("width", "values"), [(16, 8), (128, 128), (7, 33)])
@@ -73,38 +87,41 @@ def test_attention_in_blocks_is_attention(element: torch.dtype, window: int | No
     q = torch.randn(batch, groups, shared, tokens, width).to(element)
     k = torch.randn(batch, groups, tokens, width).to(element)
     v = torch.randn(batch, tokens, groups, values).to(element).transpose(1, 2)  # as programs have them
-    attention = TorchArrays().attention
-    assert attention is not None
-    found = attention(q, k, v, 0.25, window)
+    found = attend_to(q, k, v, 0.25, window)
     assert found.dtype == torch.float32
     exact, rounding = exact_attention(q, k, v, 0.25, window or tokens), ROUNDINGS[element]
     torch.testing.assert_close(found.double(), exact, rtol=rounding, atol=rounding)
 
 
+@pytest.mark.usefixtures("faster")
 @pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scale", [30.0, -30.0, 0.0])
-def test_attention_of_large_scores(element: torch.dtype, scale: float) -> None:
+@pytest.mark.parametrize("tokens", [LEAST_TOKENS, 50])
+def test_attention_of_large_scores(element: torch.dtype, scale: float, tokens: int) -> None:
     """A few keys have all of the weight, and which they are changes from block to block."""
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 1, LEAST_TOKENS, 32).to(element) for _ in range(3))
-    found = attend_to(q, k, v, scale)
-    exact = exact_attention(q[:, :, None], k, v, scale, LEAST_TOKENS)
+    q, k, v = (torch.randn(1, 1, tokens, 32).to(element) for _ in range(3))
+    found = attend_to(q[:, :, None], k, v, scale)
+    exact = exact_attention(q[:, :, None], k, v, scale, tokens)
     torch.testing.assert_close(found.double(), exact, rtol=4e-3, atol=4e-3)
 
 
-def attend_to(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+def attend_to(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, window: int | None = None
+) -> torch.Tensor:
     attention = TorchArrays().attention
     assert attention is not None
-    return attention(q[:, :, None], k, v, scale, None)
+    return attention(q, k, v, scale, window)
 
 
 def test_attention_where_no_instruction_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is widened then, which rounds less."""
     monkeypatch.setattr(attention_kernel, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(executor_torch, "torch_is_faster", lambda dtype: False)
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, LEAST_TOKENS, 16).bfloat16() for _ in range(3))
     exact = exact_attention(q[:, :, None], k, v, 0.25, LEAST_TOKENS)
-    torch.testing.assert_close(attend_to(q, k, v, 0.25).double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend_to(q[:, :, None], k, v, 0.25).double(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_numba_may_be_told_of_another_processor() -> None:
@@ -133,13 +150,14 @@ def test_the_process_that_compiles_attention_computes_the_same_bits(tmp_path: Pa
     assert len(first.stdout) > 100 and first.stdout == second.stdout
 
 
+@pytest.mark.usefixtures("faster")
 @pytest.mark.parametrize("element", [torch.float32, torch.bfloat16])
 def test_what_attention_sees_of_what_is_no_number(element: torch.dtype) -> None:
     """A query with a NaN gives one, and the others do not see it; a key with one spoils those that see it."""
     q, k, v = (torch.ones(1, 1, LEAST_TOKENS, 16, dtype=element) for _ in range(3))
     q[0, 0, 40] = torch.nan
     k[0, 0, 300] = torch.nan
-    lost = attend_to(q, k, v, 1.0)[0, :, 0, 0, 0].isnan()
+    lost = attend_to(q[:, :, None], k, v, 1.0)[0, :, 0, 0, 0].isnan()
     assert lost.nonzero()[:, 0].tolist() == [40, *range(300, LEAST_TOKENS)]
 
 

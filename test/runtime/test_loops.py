@@ -14,11 +14,12 @@ import torch
 from xdsl.dialects.linalg.ops import GenericOp
 
 from dcomc.ir import parse_module
-from runtime import loops_torch
+from runtime import loops_llvm, loops_torch
 from runtime.executor_block import static_shape
 from runtime.executor_views import iteration_space
 from runtime.loops import Nest
 from runtime.loops_torch import compiled_loops
+from runtime.processor import processor_features
 from runtime.shares import for_shares
 
 NORM = """
@@ -92,6 +93,23 @@ def test_products_are_rounded_before_they_are_added() -> None:
     assert torch.equal(run(of, x, y, torch.empty(999)), x * y - y)
 
 
+@pytest.mark.parametrize("features", ["", ",-fma,-avx512f"])
+def test_powers_of_e(features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every 4,096th float32, from zeros and subnormals to infinities and NaNs: to two units in the last place."""
+    monkeypatch.setattr(loops_llvm, "processor_features", lambda: processor_features() + features)
+    loops_llvm.machine_code.cache_clear()
+    types, maps = ["tensor<1048576xf32>"] * 2, ["(d0) -> (d0)"] * 2
+    of = nest(types, maps, '"parallel"', "%x: f32, %o: f32", "%b = math.exp %x : f32 linalg.yield %b : f32", [0])
+    x = (np.arange(1 << 20, dtype=np.uint32) << np.uint32(12)).view(np.float32)
+    found = run(of, torch.from_numpy(x), torch.empty(1 << 20)).numpy()
+    with np.errstate(all="ignore"):
+        exact = np.exp(x.astype(np.float64))
+        finite, infinite = exact <= np.finfo(np.float32).max, exact > np.finfo(np.float32).max
+        unit = np.spacing(np.maximum(exact, 2**-126).astype(np.float32))
+    assert (np.abs(found[finite] - exact[finite]) < 2 * unit[finite]).all()
+    assert (found[infinite] == np.inf).all() and np.isnan(found[np.isnan(x)]).all()
+
+
 def test_sums_begin_with_what_is_there() -> None:
     types, maps = ["tensor<5x7x11xf32>", "tensor<5xf32>"], ["(d0, d1, d2) -> (d0, d1, d2)", "(d0, d1, d2) -> (d0)"]
     body = "%b = arith.mulf %x, %x : f32 %c = arith.addf %o, %b : f32 linalg.yield %c : f32"
@@ -115,7 +133,8 @@ def test_indices_and_divided_loops() -> None:
 @pytest.mark.parametrize(
     ("element", "body"),
     [
-        ("f32", "%b = math.exp %x : f32 linalg.yield %b : f32"),
+        ("f32", "%b = math.tanh %x : f32 linalg.yield %b : f32"),
+        ("f64", "%b = math.exp %x : f64 linalg.yield %b : f64"),
         ("si32", "%t = arith.constant true %b = arith.select %t, %x, %o : si32 linalg.yield %b : si32"),
         ("f16", "%b = arith.negf %x : f16 linalg.yield %b : f16"),
     ],
