@@ -102,8 +102,11 @@ def test_whole_numbers_are_written_alike(tmp_path: Path, capsys: pytest.CaptureF
     assert last == "2 values of B alone: cycles: ended, cycles: drain (qkv of 1)"
 
 
-def test_values_are_written_as_other_commands_have_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_are_written_as_other_commands_have_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unset ones and lists as `dcomc inspect`, memory as `dcomc estimate`; a dash is what one file has not."""
+    monkeypatch.setenv("COLUMNS", "160")
     options = ({"energy": None, "reuse": [], "sites": ["qkv", "o"]}, {"energy": 0.9, "reuse": ["o"], "sites": ["o"]})
     sizes = ({"weights": 3 * 2**29, "total": 2**31}, {"weights": 3 * 2**28, "total": 2**31 + 1})
     for name, option, size in zip(("a.json", "b.json"), options, sizes, strict=True):
