@@ -196,10 +196,9 @@ def parts(model: str, tokens: int, dtype: str, device: str, options: dict[str, A
         x = layer.input_layernorm(hidden)
         return [getattr(layer.self_attn, name)(x)[0] for name in PROJECTIONS]
 
-    reads = sum(
-        op.iterations.value.data + 1 for op in only(function, PROJECTIONS).walk() if isinstance(op, dcom.DecomposeOp)
-    )
-    yield Part("qkv", qkv, run(only(dense, PROJECTIONS)), run(only(function, PROJECTIONS)), reading(hidden, reads))
+    short = only(function, PROJECTIONS)
+    reads = sum(op.iterations.value.data + 1 for op in short.walk() if isinstance(op, dcom.DecomposeOp))
+    yield Part("qkv", qkv, run(only(dense, PROJECTIONS)), run(short), reading(hidden, reads))
     base = TorchArrays(device).to_numpy(hidden).astype(np.float32)
     whole = run(dense.clone()), run(function.clone())
     yield Part("layer", lambda: [layer(hidden, position_embeddings=places)], *whole, base=base)

@@ -123,9 +123,7 @@ def _exp(builder: Object, op: Operation, operands: list[Object]) -> Object:
         return ir.Constant(_FLOAT, float(np.float32(value)))
 
     def multiply_add(a: Object, b: Object, c: Object) -> Object:
-        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
-        function = builder.module.declare_intrinsic("llvm.fmuladd", [_FLOAT], kind)
-        return builder.call(function, [a, b, c])
+        return _intrinsic("llvm.fmuladd")(builder, op, [a, b, c])
 
     def power(exponent: Object) -> Object:
         """2^n for -127 < n < 128."""

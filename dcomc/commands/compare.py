@@ -63,7 +63,7 @@ def _texts(each: "Difference") -> tuple[str, str]:
     first, second = _text(each.name, each.first), _text(each.name, each.second)
     if each.only_in is not None:  # the other has no such value, not even none
         return (first, _ABSENT) if each.only_in == "A" else (_ABSENT, second)
-    if each.equal or first != second or isinstance(each.first, float):
+    if each.equal or first != second or isinstance(each.first, float) or isinstance(each.second, float):
         return first, second
     whole = [_whole(value) for value in (each.first, each.second)]
     if max(map(len, whole)) <= _WIDTH:
@@ -85,7 +85,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, float) and name.endswith("_busy"):
         return f"{number(100 * value)}%"
     whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
-    text = f"{value:.6g}" if isinstance(value, float) and not whole else _whole(value)
+    text = f"{value:.6g}" if isinstance(value, float) and not whole else _whole(int(value) if whole else value)
     if re.fullmatch("[0-9a-f]{32,}", text):
         return text[:9] + "…"
     return text if len(text) <= _WIDTH else text[:9] + "…" + text[-9:]
@@ -95,8 +95,8 @@ def _whole(value: Any) -> str:
     """A value as `dcomc inspect` has it; whole numbers have commas, and lists of lists stay JSON."""
     from dcomc.tables import value_text
 
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{int(value):,}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     nested = isinstance(value, list) and any(isinstance(each, list | dict) for each in cast(list[Any], value))
     return json.dumps(value, ensure_ascii=False) if nested else value_text(cast(object, value))
 

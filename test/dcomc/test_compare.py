@@ -124,6 +124,20 @@ def test_values_are_written_as_other_commands_have_them(
     assert ["only a", "none", "-"] in rows and ["only b", "-", "none"] in rows
 
 
+def test_whole_numbers_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is what it is, be the other of another kind, infinite, or no number."""
+    values = [("1", "1.5"), ("2", "2.0"), ("null", "Infinity"), ("3", "NaN"), ("1000000001", "1000000001.5")]
+    for place, name in enumerate(("a.json", "b.json")):
+        text = ", ".join(f'"v{number}": {pair[place]}' for number, pair in enumerate(values))
+        (tmp_path / name).write_text(f"{{{text}}}")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--all"]) == 0
+    rows = {
+        row[0]: row[1:3] for row in (re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines())
+    }
+    assert [rows[f"v{number}"] for number in range(4)] == [["1", "1.5"], ["2", "2"], ["none", "inf"], ["3", "nan"]]
+    assert rows["v4"] == ["1,000,000,001", "1e+09"]
+
+
 def test_numbers_beyond_all_digits_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Such as the perplexity of a model that is broken, which is whole, as every float of that size."""
     for name, perplexity in (("a.json", 1e30), ("b.json", 2e30)):
